@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Each target does all its set-up and starts from what is already there.
+
+export CSV_T0 := $(shell date +%s)
+
+# options for ./configure, when there has been none yet
+CONFIGURE_OPTS ?=
+JOBS ?=
+
+# what the demo needs of QEMU
+DEMO_TARGETS = qemu-system-x86_64 qemu-img qemu-io qemu-nbd \
+	storage-daemon/qemu-storage-daemon
+
+all: configured
+	@scripts/build
+
+help:
+	@echo 'make                 build all of QEMU into build/qemu'
+	@echo 'make demo            build what the demo needs, and show a guest move'
+	@echo 'make check           build, and run all tests; SUITE=NAME for one suite'
+	@echo "make check-upstream  QEMU's own block and migration tests, with and"
+	@echo '                     without the series: shows differences only'
+	@echo 'make dist            the series as one tarball of quilt patches'
+	@echo 'make clean           remove what was built; keeps build/src'
+	@echo 'make distclean       remove build/, unless build/src holds own work'
+
+configured:
+	@./configure --recheck $(CONFIGURE_OPTS)
+
+tools: configured
+	@scripts/build $(DEMO_TARGETS)
+
+demo: tools
+	@tests/cluster/demo --build build/qemu
+
+check: configured
+	@scripts/build
+	@scripts/check $(if $(SUITE),--suite $(SUITE)) $(if $(JOBS),--jobs $(JOBS))
+
+check-upstream: configured
+	@scripts/check-upstream
+
+dist: configured
+	@scripts/make-dist
+
+clean:
+	rm -rf build/qemu build/qemu.stamp build/pristine build/check \
+	    build/demo build/dist build/export
+
+distclean:
+	@scripts/distclean
+
+.PHONY: all help configured tools demo check check-upstream dist clean distclean
