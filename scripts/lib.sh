@@ -5,7 +5,7 @@
 # top folder of the repository.  $build may be set to another build folder.
 
 build=${CSV_BUILD:-$top/build}
-src=$build/src
+src=${CSV_SRC:-$build/src}
 : "${CSV_T0:=$(date +%s)}"
 export CSV_T0
 
