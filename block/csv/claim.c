@@ -1,0 +1,602 @@
+/*
+ * Cluster shared volume: disk records
+ *
+ * Every change here is: read a record, decide, compare-and-write it; when the
+ * record changed meanwhile, begin again.  The states and who may change what
+ * are drawn in docs/interop/csv.rst.
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qapi/qapi-events-csv.h"
+#include "qemu/cutils.h"
+#include "csv.h"
+#include "trace.h"
+
+static uint64_t csv_disk_offset(const CsvVolume *vol, uint32_t slot)
+{
+    return vol->sb.disk_offset + (uint64_t)slot * CSV_PAGE_SIZE;
+}
+
+CsvDiskState csv_disk_state(CsvDiskRecordState state)
+{
+    switch (state) {
+    case CSV_RECORD_CREATING:
+        return CSV_DISK_STATE_CREATING;
+    case CSV_RECORD_OWNED:
+        return CSV_DISK_STATE_OWNED;
+    case CSV_RECORD_HANDOVER:
+        return CSV_DISK_STATE_HANDOVER;
+    case CSV_RECORD_DELETING:
+        return CSV_DISK_STATE_DELETING;
+    default:
+        return CSV_DISK_STATE_FREE;
+    }
+}
+
+static void csv_disk_event(CsvDisk *disk, CsvOwnershipReason reason)
+{
+    trace_csv_disk_ownership(disk->record.name, disk->record.state,
+                             disk->record.epoch, reason);
+    qapi_event_send_csv_disk_ownership(csv_volume_label(disk->volume),
+                                       disk->record.name,
+                                       bdrv_get_node_name(disk->bs),
+                                       csv_disk_state(disk->record.state),
+                                       disk->record.epoch, reason);
+}
+
+static int csv_disk_read(CsvVolume *vol, BdrvChild *file, uint32_t slot,
+                         CsvDiskRecord *out, uint8_t *raw, Error **errp)
+{
+    int ret = csv_record_read(file, csv_disk_offset(vol, slot), raw);
+
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Cannot read disk record %" PRIu32
+                         " of csv volume '%s'", slot, csv_volume_label(vol));
+        return ret;
+    }
+    if (!csv_disk_decode(raw, &vol->sb, slot, out, errp)) {
+        error_prepend(errp, "csv volume '%s' is damaged: ",
+                      csv_volume_label(vol));
+        return -EINVAL;
+    }
+    return 0;
+}
+
+int csv_disk_reread(CsvDisk *disk, CsvDiskRecord *out, Error **errp)
+{
+    uint8_t raw[CSV_RECORD_SIZE];
+
+    return csv_disk_read(disk->volume, disk->bs->file, disk->record.slot, out,
+                         raw, errp);
+}
+
+/* The same change of a record as csv_record_swap(), on the host structure. */
+static int csv_disk_swap(CsvVolume *vol, BdrvChild *file,
+                         const CsvDiskRecord *new, uint8_t *raw)
+{
+    uint8_t buf[CSV_RECORD_SIZE];
+    int ret;
+
+    csv_disk_encode(new, &vol->sb, buf);
+    ret = csv_record_swap(vol, file, csv_disk_offset(vol, new->slot), raw,
+                          buf);
+    if (ret >= 0) {
+        memcpy(raw, buf, CSV_RECORD_SIZE);
+    }
+    return ret;
+}
+
+int csv_disk_find(CsvVolume *vol, BdrvChild *file, const char *name,
+                  CsvDiskRecord *out, uint8_t *raw, Error **errp)
+{
+    CsvTableIter it;
+    CsvDiskRecord rec;
+    Error *damage = NULL;
+    unsigned found = 0;
+    int ret = csv_volume_refresh(vol, file, errp);
+
+    if (ret < 0) {
+        return ret;
+    }
+    csv_table_iter(&it, file, vol->sb.disk_offset, vol->sb.disk_high);
+    while ((ret = csv_table_next(&it)) > 0) {
+        if (!csv_disk_decode(it.record, &vol->sb, it.slot, &rec,
+                             damage ? NULL : &damage)) {
+            continue;   /* one bad record does not hide the others */
+        }
+        if (rec.state == CSV_RECORD_UNUSED ||
+            rec.state == CSV_RECORD_DELETING ||
+            (name && strcmp(rec.name, name))) {
+            continue;
+        }
+        /* A complete disk wins over one of the same name in the making. */
+        if (!found || rec.state != CSV_RECORD_CREATING) {
+            *out = rec;
+            memcpy(raw, it.record, CSV_RECORD_SIZE);
+        }
+        found++;
+    }
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Cannot read the disk table of csv "
+                         "volume '%s'", csv_volume_label(vol));
+    } else if (!found && damage) {
+        error_propagate_prepend(errp, error_copy(damage),
+                                "csv volume '%s' is damaged: ",
+                                csv_volume_label(vol));
+        ret = -EINVAL;
+    } else if (!found && name) {
+        error_setg(errp, "csv volume '%s' has no disk '%s'",
+                   csv_volume_label(vol), name);
+        ret = -ENOENT;
+    } else if (!found) {
+        error_setg(errp, "csv volume '%s' has no disk; make one with "
+                   "qemu-img create -f csv -o disk=NAME",
+                   csv_volume_label(vol));
+        ret = -ENOENT;
+    } else if (!name && found > 1) {
+        error_setg(errp, "csv volume '%s' has more than one disk; say which "
+                   "with the option 'disk'", csv_volume_label(vol));
+        ret = -EINVAL;
+    }
+    error_free(damage);
+    return ret;
+}
+
+/*
+ * Who stands in the way?  Fills @why with the owner's description.  @rec
+ * names an owner.
+ */
+static CsvLiveness csv_disk_owner(CsvVolume *vol, BdrvChild *file,
+                                  const CsvDiskRecord *rec, char **why)
+{
+    CsvMemberRecord m;
+    Error *err = NULL;
+
+    if (csv_member_read(vol, file, rec->owner, &m, &err) < 0) {
+        *why = g_strdup_printf("member %" PRIu32 " (%s)", rec->owner,
+                               error_get_pretty(err));
+        error_free(err);
+        return CSV_LIVENESS_UNKNOWN;
+    }
+    *why = csv_member_describe(&m);
+    return csv_member_liveness(vol, file, &m, rec->owner_incarnation);
+}
+
+static char *csv_time(uint64_t t)
+{
+    g_autoptr(GDateTime) when = g_date_time_new_from_unix_utc(t);
+
+    return when ? g_date_time_format(when, "%Y-%m-%d %H:%M:%S UTC")
+                : g_strdup("an unknown time");
+}
+
+/*
+ * May the disk in @rec be taken although it has an owner?  0 if so.
+ * @doing: what the owner does with it, for the message.
+ */
+static int csv_disk_may_take(CsvVolume *vol, BdrvChild *file,
+                             const CsvDiskRecord *rec, bool force,
+                             const char *doing, Error **errp)
+{
+    g_autofree char *who = NULL;
+    g_autofree char *since = csv_time(rec->since);
+    CsvLiveness liveness = csv_disk_owner(vol, file, rec, &who);
+
+    switch (liveness) {
+    case CSV_LIVENESS_DEAD:
+        return 0;
+    case CSV_LIVENESS_ALIVE:
+        error_setg(errp, "Disk '%s' of csv volume '%s' is %s by another "
+                   "member since %s (%s)", rec->name, csv_volume_label(vol),
+                   doing, since, who);
+        error_append_hint(errp, "Open it read-only, or close it there "
+                          "first.\n");
+        return -EBUSY;
+    default:
+        if (force) {
+            return 0;
+        }
+        error_setg(errp, "Disk '%s' of csv volume '%s' is %s since %s by a "
+                   "member that cannot be seen from here (%s)", rec->name,
+                   csv_volume_label(vol), doing, since, who);
+        error_append_hint(errp, "If that host is down or cut off from the "
+                          "storage for certain, open the disk with "
+                          "force-takeover=on.\n");
+        return -EBUSY;
+    }
+}
+
+static bool csv_disk_is_ours(const CsvVolume *vol, const CsvDiskRecord *rec)
+{
+    return csv_member_is_me(vol, rec->owner, rec->owner_incarnation);
+}
+
+/* Find out whether, and why, we may become the owner of @rec. */
+static int csv_disk_decide(CsvDisk *disk, const CsvDiskRecord *rec,
+                           const QemuUUID *token, CsvOwnershipReason *reason,
+                           Error **errp)
+{
+    CsvVolume *vol = disk->volume;
+    BdrvChild *file = disk->bs->file;
+    bool ours = csv_disk_is_ours(vol, rec);
+    int ret;
+
+    switch (rec->state) {
+    case CSV_RECORD_FREE:
+        *reason = CSV_OWNERSHIP_REASON_CLAIM;
+        return 0;
+    case CSV_RECORD_HANDOVER:
+        if (ours || (token && qemu_uuid_is_equal(token, &rec->token))) {
+            *reason = ours ? CSV_OWNERSHIP_REASON_RECLAIM
+                           : CSV_OWNERSHIP_REASON_ACCEPT;
+            return 0;
+        }
+        *reason = CSV_OWNERSHIP_REASON_TAKEOVER;
+        return csv_disk_may_take(vol, file, rec, disk->force_takeover,
+                                 "being handed over", errp);
+    case CSV_RECORD_OWNED:
+        if (ours) {
+            error_setg(errp, "Disk '%s' of csv volume '%s' is already open "
+                       "for writing in this process", rec->name,
+                       csv_volume_label(vol));
+            return -EBUSY;
+        }
+        *reason = CSV_OWNERSHIP_REASON_TAKEOVER;
+        ret = csv_disk_may_take(vol, file, rec, disk->force_takeover,
+                                "owned", errp);
+        if (ret < 0 && rec->epoch != disk->record.epoch &&
+            disk->record.state == CSV_RECORD_HANDOVER) {
+            disk->record = *rec;
+            csv_disk_event(disk, CSV_OWNERSHIP_REASON_LOST);
+        }
+        return ret;
+    default:
+        error_setg(errp, "Disk '%s' of csv volume '%s' is being made or "
+                   "deleted", disk->record.name, csv_volume_label(vol));
+        return -EBUSY;
+    }
+}
+
+int csv_disk_claim(CsvDisk *disk, const QemuUUID *token, Error **errp)
+{
+    CsvVolume *vol = disk->volume;
+    BdrvChild *file = disk->bs->file;
+    CsvOwnershipReason reason;
+    CsvDiskRecord rec;
+    int tries, ret;
+
+    assert(vol->locked && !disk->owned);
+    for (tries = 0; tries < CSV_SWAP_TRIES; tries++) {
+        uint8_t raw[CSV_RECORD_SIZE];
+
+        ret = csv_disk_read(vol, file, disk->record.slot, &rec, raw, errp);
+        if (ret < 0) {
+            return ret;
+        }
+        if (!qemu_uuid_is_equal(&rec.uuid, &disk->record.uuid)) {
+            error_setg(errp, "Disk '%s' of csv volume '%s' was deleted",
+                       disk->record.name, csv_volume_label(vol));
+            return -ENOENT;
+        }
+        ret = csv_disk_decide(disk, &rec, token, &reason, errp);
+        if (ret < 0) {
+            return ret;
+        }
+        rec.state = CSV_RECORD_OWNED;
+        rec.epoch++;
+        rec.owner = vol->me.slot;
+        rec.owner_incarnation = vol->me.incarnation;
+        rec.since = g_get_real_time() / G_USEC_PER_SEC;
+        memset(&rec.token, 0, sizeof(rec.token));
+        ret = csv_disk_swap(vol, file, &rec, raw);
+        if (ret == -EAGAIN) {
+            continue;
+        }
+        if (ret < 0) {
+            error_setg_errno(errp, -ret, "Cannot claim disk '%s' of csv "
+                             "volume '%s'", rec.name, csv_volume_label(vol));
+            return ret;
+        }
+        disk->record = rec;
+        memcpy(disk->raw, raw, sizeof(raw));
+        disk->owned = true;
+        csv_disk_event(disk, reason);
+        return 0;
+    }
+    error_setg(errp, "Disk '%s' of csv volume '%s' changes all the time; try "
+               "again", disk->record.name, csv_volume_label(vol));
+    return -EBUSY;
+}
+
+/* Our own record is not what we wrote: say who has the disk now. */
+static int csv_disk_lost(CsvDisk *disk, Error **errp)
+{
+    CsvVolume *vol = disk->volume;
+    g_autofree char *who = NULL;
+    CsvDiskRecord rec;
+    uint8_t raw[CSV_RECORD_SIZE];
+    int ret;
+
+    disk->owned = false;
+    ret = csv_disk_read(vol, disk->bs->file, disk->record.slot, &rec, raw,
+                        errp);
+    if (ret < 0) {
+        return ret;
+    }
+    csv_disk_owner(vol, disk->bs->file, &rec, &who);
+    error_setg(errp, "Disk '%s' of csv volume '%s' was taken in epoch %" PRIu64
+               " by another member (%s)", disk->record.name,
+               csv_volume_label(vol), rec.epoch, who);
+    disk->record = rec;
+    csv_disk_event(disk, CSV_OWNERSHIP_REASON_LOST);
+    return -ESTALE;
+}
+
+static int csv_disk_change(CsvDisk *disk, const CsvDiskRecord *rec,
+                           const char *doing, Error **errp)
+{
+    int ret = csv_disk_swap(disk->volume, disk->bs->file, rec, disk->raw);
+
+    if (ret == -EAGAIN) {
+        return csv_disk_lost(disk, errp);
+    }
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Cannot %s disk '%s' of csv volume '%s'",
+                         doing, rec->name, csv_volume_label(disk->volume));
+        return ret;
+    }
+    disk->record = *rec;
+    return 0;
+}
+
+int csv_disk_release(CsvDisk *disk, const QemuUUID *token, Error **errp)
+{
+    CsvDiskRecord rec = disk->record;
+    int ret;
+
+    assert(disk->owned && rec.state == CSV_RECORD_OWNED);
+    rec.state = token ? CSV_RECORD_HANDOVER : CSV_RECORD_FREE;
+    rec.since = g_get_real_time() / G_USEC_PER_SEC;
+    if (token) {
+        rec.token = *token;
+    }
+    ret = csv_disk_change(disk, &rec, "release", errp);
+    if (ret < 0) {
+        return ret;
+    }
+    disk->owned = false;
+    csv_disk_event(disk, token ? CSV_OWNERSHIP_REASON_HANDOVER
+                               : CSV_OWNERSHIP_REASON_RELEASE);
+    return 0;
+}
+
+int csv_disk_set_size(CsvDisk *disk, uint64_t size, Error **errp)
+{
+    CsvDiskRecord rec = disk->record;
+
+    assert(disk->owned);
+    rec.size = size;
+    return csv_disk_change(disk, &rec, "resize", errp);
+}
+
+/* Free the segments of @rec and then its record; we hold it. */
+static int csv_disk_erase(CsvVolume *vol, BdrvChild *file, CsvDiskRecord *rec,
+                          uint8_t *raw, Error **errp)
+{
+    int ret;
+
+    rec->state = CSV_RECORD_DELETING;
+    rec->owner = vol->me.slot;
+    rec->owner_incarnation = vol->me.incarnation;
+    rec->since = g_get_real_time() / G_USEC_PER_SEC;
+    rec->first_segment = CSV_NO_SEGMENT;
+    memset(&rec->token, 0, sizeof(rec->token));
+    ret = csv_disk_swap(vol, file, rec, raw);
+    if (ret >= 0) {
+        ret = csv_segments_free(vol, file, rec->slot, errp);
+        if (ret < 0) {
+            return ret;
+        }
+        *rec = (CsvDiskRecord) { .slot = rec->slot, .epoch = rec->epoch };
+        ret = csv_disk_swap(vol, file, rec, raw);
+    }
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Cannot delete disk %" PRIu32 " of csv "
+                         "volume '%s'", rec->slot, csv_volume_label(vol));
+    }
+    return ret;
+}
+
+/*
+ * Is a slot free, or does it hold what a dead member left half made or half
+ * deleted?  Then clean up, and @raw is the free record.  Returns 1, 0 or
+ * -errno.
+ */
+static int csv_disk_slot_usable(CsvVolume *vol, BdrvChild *file,
+                                CsvDiskRecord *rec, uint8_t *raw,
+                                Error **errp)
+{
+    g_autofree char *who = NULL;
+    int ret;
+
+    if (rec->state == CSV_RECORD_UNUSED) {
+        return 1;
+    }
+    if (rec->state != CSV_RECORD_CREATING &&
+        rec->state != CSV_RECORD_DELETING) {
+        return 0;
+    }
+    if (csv_disk_owner(vol, file, rec, &who) != CSV_LIVENESS_DEAD) {
+        return 0;
+    }
+    ret = csv_disk_erase(vol, file, rec, raw, errp);
+    return ret < 0 ? ret : 1;
+}
+
+/* Raise disk_high so that @slot is below it. */
+static int csv_disk_high_raise(CsvVolume *vol, BdrvChild *file, uint32_t slot,
+                               Error **errp)
+{
+    int tries, ret;
+
+    for (tries = 0; tries < CSV_SWAP_TRIES; tries++) {
+        CsvSuperblock sb = vol->sb;
+
+        if (slot < sb.disk_high) {
+            return 0;
+        }
+        /* In steps, so that making many disks changes it rarely. */
+        sb.disk_high = MIN(sb.disk_slots, ROUND_UP(slot + 1, 16));
+        ret = csv_superblock_swap(vol, file, &sb, errp);
+        if (ret != -EAGAIN) {
+            return ret;
+        }
+        ret = csv_volume_refresh(vol, file, errp);
+        if (ret < 0) {
+            return ret;
+        }
+    }
+    error_setg(errp, "The superblock of csv volume '%s' changes all the time; "
+               "try again", csv_volume_label(vol));
+    return -EBUSY;
+}
+
+/* Reserve a record for a new disk; -EEXIST when the name is taken. */
+static int csv_disk_reserve(CsvVolume *vol, BdrvChild *file,
+                            CsvDiskRecord *rec, uint8_t *raw, Error **errp)
+{
+    CsvDiskRecord other, want = *rec;
+    uint32_t slot;
+    int ret;
+
+    for (slot = 0; slot < vol->sb.disk_slots; slot++) {
+        ret = csv_disk_high_raise(vol, file, slot, errp);
+        if (ret < 0) {
+            return ret;
+        }
+        ret = csv_disk_read(vol, file, slot, &other, raw, errp);
+        if (ret < 0) {
+            return ret;
+        }
+        ret = csv_disk_slot_usable(vol, file, &other, raw, errp);
+        if (ret < 0) {
+            return ret;
+        }
+        if (ret == 0) {
+            continue;
+        }
+        want.slot = slot;
+        want.epoch = other.epoch;
+        ret = csv_disk_swap(vol, file, &want, raw);
+        if (ret == -EAGAIN) {
+            continue;
+        }
+        if (ret < 0) {
+            error_setg_errno(errp, -ret, "Cannot write disk record %" PRIu32
+                             " of csv volume '%s'", slot,
+                             csv_volume_label(vol));
+            return ret;
+        }
+        *rec = want;
+        return 0;
+    }
+    error_setg(errp, "csv volume '%s' has no room for another disk: all %"
+               PRIu32 " places are taken", csv_volume_label(vol),
+               vol->sb.disk_slots);
+    return -ENOSPC;
+}
+
+int csv_disk_make(CsvVolume *vol, BdrvChild *file, const char *name,
+                  uint64_t size, Error **errp)
+{
+    CsvDiskRecord rec = {
+        .state = CSV_RECORD_CREATING,
+        .owner = vol->me.slot,
+        .owner_incarnation = vol->me.incarnation,
+        .since = g_get_real_time() / G_USEC_PER_SEC,
+        .size = size,
+        .first_segment = CSV_NO_SEGMENT,
+    };
+    CsvDiskRecord other;
+    uint8_t raw[CSV_RECORD_SIZE], scratch[CSV_RECORD_SIZE];
+    int ret;
+
+    assert(vol->locked);
+    if (!csv_disk_name_check(name, errp)) {
+        return -EINVAL;
+    }
+    if (size > CSV_MAX_DISK_SIZE || size % BDRV_SECTOR_SIZE) {
+        error_setg(errp, "The size of a csv disk is a multiple of %llu of at "
+                   "most %" PRIu64 " bytes", BDRV_SECTOR_SIZE,
+                   (uint64_t)CSV_MAX_DISK_SIZE);
+        return -EFBIG;
+    }
+    pstrcpy(rec.name, sizeof(rec.name), name);
+    qemu_uuid_generate(&rec.uuid);
+    ret = csv_disk_reserve(vol, file, &rec, raw, errp);
+    if (ret < 0) {
+        return ret;
+    }
+
+    /* Rule 4 of the format: one name, one record. */
+    ret = csv_disk_find(vol, file, name, &other, scratch, errp);
+    if (ret >= 0 && other.slot != rec.slot) {
+        error_setg(errp, "csv volume '%s' has a disk '%s' already",
+                   csv_volume_label(vol), name);
+        ret = -EEXIST;
+    }
+    if (ret >= 0) {
+        ret = csv_segment_claim(vol, file, rec.slot, 0, &rec.first_segment,
+                                errp);
+    }
+    if (ret >= 0) {
+        ret = csv_map_format(vol, file, &rec, errp);
+    }
+    if (ret >= 0) {
+        rec.state = CSV_RECORD_FREE;
+        ret = csv_disk_swap(vol, file, &rec, raw);
+        if (ret < 0) {
+            error_setg_errno(errp, -ret, "Cannot complete disk '%s' of csv "
+                             "volume '%s'", name, csv_volume_label(vol));
+        }
+    }
+    if (ret < 0) {
+        csv_disk_erase(vol, file, &rec, raw, NULL);
+    }
+    return ret;
+}
+
+int csv_disk_delete(CsvVolume *vol, BdrvChild *file, const char *name,
+                    Error **errp)
+{
+    CsvDiskRecord rec;
+    uint8_t raw[CSV_RECORD_SIZE];
+    CsvDisk *open;
+    int ret;
+
+    assert(vol->locked);
+    ret = csv_disk_find(vol, file, name, &rec, raw, errp);
+    if (ret < 0) {
+        return ret;
+    }
+    QLIST_FOREACH(open, &vol->disks, next) {
+        if (open->record.slot == rec.slot) {
+            error_setg(errp, "Disk '%s' of csv volume '%s' is open here as "
+                       "node '%s'; remove that first", name,
+                       csv_volume_label(vol), bdrv_get_node_name(open->bs));
+            return -EBUSY;
+        }
+    }
+    if (rec.state != CSV_RECORD_FREE) {
+        ret = csv_disk_may_take(vol, file, &rec, false, "in use", errp);
+        if (ret < 0) {
+            return ret;
+        }
+    }
+    return csv_disk_erase(vol, file, &rec, raw, errp);
+}

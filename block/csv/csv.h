@@ -1,0 +1,336 @@
+/*
+ * Cluster shared volume: what the parts of the driver share
+ *
+ *   handover.c all disks of a virtual machine at once
+ *   driver.c   the BlockDriver: open, close, activation, permissions
+ *   io.c       the I/O path
+ *   map.c      level-1 and level-2 maps in memory
+ *   segment.c  segments of a disk, and the clusters in them
+ *   claim.c    disk records: find, claim, release, make, delete
+ *   member.c   registration, and who is alive
+ *   volume.c   records, superblock, and the volumes this process has open
+ *   create.c   format a volume, options of creation
+ *   qmp.c      commands
+ *   ondisk.c   pages to host structures and back
+ *
+ * A file includes nothing of those above it in this list but what stands
+ * here.
+ *
+ * Unless it says otherwise a function runs in the main thread or in a
+ * coroutine there, with the graph locked for reading where it takes a
+ * BdrvChild, and does I/O in both (it is a coroutine_mixed_fn).  Functions
+ * that return int return 0 or more for success and -errno for failure, with
+ * @errp set in every case of failure if they take one.
+ *
+ * Locks: CsvDisk.alloc_lock before CsvDisk.flush_lock; neither is held while
+ * the other's holder waits for I/O of the guest.
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef BLOCK_CSV_CSV_H
+#define BLOCK_CSV_CSV_H
+
+#include "block/block-io.h"
+#include "block/block_int.h"
+#include "block/reqlist.h"
+#include "qapi/qapi-types-csv.h"
+#include "qemu/bitmap.h"
+#include "qemu/coroutine.h"
+#include "ondisk.h"
+
+/* What two members that change one record at once may need to agree. */
+#define CSV_SWAP_TRIES 100
+
+#define CSV_OPT_DISK            "disk"
+#define CSV_OPT_FORCE_TAKEOVER  "force-takeover"
+#define CSV_DEFAULT_DISK        "disk0"
+
+typedef struct CsvVolume CsvVolume;
+typedef struct CsvDisk CsvDisk;
+
+/*
+ * A volume as this process sees it through one block node.  Lives from the
+ * first csv_volume_get() on that node to the last csv_volume_put().
+ * Protected by the BQL.
+ */
+struct CsvVolume {
+    BlockDriverState *bs;       /* the node that holds the volume */
+    unsigned refs;
+    CsvSuperblock sb;           /* as last read or written here */
+    uint32_t block;             /* bytes of one compare-and-write */
+
+    /*
+     * This member.  Valid while attached > 0 or the liveness lock is held;
+     * the lock is held from before the record says "active" until after it
+     * says "unused", or until the process ends.
+     */
+    CsvMemberRecord me;
+    bool locked;
+    unsigned attached;          /* users of the membership */
+
+    uint64_t segment_hint;      /* table page with free segments, a guess */
+    QLIST_HEAD(, CsvDisk) disks;    /* open through this node */
+    QLIST_ENTRY(CsvVolume) next;
+};
+
+/* A segment of a disk, in memory. */
+typedef struct CsvSegment {
+    uint64_t index;
+    uint32_t sequence;
+    uint32_t free;              /* clear bits in used */
+    unsigned long *used;        /* a bit for each cluster */
+} CsvSegment;
+
+/* A level-2 table, in memory. */
+typedef struct CsvL2Table {
+    uint64_t offset;            /* in the volume */
+    uint16_t dirty;             /* a bit for each page; under map_lock */
+    CsvL2Entry entry[CSV_L2_ENTRIES];
+} CsvL2Table;
+
+/* A disk that is open: the state of a csv block node. */
+struct CsvDisk {
+    BlockDriverState *bs;
+    CsvVolume *volume;
+    QLIST_ENTRY(CsvDisk) next;
+    char *name;                 /* option 'disk', or the only one's name */
+    bool force_takeover;
+
+    /*
+     * The disk's record as last read or written here, and its bytes for the
+     * next compare-and-write.  Changed in the main thread only.
+     */
+    CsvDiskRecord record;
+    uint8_t raw[CSV_RECORD_SIZE];
+    bool owned;                 /* record.state is owned, and by us */
+    bool attached;              /* counts in volume->attached */
+
+    /*
+     * The map.  Entries are read without a lock and published in an order
+     * that keeps them true at every moment: offset, then masks.  Tables are
+     * only added while the disk is open, and freed with it.
+     */
+    CsvL2Table *l2[CSV_MAX_L2_TABLES];
+    QemuMutex map_lock;         /* the dirty bits; never held over I/O */
+    DECLARE_BITMAP(l2_dirty, CSV_MAX_L2_TABLES);    /* tables with a bit */
+    uint32_t l1_dirty;          /* a bit for each page */
+
+    /*
+     * Allocation: segments and their bitmaps, the current cluster of tables,
+     * and requests that are allocating.
+     */
+    CoMutex alloc_lock;
+    GArray *segments;           /* of CsvSegment, by sequence of discovery */
+    guint segment_current;      /* where clusters come from */
+    uint64_t tables;            /* cluster with room for tables, or 0 */
+    uint32_t tables_used;       /* tables in it */
+    BlockReqList allocating;
+
+    CoMutex flush_lock;         /* one write-back at a time */
+};
+
+/* volume.c */
+
+/*
+ * The volume on @file's node: the one that this process has open, or a new
+ * one after reading the superblock.
+ */
+CsvVolume *csv_volume_get(BdrvChild *file, Error **errp);
+void csv_volume_put(CsvVolume *vol);
+/* Iterate over the open volumes; NULL starts and ends. */
+CsvVolume *csv_volume_next(CsvVolume *vol);
+/*
+ * The way from @blk to its node, for the functions here; for commands that
+ * reach a volume of which no disk is open.
+ */
+BdrvChild *csv_blk_child(BlockBackend *blk);
+/* Name for messages: the volume's name, or its UUID.  Static storage. */
+const char *csv_volume_label(const CsvVolume *vol);
+/* Read the superblock anew. */
+int csv_volume_refresh(CsvVolume *vol, BdrvChild *file, Error **errp);
+/* Change the superblock to @sb, unless somebody else did: -EAGAIN. */
+int csv_superblock_swap(CsvVolume *vol, BdrvChild *file, CsvSuperblock *sb,
+                        Error **errp);
+
+/* Read the record at @offset into @buf (CSV_RECORD_SIZE bytes). */
+int csv_record_read(BdrvChild *file, uint64_t offset, uint8_t *buf);
+/*
+ * Replace the record at @offset by @new if it is still @old.  Returns 0, or
+ * -EAGAIN if it is not, or another -errno.
+ */
+int csv_record_swap(CsvVolume *vol, BdrvChild *file, uint64_t offset,
+                    const uint8_t *old, const uint8_t *new);
+
+/* Walk over a table of records, read in large pieces. */
+typedef struct CsvTableIter {
+    BdrvChild *file;
+    uint64_t offset;
+    uint32_t slots;
+    uint32_t slot;              /* of @record */
+    uint32_t have;              /* slots in buf, from first on */
+    uint32_t first;
+    uint8_t *buf;
+    const uint8_t *record;
+} CsvTableIter;
+
+void csv_table_iter(CsvTableIter *it, BdrvChild *file, uint64_t offset,
+                    uint32_t slots);
+/* 1: @it->record is the next one.  0: there is none.  Else -errno. */
+int csv_table_next(CsvTableIter *it);
+/* For an iteration that is left early; the end does it by itself. */
+void csv_table_end(CsvTableIter *it);
+
+/* member.c */
+
+/* Join the volume, or count one more user of the membership. */
+int csv_member_attach(CsvVolume *vol, BdrvChild *file, Error **errp);
+/*
+ * One user less; the last one leaves the volume.  @file is NULL when the
+ * node is inactive: the record then stays until somebody needs the slot.
+ */
+void csv_member_detach(CsvVolume *vol, BdrvChild *file);
+/* Read and check the record of member @slot. */
+int csv_member_read(CsvVolume *vol, BdrvChild *file, uint32_t slot,
+                    CsvMemberRecord *out, Error **errp);
+/* What is known about @slot in @incarnation.  @rec: its current record. */
+CsvLiveness csv_member_liveness(CsvVolume *vol, BdrvChild *file,
+                                const CsvMemberRecord *rec,
+                                uint64_t incarnation);
+bool csv_member_is_me(const CsvVolume *vol, uint32_t slot,
+                      uint64_t incarnation);
+/* "host h, pid p, member m (since t)" for messages; to be freed. */
+char *csv_member_describe(const CsvMemberRecord *rec);
+CsvMemberInfo *csv_member_info(CsvVolume *vol, BdrvChild *file,
+                               const CsvMemberRecord *rec,
+                               uint64_t incarnation);
+
+/* claim.c */
+
+/* Find a disk by name; without a name the only one.  -ENOENT. */
+int csv_disk_find(CsvVolume *vol, BdrvChild *file, const char *name,
+                  CsvDiskRecord *out, uint8_t *raw, Error **errp);
+/* Read the record of an open disk anew, and leave disk->record alone. */
+int csv_disk_reread(CsvDisk *disk, CsvDiskRecord *out, Error **errp);
+/*
+ * Make this member the owner of disk->record.slot.  @token is that of the
+ * hand-over in which the disk comes to us, or NULL.  Sends the event.
+ */
+int csv_disk_claim(CsvDisk *disk, const QemuUUID *token, Error **errp);
+/*
+ * Give the disk up: to whoever has @token, or to anybody if that is NULL.
+ * All that the disk holds must be on stable storage.  Sends the event.
+ */
+int csv_disk_release(CsvDisk *disk, const QemuUUID *token, Error **errp);
+/* Change the size in the record of a disk that we own. */
+int csv_disk_set_size(CsvDisk *disk, uint64_t size, Error **errp);
+/* Make a disk without an owner.  The caller is attached. */
+int csv_disk_make(CsvVolume *vol, BdrvChild *file, const char *name,
+                  uint64_t size, Error **errp);
+/* Delete a disk that has no owner.  The caller is attached. */
+int csv_disk_delete(CsvVolume *vol, BdrvChild *file, const char *name,
+                    Error **errp);
+CsvDiskState csv_disk_state(CsvDiskRecordState state);
+
+/* segment.c */
+
+/*
+ * Claim a free segment for disk @slot as its @sequence-th.  -ENOSPC when
+ * there is none.
+ */
+int csv_segment_claim(CsvVolume *vol, BdrvChild *file, uint32_t slot,
+                      uint32_t sequence, uint64_t *index, Error **errp);
+/* Free every segment of disk @slot. */
+int csv_segments_free(CsvVolume *vol, BdrvChild *file, uint32_t slot,
+                      Error **errp);
+/*
+ * Count segments: @per_disk (sb.disk_slots entries, or NULL) and @free.
+ */
+int csv_segments_count(CsvVolume *vol, BdrvChild *file, uint64_t *per_disk,
+                       uint64_t *free, Error **errp);
+/* Fill disk->segments from the segment table; no cluster is used. */
+int csv_segments_load(CsvDisk *disk, Error **errp);
+void csv_segments_drop(CsvDisk *disk);
+/*
+ * Mark the cluster at @offset as used.  False with @errp if it is not in
+ * the disk's segments, or used already.
+ */
+bool csv_cluster_use(CsvDisk *disk, uint64_t offset, Error **errp);
+/*
+ * Allocate a cluster; *offset gets its place.  In a coroutine, with
+ * alloc_lock held; may claim a segment.
+ */
+int coroutine_fn GRAPH_RDLOCK csv_cluster_alloc(CsvDisk *disk,
+                                                uint64_t *offset);
+/* Give back a cluster that no map entry names.  alloc_lock held. */
+void csv_cluster_free(CsvDisk *disk, uint64_t offset);
+
+/* map.c */
+
+/* Read header and maps; segments must be loaded. */
+int csv_map_load(CsvDisk *disk, Error **errp);
+void csv_map_drop(CsvDisk *disk);
+/* Write the header and an empty level-1 map into a new disk. */
+int csv_map_format(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *disk,
+                   Error **errp);
+/* The entry of a cluster, or NULL where there is no table.  Any thread. */
+CsvL2Entry *csv_map_entry(CsvDisk *disk, uint64_t cluster);
+/* The same, but makes the table.  In a coroutine, alloc_lock held. */
+int coroutine_fn GRAPH_RDLOCK csv_map_entry_make(CsvDisk *disk,
+                                                 uint64_t cluster,
+                                                 CsvL2Entry **entry);
+/* Publish a new value of an entry and mark it for the next flush. */
+void csv_map_set(CsvDisk *disk, uint64_t cluster, CsvL2Entry *entry,
+                 uint64_t offset, uint64_t masks);
+/*
+ * Make all map changes durable that were published before the call, and
+ * the data they stand for, except for a last flush of the volume.
+ */
+int coroutine_fn GRAPH_RDLOCK csv_map_write_back(CsvDisk *disk);
+
+/* What a range of a disk is. */
+typedef enum CsvExtentKind {
+    CSV_EXTENT_HOLE,            /* nothing: the backing image, or zeroes */
+    CSV_EXTENT_ZERO,
+    CSV_EXTENT_DATA,
+} CsvExtentKind;
+
+/*
+ * The longest range from @offset on, at most @bytes, that is of one kind
+ * and, if data, in one piece at *host in the volume.  Returns its length.
+ * Any thread, no lock.
+ */
+uint64_t csv_map_extent(CsvDisk *disk, uint64_t offset, uint64_t bytes,
+                        CsvExtentKind *kind, uint64_t *host);
+
+/* io.c */
+
+int coroutine_fn GRAPH_RDLOCK
+csv_co_preadv_part(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                   QEMUIOVector *qiov, size_t qiov_offset,
+                   BdrvRequestFlags flags);
+int coroutine_fn GRAPH_RDLOCK
+csv_co_pwritev_part(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                    QEMUIOVector *qiov, size_t qiov_offset,
+                    BdrvRequestFlags flags);
+int coroutine_fn GRAPH_RDLOCK
+csv_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                     BdrvRequestFlags flags);
+int coroutine_fn GRAPH_RDLOCK csv_co_flush_to_os(BlockDriverState *bs);
+int coroutine_fn GRAPH_RDLOCK
+csv_co_block_status(BlockDriverState *bs, bool want_zero,
+                    int64_t offset, int64_t bytes, int64_t *pnum,
+                    int64_t *map, BlockDriverState **file);
+
+/* create.c */
+
+extern QemuOptsList csv_create_opts;
+int coroutine_fn GRAPH_UNLOCKED
+csv_co_create(BlockdevCreateOptions *opts, Error **errp);
+int coroutine_fn GRAPH_UNLOCKED
+csv_co_create_opts(BlockDriver *drv, const char *filename, QemuOpts *opts,
+                   Error **errp);
+
+#endif /* BLOCK_CSV_CSV_H */

@@ -1,0 +1,459 @@
+/*
+ * Cluster shared volume: the block driver
+ *
+ * A csv node is one disk of a volume; the node below it holds the volume.
+ * Opening a disk for writing makes the process a member of the volume and
+ * the disk's owner; closing or inactivating it lets the disk go.  So the
+ * block layer's rule, that an image is written only by the process in which
+ * it is active, is kept by the volume itself.
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qapi/util.h"
+#include "qemu/error-report.h"
+#include "qemu/memalign.h"
+#include "qemu/module.h"
+#include "qemu/option.h"
+#include "csv.h"
+#include "handover.h"
+#include "trace.h"
+
+/* How often a map that its owner is changing is read before it is bad. */
+#define CSV_READ_TRIES 5
+
+static QemuOptsList csv_runtime_opts = {
+    .name = "csv",
+    .head = QTAILQ_HEAD_INITIALIZER(csv_runtime_opts.head),
+    .desc = {
+        {
+            .name = CSV_OPT_DISK,
+            .type = QEMU_OPT_STRING,
+            .help = "Name of the disk in the volume",
+        },
+        {
+            .name = CSV_OPT_FORCE_TAKEOVER,
+            .type = QEMU_OPT_BOOL,
+            .help = "Take the disk from an owner that cannot be seen",
+        },
+        { /* end of list */ }
+    },
+};
+
+static int csv_probe_image(const uint8_t *buf, int bytes,
+                           const char *filename)
+{
+    return csv_probe(buf, bytes) ? 100 : 0;
+}
+
+static bool csv_node_inactive(BlockDriverState *bs)
+{
+    return bs->open_flags & BDRV_O_INACTIVE;
+}
+
+/*
+ * Read segments and map.  While another member owns the disk a page may be
+ * caught half written, so then a failure counts only if it stays.
+ */
+static int csv_disk_load(CsvDisk *disk, Error **errp)
+{
+    Error *err = NULL;
+    int tries, ret;
+
+    for (tries = 1; ; tries++) {
+        ret = csv_segments_load(disk, &err);
+        if (ret >= 0) {
+            ret = csv_map_load(disk, &err);
+        }
+        if (ret != -EINVAL || disk->owned || tries == CSV_READ_TRIES) {
+            break;
+        }
+        error_free(err);
+        err = NULL;
+        g_usleep(1000 * tries);
+    }
+    error_propagate(errp, err);
+    return ret;
+}
+
+int csv_disk_activate(CsvDisk *disk, const QemuUUID *token, Error **errp)
+{
+    BdrvChild *file = disk->bs->file;
+    CsvDiskRecordState before = disk->record.state;
+    int ret;
+
+    if (!disk->attached) {
+        ret = csv_member_attach(disk->volume, file, errp);
+        if (ret < 0) {
+            return ret;
+        }
+        disk->attached = true;
+    }
+    ret = csv_disk_claim(disk, token, errp);
+    if (ret < 0) {
+        return ret;
+    }
+    /* The volume may have grown below us. */
+    ret = bdrv_refresh_total_sectors(file->bs, file->bs->total_sectors);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Cannot find the size of node '%s'",
+                         bdrv_get_node_name(file->bs));
+    } else {
+        ret = csv_disk_load(disk, errp);
+    }
+    if (ret < 0) {
+        /* As it was: whoever had the token can still come. */
+        csv_disk_release(disk, before == CSV_RECORD_HANDOVER ? token : NULL,
+                         NULL);
+    }
+    return ret;
+}
+
+static int csv_absorb_options(CsvDisk *disk, QDict *options, Error **errp)
+{
+    g_autoptr(QemuOpts) opts =
+        qemu_opts_create(&csv_runtime_opts, NULL, 0, &error_abort);
+
+    if (!qemu_opts_absorb_qdict(opts, options, errp)) {
+        return -EINVAL;
+    }
+    disk->name = qemu_opt_get_del(opts, CSV_OPT_DISK);
+    disk->force_takeover = qemu_opt_get_bool_del(opts, CSV_OPT_FORCE_TAKEOVER,
+                                                 false);
+    return 0;
+}
+
+static void csv_disk_init(CsvDisk *disk, BlockDriverState *bs)
+{
+    disk->bs = bs;
+    disk->segments = g_array_new(false, false, sizeof(CsvSegment));
+    qemu_mutex_init(&disk->map_lock);
+    qemu_co_mutex_init(&disk->alloc_lock);
+    qemu_co_mutex_init(&disk->flush_lock);
+    QLIST_INIT(&disk->allocating);
+}
+
+/* Give back everything but the ownership. */
+static void csv_disk_clear(CsvDisk *disk)
+{
+    assert(!disk->owned);
+    csv_map_drop(disk);
+    csv_segments_drop(disk);
+    g_array_free(disk->segments, true);
+    if (disk->attached) {
+        BdrvChild *file = disk->bs->file;
+
+        csv_member_detach(disk->volume,
+                          csv_node_inactive(file->bs) ? NULL : file);
+        disk->attached = false;
+    }
+    if (disk->volume) {
+        QLIST_REMOVE(disk, next);
+        csv_volume_put(disk->volume);
+        disk->volume = NULL;
+    }
+    qemu_mutex_destroy(&disk->map_lock);
+    g_free(disk->name);
+}
+
+static int csv_open_disk(CsvDisk *disk, int flags, Error **errp)
+{
+    BlockDriverState *bs = disk->bs;
+    int ret;
+
+    disk->volume = csv_volume_get(bs->file, errp);
+    if (!disk->volume) {
+        return -EINVAL;
+    }
+    QLIST_INSERT_HEAD(&disk->volume->disks, disk, next);
+    ret = bdrv_refresh_total_sectors(bs->file->bs, 0);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Cannot find the size of node '%s'",
+                         bdrv_get_node_name(bs->file->bs));
+        return ret;
+    }
+    ret = csv_disk_find(disk->volume, bs->file, disk->name, &disk->record,
+                        disk->raw, errp);
+    if (ret < 0) {
+        return ret;
+    }
+    if (disk->record.state == CSV_RECORD_CREATING) {
+        error_setg(errp, "Disk '%s' of csv volume '%s' is not complete: it is "
+                   "being made, or its making was cut short; make it again",
+                   disk->record.name, csv_volume_label(disk->volume));
+        return -EBUSY;
+    }
+    if ((flags & BDRV_O_RDWR) && !(flags & BDRV_O_INACTIVE)) {
+        return csv_disk_activate(disk, NULL, errp);
+    }
+    return csv_disk_load(disk, errp);
+}
+
+static int csv_open(BlockDriverState *bs, QDict *options, int flags,
+                    Error **errp)
+{
+    CsvDisk *disk = bs->opaque;
+    int ret = bdrv_open_file_child(NULL, options, "file", bs, errp);
+
+    if (ret < 0) {
+        return ret;
+    }
+    csv_disk_init(disk, bs);
+    ret = csv_absorb_options(disk, options, errp);
+    if (ret >= 0) {
+        GRAPH_RDLOCK_GUARD_MAINLOOP();
+
+        bs->supported_zero_flags = BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK;
+        bs->supported_truncate_flags = BDRV_REQ_ZERO_WRITE;
+        ret = csv_open_disk(disk, flags, errp);
+    }
+    if (ret < 0) {
+        csv_disk_clear(disk);
+    } else if (!disk->name) {
+        disk->name = g_strdup(disk->record.name);
+    }
+    return ret;
+}
+
+/* The block layer has flushed the disk if it could. */
+static void csv_close(BlockDriverState *bs)
+{
+    CsvDisk *disk = bs->opaque;
+    Error *err = NULL;
+
+    if (disk->owned) {
+        int ret = bdrv_flush(bs);
+
+        if (ret < 0) {
+            error_report("Disk '%s' of csv volume '%s' could not be flushed: "
+                         "%s; what was written since the last flush is lost",
+                         disk->record.name, csv_volume_label(disk->volume),
+                         strerror(-ret));
+        }
+        if (csv_disk_release(disk, NULL, &err) < 0) {
+            error_report_err(err);
+            disk->owned = false;
+        }
+    }
+    csv_disk_clear(disk);
+}
+
+static int GRAPH_RDLOCK csv_inactivate(BlockDriverState *bs)
+{
+    CsvDisk *disk = bs->opaque;
+    QemuUUID token = csv_handover_token();
+    Error *err = NULL;
+    int ret = 0;
+
+    if (disk->owned) {
+        ret = bdrv_flush(bs);
+        if (ret < 0) {
+            error_report("Disk '%s' of csv volume '%s' cannot be let go: its "
+                         "flush failed: %s", disk->record.name,
+                         csv_volume_label(disk->volume), strerror(-ret));
+        } else {
+            ret = csv_disk_release(disk, qemu_uuid_is_null(&token) ? NULL
+                                                                   : &token,
+                                   &err);
+            if (ret < 0) {
+                error_report_err(err);
+            }
+        }
+    }
+    trace_csv_inactivate(bs, ret);
+    return ret;
+}
+
+static void coroutine_fn GRAPH_RDLOCK
+csv_co_invalidate_cache(BlockDriverState *bs, Error **errp)
+{
+    CsvDisk *disk = bs->opaque;
+    QemuUUID token = csv_handover_token();
+    int ret;
+
+    if (disk->owned) {
+        return;
+    }
+    if (bdrv_is_read_only(bs)) {
+        ret = csv_disk_load(disk, errp);
+    } else {
+        ret = csv_disk_activate(disk, qemu_uuid_is_null(&token) ? NULL
+                                                                : &token,
+                                errp);
+    }
+    trace_csv_activate(bs, ret);
+}
+
+static void csv_child_perm(BlockDriverState *bs, BdrvChild *c,
+                           BdrvChildRole role,
+                           BlockReopenQueue *reopen_queue,
+                           uint64_t perm, uint64_t shared,
+                           uint64_t *nperm, uint64_t *nshared)
+{
+    bdrv_default_perms(bs, c, role, reopen_queue, perm, shared, nperm,
+                       nshared);
+    /* The volume is shared; who may write what is settled on it. */
+    *nshared = BLK_PERM_ALL;
+}
+
+static int csv_reopen_prepare(BDRVReopenState *state, BlockReopenQueue *queue,
+                              Error **errp)
+{
+    CsvDisk *disk = state->bs->opaque;
+    bool was = !bdrv_is_read_only(state->bs);
+    bool will = state->flags & BDRV_O_RDWR;
+
+    if (was != will) {
+        error_setg(errp, "Disk '%s' of csv volume '%s' cannot be reopened "
+                   "%s; close it and open it again", disk->record.name,
+                   csv_volume_label(disk->volume),
+                   will ? "for writing" : "read-only");
+        return -ENOTSUP;
+    }
+    return 0;
+}
+
+static void csv_refresh_limits(BlockDriverState *bs, Error **errp)
+{
+    bs->bl.pwrite_zeroes_alignment = CSV_SUBCLUSTER_SIZE;
+}
+
+static int64_t coroutine_fn csv_co_getlength(BlockDriverState *bs)
+{
+    CsvDisk *disk = bs->opaque;
+
+    return disk->record.size;
+}
+
+static int coroutine_fn GRAPH_RDLOCK
+csv_co_truncate(BlockDriverState *bs, int64_t offset, bool exact,
+                PreallocMode prealloc, BdrvRequestFlags flags, Error **errp)
+{
+    CsvDisk *disk = bs->opaque;
+    uint64_t size = ROUND_UP(offset, BDRV_SECTOR_SIZE);
+
+    if (prealloc != PREALLOC_MODE_OFF) {
+        error_setg(errp, "csv disks cannot be preallocated (mode '%s')",
+                   PreallocMode_str(prealloc));
+        return -ENOTSUP;
+    }
+    if (!disk->owned) {
+        error_setg(errp, "Disk '%s' of csv volume '%s' is not owned by this "
+                   "process and cannot be resized", disk->record.name,
+                   csv_volume_label(disk->volume));
+        return -EPERM;
+    }
+    if (size < disk->record.size) {
+        error_setg(errp, "Disk '%s' of csv volume '%s' cannot be made "
+                   "smaller; copy it to a smaller disk with qemu-img convert",
+                   disk->record.name, csv_volume_label(disk->volume));
+        return -ENOTSUP;
+    }
+    if (size > CSV_MAX_DISK_SIZE) {
+        error_setg(errp, "A csv disk has at most %" PRIu64 " bytes",
+                   (uint64_t)CSV_MAX_DISK_SIZE);
+        return -EFBIG;
+    }
+    return size == disk->record.size ? 0
+                                     : csv_disk_set_size(disk, size, errp);
+}
+
+static int coroutine_fn csv_co_get_info(BlockDriverState *bs,
+                                        BlockDriverInfo *bdi)
+{
+    bdi->cluster_size = CSV_SUBCLUSTER_SIZE;
+    return 0;
+}
+
+static uint64_t csv_disk_used_clusters(CsvDisk *disk)
+{
+    uint64_t used = 0;
+    guint i;
+
+    for (i = 0; i < disk->segments->len; i++) {
+        CsvSegment *seg = &g_array_index(disk->segments, CsvSegment, i);
+
+        used += (1U << (disk->volume->sb.segment_bits - CSV_CLUSTER_BITS)) -
+                seg->free;
+    }
+    return used;
+}
+
+static int64_t coroutine_fn
+csv_co_get_allocated_file_size(BlockDriverState *bs)
+{
+    CsvDisk *disk = bs->opaque;
+
+    return csv_disk_used_clusters(disk) << CSV_CLUSTER_BITS;
+}
+
+static ImageInfoSpecific *csv_get_specific_info(BlockDriverState *bs,
+                                                Error **errp)
+{
+    CsvDisk *disk = bs->opaque;
+    ImageInfoSpecific *info = g_new0(ImageInfoSpecific, 1);
+    ImageInfoSpecificCsv *csv = g_new0(ImageInfoSpecificCsv, 1);
+
+    csv->volume = g_strdup(disk->volume->sb.name);
+    csv->volume_uuid = qemu_uuid_unparse_strdup(&disk->volume->sb.uuid);
+    csv->disk = g_strdup(disk->record.name);
+    csv->uuid = qemu_uuid_unparse_strdup(&disk->record.uuid);
+    csv->state = csv_disk_state(disk->record.state);
+    csv->epoch = disk->record.epoch;
+    csv->segment_size = 1ULL << disk->volume->sb.segment_bits;
+    csv->segments = disk->segments->len;
+
+    info->type = IMAGE_INFO_SPECIFIC_KIND_CSV;
+    info->u.csv.data = csv;
+    return info;
+}
+
+static const char *const csv_strong_runtime_opts[] = {
+    CSV_OPT_DISK,
+    NULL
+};
+
+static BlockDriver bdrv_csv = {
+    .format_name                    = "csv",
+    .instance_size                  = sizeof(CsvDisk),
+    .is_format                      = true,
+    .create_opts                    = &csv_create_opts,
+    .strong_runtime_opts            = csv_strong_runtime_opts,
+
+    .bdrv_probe                     = csv_probe_image,
+    .bdrv_open                      = csv_open,
+    .bdrv_close                     = csv_close,
+    .bdrv_reopen_prepare            = csv_reopen_prepare,
+    .bdrv_child_perm                = csv_child_perm,
+    .bdrv_inactivate                = csv_inactivate,
+    .bdrv_co_invalidate_cache       = csv_co_invalidate_cache,
+    .bdrv_refresh_limits            = csv_refresh_limits,
+
+    .bdrv_co_create                 = csv_co_create,
+    .bdrv_co_create_opts            = csv_co_create_opts,
+    .bdrv_has_zero_init             = bdrv_has_zero_init_1,
+
+    .bdrv_co_preadv_part            = csv_co_preadv_part,
+    .bdrv_co_pwritev_part           = csv_co_pwritev_part,
+    .bdrv_co_pwrite_zeroes          = csv_co_pwrite_zeroes,
+    .bdrv_co_flush_to_os            = csv_co_flush_to_os,
+    .bdrv_co_block_status           = csv_co_block_status,
+    .bdrv_co_truncate               = csv_co_truncate,
+
+    .bdrv_co_getlength              = csv_co_getlength,
+    .bdrv_co_get_info               = csv_co_get_info,
+    .bdrv_co_get_allocated_file_size = csv_co_get_allocated_file_size,
+    .bdrv_get_specific_info         = csv_get_specific_info,
+};
+
+
+static void csv_init(void)
+{
+    bdrv_register(&bdrv_csv);
+}
+
+block_init(csv_init);

@@ -1,0 +1,150 @@
+/*
+ * Cluster shared volume: hand-over of all disks of a virtual machine
+ *
+ * A virtual machine may have several disks, and each is claimed by a
+ * compare-and-write of its own.  Both sides claim in one order, by volume and
+ * disk UUID, and stop at the first disk they do not get.  So of two that try,
+ * the one that gets the first disk both have gets all of them.
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qemu/error-report.h"
+#include "handover.h"
+
+static QemuUUID csv_token;
+
+void csv_handover_set_token(const QemuUUID *token)
+{
+    GLOBAL_STATE_CODE();
+    csv_token = token ? *token : (QemuUUID) { 0 };
+}
+
+QemuUUID csv_handover_token(void)
+{
+    return csv_token;
+}
+
+static gint csv_handover_order(gconstpointer a, gconstpointer b)
+{
+    const CsvDisk *x = *(CsvDisk **)a, *y = *(CsvDisk **)b;
+    int by_volume = memcmp(x->volume->sb.uuid.data, y->volume->sb.uuid.data,
+                           sizeof(x->volume->sb.uuid.data));
+
+    return by_volume ?: memcmp(x->record.uuid.data, y->record.uuid.data,
+                               sizeof(x->record.uuid.data));
+}
+
+/* The disks that this process writes when they are active, in order. */
+static GPtrArray *csv_handover_disks(void)
+{
+    GPtrArray *disks = g_ptr_array_new();
+    CsvVolume *vol;
+    CsvDisk *disk;
+
+    for (vol = csv_volume_next(NULL); vol; vol = csv_volume_next(vol)) {
+        QLIST_FOREACH(disk, &vol->disks, next) {
+            if (!bdrv_is_read_only(disk->bs)) {
+                g_ptr_array_add(disks, disk);
+            }
+        }
+    }
+    g_ptr_array_sort(disks, csv_handover_order);
+    return disks;
+}
+
+bool csv_handover_needed(void)
+{
+    g_autoptr(GPtrArray) disks = NULL;
+
+    GLOBAL_STATE_CODE();
+    GRAPH_RDLOCK_GUARD_MAINLOOP();
+
+    disks = csv_handover_disks();
+    return disks->len > 0;
+}
+
+/*
+ * An inactive node is activated; one that let its disk go but stayed active,
+ * because the inactivation of the whole machine failed, claims it.
+ */
+static int GRAPH_RDLOCK csv_handover_claim_one(CsvDisk *disk, Error **errp)
+{
+    QemuUUID token = csv_token;
+
+    if (disk->bs->open_flags & BDRV_O_INACTIVE) {
+        return bdrv_activate(disk->bs, errp);
+    }
+    return csv_disk_activate(disk, qemu_uuid_is_null(&token) ? NULL : &token,
+                             errp);
+}
+
+static void GRAPH_RDLOCK csv_handover_undo_one(CsvDisk *disk)
+{
+    Error *err = NULL;
+
+    if (bdrv_inactivate(disk->bs, &err) < 0) {
+        error_prepend(&err, "Disk '%s' of csv volume '%s' was claimed and "
+                      "cannot be given back: ", disk->record.name,
+                      csv_volume_label(disk->volume));
+        error_report_err(err);
+    }
+}
+
+bool csv_handover_claim(Error **errp)
+{
+    g_autoptr(GPtrArray) disks = NULL;
+    g_autoptr(GPtrArray) done = g_ptr_array_new();
+    guint i;
+
+    GLOBAL_STATE_CODE();
+    GRAPH_RDLOCK_GUARD_MAINLOOP();
+
+    disks = csv_handover_disks();
+    for (i = 0; i < disks->len; i++) {
+        CsvDisk *disk = g_ptr_array_index(disks, i);
+
+        if (disk->owned) {
+            continue;
+        }
+        if (csv_handover_claim_one(disk, errp) < 0) {
+            while (done->len) {
+                csv_handover_undo_one(g_ptr_array_index(done, done->len - 1));
+                g_ptr_array_set_size(done, done->len - 1);
+            }
+            return false;
+        }
+        g_ptr_array_add(done, disk);
+    }
+    return true;
+}
+
+CsvHandoverOutcome csv_handover_outcome(Error **errp)
+{
+    g_autoptr(GPtrArray) disks = NULL;
+    guint i;
+
+    GLOBAL_STATE_CODE();
+    GRAPH_RDLOCK_GUARD_MAINLOOP();
+
+    disks = csv_handover_disks();
+    for (i = 0; i < disks->len; i++) {
+        CsvDisk *disk = g_ptr_array_index(disks, i);
+        CsvDiskRecord rec;
+
+        if (disk->owned) {
+            continue;
+        }
+        if (csv_disk_reread(disk, &rec, errp) < 0) {
+            return CSV_HANDOVER_UNKNOWN;
+        }
+        if (rec.state == CSV_RECORD_OWNED && rec.epoch > disk->record.epoch) {
+            return CSV_HANDOVER_THEIRS;
+        }
+    }
+    return CSV_HANDOVER_OURS;
+}

@@ -1,0 +1,253 @@
+/*
+ * Cluster shared volume: who takes part, and who is alive
+ *
+ * A member is one opening of the volume for writing.  It holds a lock that
+ * the kernel drops with the process, on a byte that stands for its slot, and
+ * a record in the slot that tells people who it is.  The order is: lock, then
+ * record; and on the way out record, then lock.  So a record that says
+ * "active" while nobody holds the lock is that of a member that died, at
+ * least as far as this host's locks can tell.
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qemu/cutils.h"
+#include "qemu/error-report.h"
+#include "csv.h"
+#include "trace.h"
+
+static uint64_t csv_member_offset(const CsvVolume *vol, uint32_t slot)
+{
+    return vol->sb.member_offset + (uint64_t)slot * CSV_PAGE_SIZE;
+}
+
+/*
+ * One boot of one host: the kernel's boot ID, a random UUID.  Locks of the
+ * dead are gone for sure only where this is the same.
+ */
+static QemuUUID csv_host_id(void)
+{
+    g_autofree char *text = NULL;
+    QemuUUID id = { 0 };
+
+    if (g_file_get_contents("/proc/sys/kernel/random/boot_id", &text, NULL,
+                            NULL)) {
+        g_strstrip(text);
+        if (qemu_uuid_parse(text, &id) < 0) {
+            memset(&id, 0, sizeof(id));
+        }
+    }
+    return id;
+}
+
+static bool csv_same_host(const CsvMemberRecord *rec)
+{
+    QemuUUID here = csv_host_id();
+
+    return !qemu_uuid_is_null(&here) &&
+           qemu_uuid_is_equal(&here, &rec->host_id);
+}
+
+int csv_member_read(CsvVolume *vol, BdrvChild *file, uint32_t slot,
+                    CsvMemberRecord *out, Error **errp)
+{
+    uint8_t buf[CSV_RECORD_SIZE];
+    int ret = csv_record_read(file, csv_member_offset(vol, slot), buf);
+
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Cannot read member %" PRIu32 " of csv "
+                         "volume '%s'", slot, csv_volume_label(vol));
+        return ret;
+    }
+    if (!csv_member_decode(buf, &vol->sb, slot, out, errp)) {
+        error_prepend(errp, "csv volume '%s' is damaged: ",
+                      csv_volume_label(vol));
+        return -EINVAL;
+    }
+    return 0;
+}
+
+bool csv_member_is_me(const CsvVolume *vol, uint32_t slot,
+                      uint64_t incarnation)
+{
+    return vol->locked && vol->me.slot == slot &&
+           vol->me.incarnation == incarnation;
+}
+
+CsvLiveness csv_member_liveness(CsvVolume *vol, BdrvChild *file,
+                                const CsvMemberRecord *rec,
+                                uint64_t incarnation)
+{
+    if (csv_member_is_me(vol, rec->slot, incarnation)) {
+        return CSV_LIVENESS_ALIVE;
+    }
+    if (rec->state != CSV_MEMBER_ACTIVE || rec->incarnation != incarnation) {
+        return CSV_LIVENESS_DEAD;
+    }
+    if (rec->liveness != CSV_LIVENESS_BY_LOCK) {
+        return CSV_LIVENESS_UNKNOWN;
+    }
+    switch (bdrv_liveness_lock(file->bs, rec->slot, BDRV_LIVENESS_TEST)) {
+    case -EBUSY:
+        return CSV_LIVENESS_ALIVE;
+    case 0:
+        return csv_same_host(rec) ? CSV_LIVENESS_DEAD : CSV_LIVENESS_UNKNOWN;
+    default:
+        return CSV_LIVENESS_UNKNOWN;
+    }
+}
+
+char *csv_member_describe(const CsvMemberRecord *rec)
+{
+    g_autoptr(GDateTime) since = g_date_time_new_from_unix_utc(rec->since);
+    g_autofree char *when =
+        since ? g_date_time_format(since, "%Y-%m-%d %H:%M:%S UTC") : NULL;
+
+    return g_strdup_printf("host %s, pid %" PRIu32 ", member %" PRIu32
+                           ", joined %s", rec->host, rec->pid, rec->slot,
+                           when ?: "at an unknown time");
+}
+
+CsvMemberInfo *csv_member_info(CsvVolume *vol, BdrvChild *file,
+                               const CsvMemberRecord *rec,
+                               uint64_t incarnation)
+{
+    CsvMemberInfo *info = g_new0(CsvMemberInfo, 1);
+
+    info->id = rec->slot;
+    info->incarnation = incarnation;
+    info->host = g_strdup(rec->host);
+    info->pid = rec->pid;
+    info->since = rec->since;
+    info->liveness = csv_member_liveness(vol, file, rec, incarnation);
+    return info;
+}
+
+/*
+ * Write our record into @slot, whose lock we hold.  1: done.  0: the slot is
+ * not ours to take.  Else -errno.
+ */
+static int csv_member_take(CsvVolume *vol, BdrvChild *file, uint32_t slot,
+                           Error **errp)
+{
+    uint64_t offset = csv_member_offset(vol, slot);
+    uint8_t old[CSV_RECORD_SIZE], new[CSV_RECORD_SIZE];
+    CsvMemberRecord rec;
+    int ret = csv_record_read(file, offset, old);
+
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Cannot read member %" PRIu32 " of csv "
+                         "volume '%s'", slot, csv_volume_label(vol));
+        return ret;
+    }
+    if (!csv_member_decode(old, &vol->sb, slot, &rec, NULL)) {
+        return 0;   /* damaged: for 'check', and not for us to overwrite */
+    }
+    if (rec.state != CSV_MEMBER_UNUSED && !csv_same_host(&rec)) {
+        return 0;
+    }
+    rec.state = CSV_MEMBER_ACTIVE;
+    rec.liveness = CSV_LIVENESS_BY_LOCK;
+    rec.incarnation++;
+    rec.since = g_get_real_time() / G_USEC_PER_SEC;
+    rec.pid = getpid();
+    rec.host_id = csv_host_id();
+    pstrcpy(rec.host, sizeof(rec.host), g_get_host_name());
+    if (!g_utf8_validate(rec.host, -1, NULL)) {
+        pstrcpy(rec.host, sizeof(rec.host), "unnamed");
+    }
+    csv_member_encode(&rec, &vol->sb, new);
+
+    ret = csv_record_swap(vol, file, offset, old, new);
+    if (ret == -EAGAIN) {
+        return 0;
+    }
+    if (ret == -ENOTSUP) {
+        error_setg(errp, "The storage below node '%s' offers no "
+                   "compare-and-write, which a csv volume needs to be "
+                   "written; use a file, or a host device with "
+                   "cache.direct=on", bdrv_get_node_name(file->bs));
+        return ret;
+    }
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Cannot join csv volume '%s' on node "
+                         "'%s'", csv_volume_label(vol),
+                         bdrv_get_node_name(file->bs));
+        return ret;
+    }
+    vol->me = rec;
+    return 1;
+}
+
+static int csv_member_join(CsvVolume *vol, BdrvChild *file, Error **errp)
+{
+    uint32_t slot;
+    int ret;
+
+    for (slot = 0; slot < vol->sb.member_slots; slot++) {
+        ret = bdrv_liveness_lock(file->bs, slot, BDRV_LIVENESS_ACQUIRE);
+        if (ret == -EBUSY) {
+            continue;
+        }
+        if (ret < 0) {
+            error_setg_errno(errp, -ret, "Cannot lock a member's place in csv "
+                             "volume '%s': node '%s' must be on a file or "
+                             "host device with byte-range locks that can be "
+                             "opened for writing", csv_volume_label(vol),
+                             bdrv_get_node_name(file->bs));
+            return ret;
+        }
+        ret = csv_member_take(vol, file, slot, errp);
+        if (ret > 0) {
+            vol->locked = true;
+            trace_csv_member_join(vol, slot, vol->me.incarnation);
+            return 0;
+        }
+        bdrv_liveness_lock(file->bs, slot, BDRV_LIVENESS_RELEASE);
+        if (ret < 0) {
+            return ret;
+        }
+    }
+    error_setg(errp, "csv volume '%s' has no room for another member: all "
+               "%" PRIu32 " places are taken by members that live or may live",
+               csv_volume_label(vol), vol->sb.member_slots);
+    return -EUSERS;
+}
+
+int csv_member_attach(CsvVolume *vol, BdrvChild *file, Error **errp)
+{
+    if (!vol->locked) {
+        int ret = csv_member_join(vol, file, errp);
+        if (ret < 0) {
+            return ret;
+        }
+    }
+    vol->attached++;
+    return 0;
+}
+
+void csv_member_detach(CsvVolume *vol, BdrvChild *file)
+{
+    uint8_t old[CSV_RECORD_SIZE], new[CSV_RECORD_SIZE];
+    CsvMemberRecord rec = vol->me;
+    int ret = 0;
+
+    assert(vol->attached > 0);
+    if (--vol->attached) {
+        return;
+    }
+    if (file) {
+        rec.state = CSV_MEMBER_UNUSED;
+        csv_member_encode(&vol->me, &vol->sb, old);
+        csv_member_encode(&rec, &vol->sb, new);
+        ret = csv_record_swap(vol, file, csv_member_offset(vol, rec.slot),
+                              old, new);
+    }
+    bdrv_liveness_lock(vol->bs, rec.slot, BDRV_LIVENESS_RELEASE);
+    vol->locked = false;
+    trace_csv_member_leave(vol, rec.slot, ret);
+}

@@ -1,0 +1,253 @@
+/*
+ * Cluster shared volume: records, superblock, open volumes
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qemu/error-report.h"
+#include "qemu/memalign.h"
+#include "system/block-backend.h"
+#include "csv.h"
+#include "trace.h"
+
+/* Slots of a table that are read at once. */
+#define CSV_ITER_SLOTS 256
+
+static QLIST_HEAD(, CsvVolume) csv_volumes =
+    QLIST_HEAD_INITIALIZER(csv_volumes);
+
+const char *csv_volume_label(const CsvVolume *vol)
+{
+    static char label[CSV_VOLUME_NAME_MAX + 1];
+
+    QEMU_BUILD_BUG_ON(sizeof(label) < UUID_STR_LEN);
+    if (vol->sb.name[0]) {
+        return vol->sb.name;
+    }
+    qemu_uuid_unparse(&vol->sb.uuid, label);
+    return label;
+}
+
+int csv_record_read(BdrvChild *file, uint64_t offset, uint8_t *buf)
+{
+    return bdrv_pread(file, offset, CSV_RECORD_SIZE, buf, 0);
+}
+
+int csv_record_swap(CsvVolume *vol, BdrvChild *file, uint64_t offset,
+                    const uint8_t *old, const uint8_t *new)
+{
+    uint8_t compare[CSV_PAGE_SIZE] = { 0 };
+    uint8_t write[CSV_PAGE_SIZE] = { 0 };
+    int ret;
+
+    memcpy(compare, old, CSV_RECORD_SIZE);
+    memcpy(write, new, CSV_RECORD_SIZE);
+    ret = bdrv_compare_and_write(file, offset, vol->block, compare, write,
+                                 BDRV_REQ_FUA);
+    trace_csv_record_swap(vol, offset, ret);
+    return ret == -EILSEQ ? -EAGAIN : ret;
+}
+
+void csv_table_iter(CsvTableIter *it, BdrvChild *file, uint64_t offset,
+                    uint32_t slots)
+{
+    *it = (CsvTableIter) {
+        .file = file,
+        .offset = offset,
+        .slots = slots,
+        .slot = UINT32_MAX,
+    };
+}
+
+void csv_table_end(CsvTableIter *it)
+{
+    qemu_vfree(it->buf);
+    it->buf = NULL;
+}
+
+int csv_table_next(CsvTableIter *it)
+{
+    uint32_t slot = it->slot + 1;
+    int ret;
+
+    if (slot >= it->slots) {
+        csv_table_end(it);
+        return 0;
+    }
+    if (!it->buf) {
+        it->buf = qemu_blockalign(it->file->bs,
+                                  CSV_ITER_SLOTS * CSV_PAGE_SIZE);
+    }
+    if (slot >= it->first + it->have) {
+        it->first = slot;
+        it->have = MIN(CSV_ITER_SLOTS, it->slots - slot);
+        ret = bdrv_pread(it->file,
+                         it->offset + (uint64_t)slot * CSV_PAGE_SIZE,
+                         (int64_t)it->have * CSV_PAGE_SIZE, it->buf, 0);
+        if (ret < 0) {
+            csv_table_end(it);
+            return ret;
+        }
+    }
+    it->slot = slot;
+    it->record = it->buf + (slot - it->first) * CSV_PAGE_SIZE;
+    return 1;
+}
+
+/*
+ * Copy 0 counts.  Copy 1 serves when copy 0 is damaged; it may be one
+ * generation behind, which only means that a slot or a segment that was
+ * about to be used is not known yet.
+ */
+static int csv_superblock_read(BdrvChild *file, CsvSuperblock *sb,
+                               Error **errp)
+{
+    uint8_t buf[CSV_RECORD_SIZE];
+    Error *err = NULL;
+    int ret;
+
+    ret = csv_record_read(file, CSV_SB_COPY_0, buf);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Cannot read the superblock of the csv "
+                         "volume on node '%s'", bdrv_get_node_name(file->bs));
+        return ret;
+    }
+    if (csv_superblock_decode(buf, 0, sb, &err)) {
+        return 0;
+    }
+    if (csv_record_read(file, CSV_SB_COPY_1, buf) >= 0 &&
+        csv_superblock_decode(buf, 1, sb, NULL)) {
+        warn_report("csv volume on node '%s': %s; its second copy is used",
+                    bdrv_get_node_name(file->bs), error_get_pretty(err));
+        error_free(err);
+        return 0;
+    }
+    error_propagate_prepend(errp, err, "Node '%s' holds no usable csv volume: ",
+                            bdrv_get_node_name(file->bs));
+    return -EINVAL;
+}
+
+/*
+ * Only these fields ever change.  Another thread may do the same; what it
+ * mixes up makes a compare-and-write fail, and is read again.
+ */
+static void csv_superblock_adopt(CsvVolume *vol, const CsvSuperblock *sb)
+{
+    qatomic_set(&vol->sb.compatible, sb->compatible);
+    qatomic_set(&vol->sb.autoclear, sb->autoclear);
+    qatomic_set(&vol->sb.disk_high, sb->disk_high);
+    qatomic_set(&vol->sb.segment_count, sb->segment_count);
+    qatomic_set(&vol->sb.generation, sb->generation);
+}
+
+int csv_volume_refresh(CsvVolume *vol, BdrvChild *file, Error **errp)
+{
+    CsvSuperblock sb;
+    int ret = csv_superblock_read(file, &sb, errp);
+
+    if (ret < 0) {
+        return ret;
+    }
+    if (!qemu_uuid_is_equal(&sb.uuid, &vol->sb.uuid)) {
+        error_setg(errp, "The csv volume '%s' on node '%s' was replaced by "
+                   "another; close its disks and open them again",
+                   csv_volume_label(vol), bdrv_get_node_name(file->bs));
+        return -ESTALE;
+    }
+    csv_superblock_adopt(vol, &sb);
+    return 0;
+}
+
+int csv_superblock_swap(CsvVolume *vol, BdrvChild *file, CsvSuperblock *sb,
+                        Error **errp)
+{
+    uint8_t old[CSV_RECORD_SIZE], new[CSV_RECORD_SIZE];
+    unsigned copy;
+    int ret;
+
+    for (copy = 0; copy < 2; copy++) {
+        uint64_t offset = copy ? CSV_SB_COPY_1 : CSV_SB_COPY_0;
+
+        sb->generation = vol->sb.generation + 1;
+        csv_superblock_encode(&vol->sb, copy, old);
+        csv_superblock_encode(sb, copy, new);
+        ret = csv_record_swap(vol, file, offset, old, new);
+        if (copy == 0 && ret < 0) {
+            if (ret != -EAGAIN) {
+                error_setg_errno(errp, -ret, "Cannot change the superblock of "
+                                 "csv volume '%s'", csv_volume_label(vol));
+            }
+            return ret;
+        }
+        /* Copy 1 that differs is behind or damaged; copy 0 counts. */
+        if (copy == 1 && ret == -EAGAIN) {
+            ret = csv_record_read(file, offset, old);
+            if (ret >= 0) {
+                csv_record_swap(vol, file, offset, old, new);
+            }
+        }
+    }
+    csv_superblock_adopt(vol, sb);
+    return 0;
+}
+
+CsvVolume *csv_volume_get(BdrvChild *file, Error **errp)
+{
+    CsvVolume *vol;
+    CsvSuperblock sb;
+
+    QLIST_FOREACH(vol, &csv_volumes, next) {
+        if (vol->bs == file->bs) {
+            vol->refs++;
+            return vol;
+        }
+    }
+    if (file->bs->bl.request_alignment > CSV_PAGE_SIZE) {
+        error_setg(errp, "A csv volume needs blocks of at most %d bytes; node "
+                   "'%s' has %" PRIu32, CSV_PAGE_SIZE,
+                   bdrv_get_node_name(file->bs),
+                   file->bs->bl.request_alignment);
+        return NULL;
+    }
+    if (csv_superblock_read(file, &sb, errp) < 0) {
+        return NULL;
+    }
+    vol = g_new0(CsvVolume, 1);
+    vol->bs = file->bs;
+    vol->refs = 1;
+    vol->sb = sb;
+    vol->block = MAX(CSV_RECORD_SIZE, file->bs->bl.request_alignment);
+    QLIST_INIT(&vol->disks);
+    QLIST_INSERT_HEAD(&csv_volumes, vol, next);
+    trace_csv_volume_open(vol, bdrv_get_node_name(vol->bs),
+                          csv_volume_label(vol));
+    return vol;
+}
+
+void csv_volume_put(CsvVolume *vol)
+{
+    assert(vol->refs > 0);
+    if (--vol->refs) {
+        return;
+    }
+    assert(vol->attached == 0);
+    assert(QLIST_EMPTY(&vol->disks));
+    trace_csv_volume_close(vol);
+    QLIST_REMOVE(vol, next);
+    g_free(vol);
+}
+
+/* blk_root() is const for those who only look. */
+BdrvChild *csv_blk_child(BlockBackend *blk)
+{
+    return (BdrvChild *)blk_root(blk);
+}
+
+CsvVolume *csv_volume_next(CsvVolume *vol)
+{
+    return vol ? QLIST_NEXT(vol, next) : QLIST_FIRST(&csv_volumes);
+}

@@ -1,0 +1,50 @@
+/*
+ * Cluster shared volume: what the rest of QEMU may ask of the driver
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef BLOCK_CSV_H
+#define BLOCK_CSV_H
+
+#include "qemu/uuid.h"
+
+/*
+ * Hand-over of all csv disks of this process.  Main thread, BQL held.
+ *
+ * With a token set, bdrv_inactivate() lets a disk that we own go to whoever
+ * shows the token, and bdrv_activate() claims with it; without one a disk is
+ * let go to anybody, and a disk that is being handed over cannot be claimed
+ * except by the member that let it go.
+ */
+void csv_handover_set_token(const QemuUUID *token);
+/* The token that is set; all zeroes if there is none. */
+QemuUUID csv_handover_token(void);
+
+/* True if a csv disk is open for writing here, active or not. */
+bool csv_handover_needed(void);
+
+/*
+ * Activate all csv disks that are inactive, in the order that
+ * docs/interop/csv.rst gives, so that of two processes that try only one
+ * gets them all.  When one fails those before it are given back.
+ */
+bool csv_handover_claim(Error **errp);
+
+/*
+ * What the volumes say about the disks that this process let go:
+ * CSV_HANDOVER_OURS: all can still be taken back or are ours;
+ * CSV_HANDOVER_THEIRS: another member owns one;
+ * CSV_HANDOVER_UNKNOWN: a volume cannot be read, @errp says why.
+ */
+typedef enum CsvHandoverOutcome {
+    CSV_HANDOVER_OURS,
+    CSV_HANDOVER_THEIRS,
+    CSV_HANDOVER_UNKNOWN,
+} CsvHandoverOutcome;
+
+CsvHandoverOutcome csv_handover_outcome(Error **errp);
+
+#endif /* BLOCK_CSV_H */
