@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Running test programs and counting what they say (for scripts/check*)."""
+
+import concurrent.futures
+import fnmatch
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+BUILD = os.path.abspath(os.environ.get('CSV_BUILD',
+                                       os.path.join(TOP, 'build')))
+T0 = int(os.environ.get('CSV_T0', time.time()))
+TAP = re.compile(r'^(ok|not ok)\b *(\d+)? *-? *([^#]*)'
+                 r'(?:# *(SKIP|TODO)\S*:? *(.*))?', re.I)
+SKIP = 77
+KILL_AFTER = 30
+
+
+def say(text):
+    print(f'[{int(time.time()) - T0:3d}s] {text}', flush=True)
+
+
+class Job:
+    """One test program: how to run it, and afterwards how it went."""
+
+    def __init__(self, suite, name, cmd, *, env=None, cwd=None, timeout=600,
+                 tap=True, alone=False):
+        self.suite = suite
+        self.name = name
+        self.cmd = cmd
+        self.env = env or {}
+        self.cwd = cwd
+        self.timeout = timeout
+        self.tap = tap
+        self.alone = alone
+        self.passed = []
+        self.failed = []
+        self.skipped = []           # (name, reason)
+        self.seconds = 0.0
+        self.log = None
+
+    def count(self, status, output):
+        """Turn exit status and output into results."""
+        plan = None
+        seen = 0
+        if self.tap:
+            for line in output.splitlines():
+                match = re.match(r'^1\.\.(\d+)\s*(?:# *SKIP\S* *(.*))?$',
+                                 line, re.I)
+                if match:
+                    plan = int(match[1])
+                    if plan == 0:
+                        self.skipped.append((self.name, match[2] or
+                                             'the program skips itself'))
+                        return
+                    continue
+                match = TAP.match(line)
+                if not match:
+                    continue
+                seen += 1
+                name = match[3].strip() or f'{self.name} {seen}'
+                if match[4] and match[4].upper() == 'SKIP':
+                    self.skipped.append((name, match[5] or 'no reason given'))
+                elif match[1].lower() == 'ok':
+                    self.passed.append(name)
+                else:
+                    self.failed.append(name)
+        if status == SKIP and not self.failed:
+            last = [l for l in output.splitlines() if l.strip()]
+            reason = last[-1].strip() if last else 'no reason given'
+            self.skipped.append((self.name, re.sub(r'^#\s*', '', reason)))
+        elif status is None:
+            self.failed.append(f'{self.name}: no end after {self.timeout} s')
+        elif status < 0:
+            self.failed.append(f'{self.name}: ended by signal {-status}')
+        elif status > 0 and not self.failed:
+            self.failed.append(f'{self.name}: exit status {status}')
+        elif plan is not None and seen != plan and not self.failed:
+            self.failed.append(f'{self.name}: {seen} of {plan} tests ran')
+        elif not seen and status == 0:
+            self.passed.append(self.name)
+
+    def title(self):
+        text = f'{len(self.passed)} passed'
+        if self.failed:
+            text += f', {len(self.failed)} FAILED'
+        if self.skipped:
+            text += f', {len(self.skipped)} skipped'
+        return text
+
+
+class Runner:
+    def __init__(self, logs, slow=1.0):
+        self.logs = logs
+        self.slow = slow
+        self.running = {}
+        self.lock = threading.Lock()
+        self.stopping = False
+
+    def stop(self):
+        """End all that runs: first politely, so that it can clean up."""
+        self.stopping = True
+        with self.lock:
+            procs = list(self.running)
+        for sig, wait in ((signal.SIGTERM, KILL_AFTER), (signal.SIGKILL, 5)):
+            for proc in procs:
+                kill_group(proc, sig)
+            end = time.monotonic() + wait
+            while time.monotonic() < end and \
+                    any(p.poll() is None for p in procs):
+                time.sleep(0.1)
+
+    def run(self, job):
+        if self.stopping:
+            return job
+        folder = os.path.join(self.logs, job.suite)
+        os.makedirs(folder, exist_ok=True)
+        job.log = os.path.join(folder, job.name.replace('/', '_') + '.log')
+        start = time.monotonic()
+        with open(job.log, 'wb') as log:
+            log.write(f'# {" ".join(job.cmd)[:2000]}\n'.encode())
+            log.flush()
+            with subprocess.Popen(job.cmd, cwd=job.cwd,
+                                  env=dict(os.environ, **job.env),
+                                  stdin=subprocess.DEVNULL, stdout=log,
+                                  stderr=subprocess.STDOUT,
+                                  start_new_session=True) as proc:
+                with self.lock:
+                    self.running[proc] = job
+                try:
+                    status = proc.wait(job.timeout * self.slow)
+                except subprocess.TimeoutExpired:
+                    status = None
+                    kill_group(proc, signal.SIGTERM)
+                    try:
+                        proc.wait(KILL_AFTER)
+                    except subprocess.TimeoutExpired:
+                        pass
+                # also what a test has left behind in its group
+                kill_group(proc, signal.SIGKILL)
+                proc.wait()
+                with self.lock:
+                    del self.running[proc]
+        job.seconds = time.monotonic() - start
+        with open(job.log, encoding='utf-8', errors='replace') as log:
+            job.count(status, log.read().partition('\n')[2])
+        return job
+
+    def run_all(self, jobs, workers):
+        """Run jobs, those that want to be alone at the end."""
+        for group, width in (([j for j in jobs if not j.alone], workers),
+                             ([j for j in jobs if j.alone], 1)):
+            with concurrent.futures.ThreadPoolExecutor(width) as pool:
+                futures = [pool.submit(self.run, job) for job in group]
+                try:
+                    for future in concurrent.futures.as_completed(futures):
+                        yield future.result()
+                except BaseException:
+                    for future in futures:
+                        future.cancel()
+                    self.stop()
+                    raise
+
+
+def kill_group(proc, sig):
+    try:
+        os.killpg(proc.pid, sig)
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+def qemu_tests(build):
+    """QEMU's own tests by name, as meson knows them."""
+    with open(os.path.join(build, 'meson-info', 'intro-tests.json'),
+              encoding='utf-8') as f:
+        tests = json.load(f)
+    return {t['name'].rpartition('/')[2]: t for t in tests}
+
+
+def qemu_job(suite, test, build, *, extra=(), label=None, timeout=None):
+    return Job(suite, label or test['name'].rpartition('/')[2],
+               test['cmd'] + list(extra), env=test['env'],
+               cwd=test['workdir'] or build,
+               timeout=timeout or max(test['timeout'], 60),
+               tap=test['protocol'] == 'tap')
+
+
+def iotest_job(suite, build, fmt, name, timeout=300):
+    return Job(suite, f'{fmt}-{name}',
+               [os.path.join(build, 'pyvenv', 'bin', 'python3'), 'check',
+                '-tap', f'-{fmt}', name],
+               cwd=os.path.join(build, 'tests', 'qemu-iotests'),
+               timeout=timeout)
+
+
+def iotests(build, fmt, group):
+    """The tests of a group that a format has, by check's own dry run."""
+    run = subprocess.run(
+        [os.path.join(build, 'pyvenv', 'bin', 'python3'), 'check', '-n',
+         f'-{fmt}', '-g', group],
+        cwd=os.path.join(build, 'tests', 'qemu-iotests'),
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, check=False)
+    if run.returncode:
+        sys.exit(f'check: iotests -{fmt} -g {group}: {run.stderr.strip()}')
+    return run.stdout.split()
+
+
+def read_list(path):
+    """Lines `WORD... # comment` of a list file, as (words, comment)."""
+    result = []
+    if os.path.exists(path):
+        with open(path, encoding='utf-8') as f:
+            for line in f:
+                text, _, comment = line.partition('#')
+                if text.split():
+                    result.append((text.split(), comment.strip()))
+    return result
+
+
+class LeftOut:
+    """tests/left-out.list: SUITE PATTERN [SUBTEST] # reason."""
+
+    def __init__(self, path):
+        self.rules = []
+        self.used = set()
+        for words, reason in read_list(path):
+            if len(words) not in (2, 3) or not reason:
+                sys.exit(f'{path}: wanted SUITE NAME [SUBTEST] # reason,'
+                         f' found: {" ".join(words)}')
+            self.rules.append((words[0], words[1],
+                               words[2] if len(words) == 3 else None, reason))
+
+    def whole(self, suite, name):
+        for rule in self.rules:
+            if rule[0] == suite and rule[2] is None and \
+                    fnmatch.fnmatchcase(name, rule[1]):
+                return rule[3]
+        return None
+
+    def parts(self, suite, name):
+        return [(rule[2], rule[3]) for rule in self.rules
+                if rule[0] == suite and rule[2] and
+                fnmatch.fnmatchcase(name, rule[1])]
