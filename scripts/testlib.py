@@ -17,7 +17,7 @@ BUILD = os.path.abspath(os.environ.get('CSV_BUILD',
                                        os.path.join(TOP, 'build')))
 T0 = int(os.environ.get('CSV_T0', time.time()))
 TAP = re.compile(r'^(ok|not ok)\b *(\d+)? *-? *([^#]*)'
-                 r'(?:# *(SKIP|TODO)\S*:? *(.*))?', re.I)
+                 r'(?:# *(SKIP)\S*:? *(.*))?', re.I)
 SKIP = 77
 KILL_AFTER = 30
 
