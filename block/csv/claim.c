@@ -216,6 +216,45 @@ static bool csv_disk_is_ours(const CsvVolume *vol, const CsvDiskRecord *rec)
     return csv_member_is_me(vol, rec->owner, rec->owner_incarnation);
 }
 
+/*
+ * With a token, the memory of a virtual machine is about to meet its disk
+ * again.  They fit only if nobody had the disk in between, so nothing but
+ * the hand-over with that token will do, not even a free disk.
+ */
+static int csv_disk_decide_token(CsvDisk *disk, const CsvDiskRecord *rec,
+                                 const QemuUUID *token,
+                                 CsvOwnershipReason *reason, Error **errp)
+{
+    CsvVolume *vol = disk->volume;
+    g_autofree char *who = NULL;
+    g_autofree char *since = csv_time(rec->since);
+
+    if (rec->state == CSV_RECORD_HANDOVER &&
+        qemu_uuid_is_equal(token, &rec->token)) {
+        *reason = csv_disk_is_ours(vol, rec) ? CSV_OWNERSHIP_REASON_RECLAIM
+                                             : CSV_OWNERSHIP_REASON_ACCEPT;
+        return 0;
+    }
+    if (disk->handed_over && disk->record.epoch != rec->epoch) {
+        disk->record = *rec;
+        csv_disk_event(disk, CSV_OWNERSHIP_REASON_LOST);
+    }
+    if (rec->state == CSV_RECORD_OWNED) {
+        csv_disk_owner(vol, disk->bs->file, rec, &who);
+        error_setg(errp, "Disk '%s' of csv volume '%s' is owned by another "
+                   "member since %s (%s): the guest runs there, or did",
+                   rec->name, csv_volume_label(vol), since, who);
+    } else {
+        error_setg(errp, "Disk '%s' of csv volume '%s' is not part of this "
+                   "hand-over; it was let go by somebody else at %s, and the "
+                   "guest's memory here does not fit to it", rec->name,
+                   csv_volume_label(vol), since);
+    }
+    error_append_hint(errp, "This process cannot run the guest.  If no other "
+                      "does, quit this one and start the guest anew.\n");
+    return -EBUSY;
+}
+
 /* Find out whether, and why, we may become the owner of @rec. */
 static int csv_disk_decide(CsvDisk *disk, const CsvDiskRecord *rec,
                            const QemuUUID *token, CsvOwnershipReason *reason,
@@ -223,38 +262,28 @@ static int csv_disk_decide(CsvDisk *disk, const CsvDiskRecord *rec,
 {
     CsvVolume *vol = disk->volume;
     BdrvChild *file = disk->bs->file;
-    bool ours = csv_disk_is_ours(vol, rec);
-    int ret;
 
+    if (token) {
+        return csv_disk_decide_token(disk, rec, token, reason, errp);
+    }
     switch (rec->state) {
     case CSV_RECORD_FREE:
         *reason = CSV_OWNERSHIP_REASON_CLAIM;
         return 0;
     case CSV_RECORD_HANDOVER:
-        if (ours || (token && qemu_uuid_is_equal(token, &rec->token))) {
-            *reason = ours ? CSV_OWNERSHIP_REASON_RECLAIM
-                           : CSV_OWNERSHIP_REASON_ACCEPT;
-            return 0;
-        }
         *reason = CSV_OWNERSHIP_REASON_TAKEOVER;
         return csv_disk_may_take(vol, file, rec, disk->force_takeover,
                                  "being handed over", errp);
     case CSV_RECORD_OWNED:
-        if (ours) {
+        if (csv_disk_is_ours(vol, rec)) {
             error_setg(errp, "Disk '%s' of csv volume '%s' is already open "
                        "for writing in this process", rec->name,
                        csv_volume_label(vol));
             return -EBUSY;
         }
         *reason = CSV_OWNERSHIP_REASON_TAKEOVER;
-        ret = csv_disk_may_take(vol, file, rec, disk->force_takeover,
-                                "owned", errp);
-        if (ret < 0 && rec->epoch != disk->record.epoch &&
-            disk->record.state == CSV_RECORD_HANDOVER) {
-            disk->record = *rec;
-            csv_disk_event(disk, CSV_OWNERSHIP_REASON_LOST);
-        }
-        return ret;
+        return csv_disk_may_take(vol, file, rec, disk->force_takeover,
+                                 "owned", errp);
     default:
         error_setg(errp, "Disk '%s' of csv volume '%s' is being made or "
                    "deleted", disk->record.name, csv_volume_label(vol));
@@ -305,6 +334,7 @@ int csv_disk_claim(CsvDisk *disk, const QemuUUID *token, Error **errp)
         disk->record = rec;
         memcpy(disk->raw, raw, sizeof(raw));
         disk->owned = true;
+        disk->handed_over = false;
         csv_disk_event(disk, reason);
         return 0;
     }
@@ -370,6 +400,7 @@ int csv_disk_release(CsvDisk *disk, const QemuUUID *token, Error **errp)
         return ret;
     }
     disk->owned = false;
+    disk->handed_over = token;
     csv_disk_event(disk, token ? CSV_OWNERSHIP_REASON_HANDOVER
                                : CSV_OWNERSHIP_REASON_RELEASE);
     return 0;

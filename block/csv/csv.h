@@ -106,6 +106,7 @@ struct CsvDisk {
     CsvDiskRecord record;
     uint8_t raw[CSV_RECORD_SIZE];
     bool owned;                 /* record.state is owned, and by us */
+    bool handed_over;           /* we let it go, to whoever has a token */
     bool attached;              /* counts in volume->attached */
 
     /*
@@ -216,7 +217,8 @@ int csv_disk_find(CsvVolume *vol, BdrvChild *file, const char *name,
 int csv_disk_reread(CsvDisk *disk, CsvDiskRecord *out, Error **errp);
 /*
  * Make this member the owner of disk->record.slot.  @token is that of the
- * hand-over in which the disk comes to us, or NULL.  Sends the event.
+ * hand-over in which the disk comes to us, or back to us, and then no other
+ * way to get it will do; or NULL.  Sends the event.
  */
 int csv_disk_claim(CsvDisk *disk, const QemuUUID *token, Error **errp);
 /*

@@ -50,9 +50,11 @@ static int csv_probe_image(const uint8_t *buf, int bytes,
     return csv_probe(buf, bytes) ? 100 : 0;
 }
 
-static bool csv_node_inactive(BlockDriverState *bs)
+/* May records be changed through @file now?  Not while it is inactive. */
+static bool csv_may_write(BdrvChild *file)
 {
-    return bs->open_flags & BDRV_O_INACTIVE;
+    return (file->perm & BLK_PERM_WRITE) &&
+           !(file->bs->open_flags & BDRV_O_INACTIVE);
 }
 
 /*
@@ -80,13 +82,21 @@ static int csv_disk_load(CsvDisk *disk, Error **errp)
     return ret;
 }
 
+static void csv_disk_detach(CsvDisk *disk)
+{
+    BdrvChild *file = disk->bs->file;
+
+    csv_member_detach(disk->volume, csv_may_write(file) ? file : NULL);
+    disk->attached = false;
+}
+
 int csv_disk_activate(CsvDisk *disk, const QemuUUID *token, Error **errp)
 {
     BdrvChild *file = disk->bs->file;
-    CsvDiskRecordState before = disk->record.state;
+    bool joined = !disk->attached;
     int ret;
 
-    if (!disk->attached) {
+    if (joined) {
         ret = csv_member_attach(disk->volume, file, errp);
         if (ret < 0) {
             return ret;
@@ -95,6 +105,9 @@ int csv_disk_activate(CsvDisk *disk, const QemuUUID *token, Error **errp)
     }
     ret = csv_disk_claim(disk, token, errp);
     if (ret < 0) {
+        if (joined) {
+            csv_disk_detach(disk);
+        }
         return ret;
     }
     /* The volume may have grown below us. */
@@ -107,8 +120,7 @@ int csv_disk_activate(CsvDisk *disk, const QemuUUID *token, Error **errp)
     }
     if (ret < 0) {
         /* As it was: whoever had the token can still come. */
-        csv_disk_release(disk, before == CSV_RECORD_HANDOVER ? token : NULL,
-                         NULL);
+        csv_disk_release(disk, token, NULL);
     }
     return ret;
 }
@@ -145,11 +157,7 @@ static void csv_disk_clear(CsvDisk *disk)
     csv_segments_drop(disk);
     g_array_free(disk->segments, true);
     if (disk->attached) {
-        BdrvChild *file = disk->bs->file;
-
-        csv_member_detach(disk->volume,
-                          csv_node_inactive(file->bs) ? NULL : file);
-        disk->attached = false;
+        csv_disk_detach(disk);
     }
     if (disk->volume) {
         QLIST_REMOVE(disk, next);

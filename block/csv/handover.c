@@ -57,6 +57,25 @@ static GPtrArray *csv_handover_disks(void)
     return disks;
 }
 
+void csv_handover_begin(void)
+{
+    g_autoptr(GPtrArray) disks = NULL;
+    guint i;
+
+    GLOBAL_STATE_CODE();
+    GRAPH_RDLOCK_GUARD_MAINLOOP();
+
+    disks = csv_handover_disks();
+    for (i = 0; i < disks->len; i++) {
+        CsvDisk *disk = g_ptr_array_index(disks, i);
+
+        if (disk->owned) {
+            qemu_uuid_generate(&csv_token);
+            return;
+        }
+    }
+}
+
 bool csv_handover_needed(void)
 {
     g_autoptr(GPtrArray) disks = NULL;
@@ -120,6 +139,7 @@ bool csv_handover_claim(Error **errp)
         }
         g_ptr_array_add(done, disk);
     }
+    csv_handover_set_token(NULL);
     return true;
 }
 
@@ -136,13 +156,14 @@ CsvHandoverOutcome csv_handover_outcome(Error **errp)
         CsvDisk *disk = g_ptr_array_index(disks, i);
         CsvDiskRecord rec;
 
-        if (disk->owned) {
+        if (disk->owned || !disk->handed_over) {
             continue;
         }
         if (csv_disk_reread(disk, &rec, errp) < 0) {
             return CSV_HANDOVER_UNKNOWN;
         }
-        if (rec.state == CSV_RECORD_OWNED && rec.epoch > disk->record.epoch) {
+        if (rec.state != CSV_RECORD_HANDOVER ||
+            !qemu_uuid_is_equal(&rec.token, &csv_token)) {
             return CSV_HANDOVER_THEIRS;
         }
     }

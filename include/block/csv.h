@@ -15,10 +15,13 @@
  * Hand-over of all csv disks of this process.  Main thread, BQL held.
  *
  * With a token set, bdrv_inactivate() lets a disk that we own go to whoever
- * shows the token, and bdrv_activate() claims with it; without one a disk is
- * let go to anybody, and a disk that is being handed over cannot be claimed
- * except by the member that let it go.
+ * shows the token, and bdrv_activate() claims with it and by it alone.
+ * Without one a disk is let go to anybody.
  */
+
+/* Source: set a new token if there is a disk to let go. */
+void csv_handover_begin(void);
+/* Destination: the token came with the guest. */
 void csv_handover_set_token(const QemuUUID *token);
 /* The token that is set; all zeroes if there is none. */
 QemuUUID csv_handover_token(void);
@@ -29,14 +32,15 @@ bool csv_handover_needed(void);
 /*
  * Activate all csv disks that are inactive, in the order that
  * docs/interop/csv.rst gives, so that of two processes that try only one
- * gets them all.  When one fails those before it are given back.
+ * gets them all.  When one fails those before it are given back; when all
+ * are there the token has served.
  */
 bool csv_handover_claim(Error **errp);
 
 /*
  * What the volumes say about the disks that this process let go:
  * CSV_HANDOVER_OURS: all can still be taken back or are ours;
- * CSV_HANDOVER_THEIRS: another member owns one;
+ * CSV_HANDOVER_THEIRS: another member has taken one;
  * CSV_HANDOVER_UNKNOWN: a volume cannot be read, @errp says why.
  */
 typedef enum CsvHandoverOutcome {

@@ -1,0 +1,157 @@
+/*
+ * Migration pipeline: the volume is the arbiter of who runs the guest
+ *
+ * The token is sent as a device section of its own.  Device state is saved
+ * after the disks were inactivated (migration_switchover_start()), so the
+ * token in the section is the one that stands on the volumes, and a
+ * destination that has it has everything that was sent before it.
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "block/csv.h"
+#include "io/channel-socket.h"
+#include "io/channel-tls.h"
+#include "migration/global_state.h"
+#include "migration/migration.h"
+#include "migration/misc.h"
+#include "migration/qemu-file.h"
+#include "migration/vmstate.h"
+#include "qapi/error.h"
+#include "qemu/error-report.h"
+#include "qemu/main-loop.h"
+#include "system/runstate.h"
+#include "system/system.h"
+#include "handover.h"
+
+typedef struct CsvHandover {
+    uint8_t token[16];
+} CsvHandover;
+
+static CsvHandover csv_handover;
+
+static bool csv_handover_vmstate_needed(void *opaque)
+{
+    QemuUUID token = csv_handover_token();
+
+    return csv_handover_needed() && !qemu_uuid_is_null(&token);
+}
+
+static int csv_handover_pre_save(void *opaque)
+{
+    CsvHandover *h = opaque;
+    QemuUUID token = csv_handover_token();
+
+    memcpy(h->token, token.data, sizeof(h->token));
+    return 0;
+}
+
+static int csv_handover_post_load(void *opaque, int version_id)
+{
+    CsvHandover *h = opaque;
+    QemuUUID token;
+
+    memcpy(token.data, h->token, sizeof(h->token));
+    if (qemu_uuid_is_null(&token)) {
+        error_report("csv-handover: the token in the stream is zero");
+        return -EINVAL;
+    }
+    csv_handover_set_token(&token);
+    return 0;
+}
+
+static const VMStateDescription vmstate_csv_handover = {
+    .name = "csv-handover",
+    .version_id = 1,
+    .minimum_version_id = 1,
+    .needed = csv_handover_vmstate_needed,
+    .pre_save = csv_handover_pre_save,
+    .post_load = csv_handover_post_load,
+    .fields = (const VMStateField[]) {
+        VMSTATE_UINT8_ARRAY(token, CsvHandover, 16),
+        VMSTATE_END_OF_LIST()
+    }
+};
+
+bool migration_handover_wants_return_path(MigrationState *s)
+{
+    QIOChannel *ioc = qemu_file_get_ioc(s->to_dst_file);
+
+    if (!object_dynamic_cast(OBJECT(ioc), TYPE_QIO_CHANNEL_SOCKET) &&
+        !object_dynamic_cast(OBJECT(ioc), TYPE_QIO_CHANNEL_TLS)) {
+        return false;
+    }
+    return csv_handover_needed();
+}
+
+bool migration_handover_completed(MigrationState *s)
+{
+    Error *err = NULL;
+    bool theirs = false;
+
+    if (s->state != MIGRATION_STATUS_DEVICE) {
+        return false;
+    }
+
+    BQL_LOCK_GUARD();
+    if (!csv_handover_needed() || csv_handover_claim(&err)) {
+        return false;
+    }
+    switch (csv_handover_outcome(NULL)) {
+    case CSV_HANDOVER_THEIRS:
+        warn_report("migration: the destination's last word was lost, but it "
+                    "has the disks and runs the guest: %s",
+                    error_get_pretty(err));
+        WITH_QEMU_LOCK_GUARD(&s->error_mutex) {
+            error_free(s->error);
+            s->error = NULL;
+        }
+        theirs = true;
+        break;
+    default:
+        /* migration_iteration_finish() tries again, and reports it. */
+        break;
+    }
+    error_free(err);
+    return theirs;
+}
+
+bool migration_handover_accept(MigrationIncomingState *mis)
+{
+    MigrationState *s = migrate_get_current();
+    RunState target = global_state_received() ? global_state_get_runstate()
+                                              : RUN_STATE_RUNNING;
+    Error *err = NULL;
+
+    if (!csv_handover_needed() || !autostart || !runstate_is_live(target)) {
+        /* The disks are claimed when the guest is started, by 'cont'. */
+        return true;
+    }
+    if (csv_handover_claim(&err)) {
+        return true;
+    }
+
+    error_prepend(&err, "load of migration failed: ");
+    migrate_set_error(s, err);
+    migrate_set_state(&mis->state, MIGRATION_STATUS_ACTIVE,
+                      MIGRATION_STATUS_FAILED);
+    /* Makes the last message to the source say that we failed. */
+    qemu_file_set_error(mis->from_src_file, -EBUSY);
+    migration_incoming_state_destroy();
+    if (mis->exit_on_error) {
+        error_report_err(err);
+        exit(EXIT_FAILURE);
+    }
+    error_free(err);
+    return false;
+}
+
+static void csv_handover_register(void)
+{
+    vmstate_register(NULL, 0, &vmstate_csv_handover, &csv_handover);
+}
+
+migration_init(csv_handover_register);
