@@ -52,6 +52,7 @@ static void csv_disk_event(CsvDisk *disk, CsvOwnershipReason reason)
 static int csv_disk_read(CsvVolume *vol, BdrvChild *file, uint32_t slot,
                          CsvDiskRecord *out, uint8_t *raw, Error **errp)
 {
+    ERRP_GUARD();
     int ret = csv_record_read(file, csv_disk_offset(vol, slot), raw);
 
     if (ret < 0) {
@@ -183,6 +184,7 @@ static int csv_disk_may_take(CsvVolume *vol, BdrvChild *file,
                              const CsvDiskRecord *rec, bool force,
                              const char *doing, Error **errp)
 {
+    ERRP_GUARD();
     g_autofree char *who = NULL;
     g_autofree char *since = csv_time(rec->since);
     CsvLiveness liveness = csv_disk_owner(vol, file, rec, &who);
@@ -225,6 +227,7 @@ static int csv_disk_decide_token(CsvDisk *disk, const CsvDiskRecord *rec,
                                  const QemuUUID *token,
                                  CsvOwnershipReason *reason, Error **errp)
 {
+    ERRP_GUARD();
     CsvVolume *vol = disk->volume;
     g_autofree char *who = NULL;
     g_autofree char *since = csv_time(rec->since);
@@ -497,44 +500,69 @@ static int csv_disk_high_raise(CsvVolume *vol, BdrvChild *file, uint32_t slot,
     return -EBUSY;
 }
 
-/* Reserve a record for a new disk; -EEXIST when the name is taken. */
-static int csv_disk_reserve(CsvVolume *vol, BdrvChild *file,
-                            CsvDiskRecord *rec, uint8_t *raw, Error **errp)
+/* Try to put @want into @slot.  1: done.  0: the slot is taken. */
+static int csv_disk_reserve_in(CsvVolume *vol, BdrvChild *file, uint32_t slot,
+                               CsvDiskRecord *want, uint8_t *raw, Error **errp)
 {
-    CsvDiskRecord other, want = *rec;
-    uint32_t slot;
-    int ret;
+    CsvDiskRecord rec;
+    int ret = csv_disk_read(vol, file, slot, &rec, raw, errp);
 
-    for (slot = 0; slot < vol->sb.disk_slots; slot++) {
+    if (ret < 0) {
+        return ret;
+    }
+    ret = csv_disk_slot_usable(vol, file, &rec, raw, errp);
+    if (ret <= 0) {
+        return ret;
+    }
+    want->slot = slot;
+    want->epoch = rec.epoch;
+    ret = csv_disk_swap(vol, file, want, raw);
+    if (ret < 0 && ret != -EAGAIN) {
+        error_setg_errno(errp, -ret, "Cannot write disk record %" PRIu32
+                         " of csv volume '%s'", slot, csv_volume_label(vol));
+        return ret;
+    }
+    return ret == 0;
+}
+
+/* Find a slot that can be reserved, first among those used before. */
+static int csv_disk_reserve(CsvVolume *vol, BdrvChild *file,
+                            CsvDiskRecord *want, uint8_t *raw, Error **errp)
+{
+    CsvDiskRecord rec;
+    CsvTableIter it;
+    uint32_t slot;
+    int ret = csv_volume_refresh(vol, file, errp);
+
+    if (ret < 0) {
+        return ret;
+    }
+    csv_table_iter(&it, file, vol->sb.disk_offset, vol->sb.disk_high);
+    while ((ret = csv_table_next(&it)) > 0) {
+        if (!csv_disk_decode(it.record, &vol->sb, it.slot, &rec, NULL) ||
+            rec.state == CSV_RECORD_FREE || rec.state == CSV_RECORD_OWNED ||
+            rec.state == CSV_RECORD_HANDOVER) {
+            continue;
+        }
+        ret = csv_disk_reserve_in(vol, file, it.slot, want, raw, errp);
+        if (ret) {
+            csv_table_end(&it);
+            return ret < 0 ? ret : 0;
+        }
+    }
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Cannot read the disk table of csv "
+                         "volume '%s'", csv_volume_label(vol));
+        return ret;
+    }
+    for (slot = vol->sb.disk_high; slot < vol->sb.disk_slots; slot++) {
         ret = csv_disk_high_raise(vol, file, slot, errp);
-        if (ret < 0) {
-            return ret;
-        }
-        ret = csv_disk_read(vol, file, slot, &other, raw, errp);
-        if (ret < 0) {
-            return ret;
-        }
-        ret = csv_disk_slot_usable(vol, file, &other, raw, errp);
-        if (ret < 0) {
-            return ret;
-        }
         if (ret == 0) {
-            continue;
+            ret = csv_disk_reserve_in(vol, file, slot, want, raw, errp);
         }
-        want.slot = slot;
-        want.epoch = other.epoch;
-        ret = csv_disk_swap(vol, file, &want, raw);
-        if (ret == -EAGAIN) {
-            continue;
+        if (ret) {
+            return ret < 0 ? ret : 0;
         }
-        if (ret < 0) {
-            error_setg_errno(errp, -ret, "Cannot write disk record %" PRIu32
-                             " of csv volume '%s'", slot,
-                             csv_volume_label(vol));
-            return ret;
-        }
-        *rec = want;
-        return 0;
     }
     error_setg(errp, "csv volume '%s' has no room for another disk: all %"
                PRIu32 " places are taken", csv_volume_label(vol),

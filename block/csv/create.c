@@ -276,6 +276,7 @@ static int coroutine_fn GRAPH_RDLOCK
 csv_add_disk(BdrvChild *file, const BlockdevCreateOptionsCsv *opts,
              Error **errp)
 {
+    ERRP_GUARD();
     CsvVolume *vol = csv_volume_get(file, errp);
     int ret;
 

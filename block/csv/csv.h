@@ -39,6 +39,7 @@
 #include "qapi/qapi-types-csv.h"
 #include "qemu/bitmap.h"
 #include "qemu/coroutine.h"
+#include "qemu/rcu.h"
 #include "ondisk.h"
 
 /* What two members that change one record at once may need to agree. */
@@ -86,6 +87,7 @@ typedef struct CsvSegment {
 
 /* A level-2 table, in memory. */
 typedef struct CsvL2Table {
+    struct rcu_head rcu;
     uint64_t offset;            /* in the volume */
     uint16_t dirty;             /* a bit for each page; under map_lock */
     CsvL2Entry entry[CSV_L2_ENTRIES];
@@ -112,7 +114,8 @@ struct CsvDisk {
     /*
      * The map.  Entries are read without a lock and published in an order
      * that keeps them true at every moment: offset, then masks.  Tables are
-     * only added while the disk is open, and freed with it.
+     * added while the disk is owned, and replaced, by RCU, when the map is
+     * read anew because the disk gets owned.
      */
     CsvL2Table *l2[CSV_MAX_L2_TABLES];
     QemuMutex map_lock;         /* the dirty bits; never held over I/O */
@@ -277,7 +280,10 @@ void csv_map_drop(CsvDisk *disk);
 /* Write the header and an empty level-1 map into a new disk. */
 int csv_map_format(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *disk,
                    Error **errp);
-/* The entry of a cluster, or NULL where there is no table.  Any thread. */
+/*
+ * The entry of a cluster, or NULL where there is no table.  Any thread, in an
+ * RCU read section or where the map cannot be replaced: while allocating.
+ */
 CsvL2Entry *csv_map_entry(CsvDisk *disk, uint64_t cluster);
 /* The same, but makes the table.  In a coroutine, alloc_lock held. */
 int coroutine_fn GRAPH_RDLOCK csv_map_entry_make(CsvDisk *disk,

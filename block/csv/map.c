@@ -105,20 +105,17 @@ static bool csv_map_use_table(CsvDisk *disk, GHashTable *clusters,
     return true;
 }
 
-static int csv_map_load_table(CsvDisk *disk, unsigned t, uint64_t offset,
+static int csv_map_load_table(CsvDisk *disk, unsigned t, CsvL2Table *table,
                               uint8_t *buf, Error **errp)
 {
-    CsvL2Table *table;
+    ERRP_GUARD();
     unsigned i;
-    int ret = csv_map_read(disk, offset, CSV_L2_SIZE, buf, "level-2 map",
-                           errp);
+    int ret = csv_map_read(disk, table->offset, CSV_L2_SIZE, buf,
+                           "level-2 map", errp);
 
     if (ret < 0) {
         return ret;
     }
-    table = g_new0(CsvL2Table, 1);
-    table->offset = offset;
-    disk->l2[t] = table;
     for (i = 0; i < CSV_L2_PAGES; i++) {
         if (!csv_l2_decode(buf + i * CSV_PAGE_SIZE, &disk->record, t, i,
                            &table->entry[i * CSV_L2_PER_PAGE], errp)) {
@@ -137,9 +134,12 @@ static int csv_map_load_table(CsvDisk *disk, unsigned t, uint64_t offset,
     return 0;
 }
 
+/* Fill @l2, one table for each offset in the level-1 map @l1. */
 static int csv_map_load_tables(CsvDisk *disk, GHashTable *clusters,
-                               const uint8_t *l1, Error **errp)
+                               const uint8_t *l1, CsvL2Table **l2,
+                               Error **errp)
 {
+    ERRP_GUARD();
     QEMU_AUTO_VFREE uint8_t *buf = qemu_blockalign(disk->bs->file->bs,
                                                    CSV_L2_SIZE);
     uint64_t offset[CSV_L1_PER_PAGE];
@@ -162,7 +162,9 @@ static int csv_map_load_tables(CsvDisk *disk, GHashTable *clusters,
                               "entry %u: ", page, i);
                 return -EINVAL;
             }
-            ret = csv_map_load_table(disk, t, offset[i], buf, errp);
+            l2[t] = g_new0(CsvL2Table, 1);
+            l2[t]->offset = offset[i];
+            ret = csv_map_load_table(disk, t, l2[t], buf, errp);
             if (ret < 0) {
                 return ret;
             }
@@ -190,16 +192,40 @@ static void csv_map_resume_tables(CsvDisk *disk, GHashTable *clusters)
     }
 }
 
-int csv_map_load(CsvDisk *disk, Error **errp)
+/* Put the tables of @l2 in the place of those that were there. */
+static void csv_map_replace(CsvDisk *disk, CsvL2Table **l2)
 {
-    g_autoptr(GHashTable) clusters =
-        g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, g_free);
+    unsigned t;
+
+    for (t = 0; t < CSV_MAX_L2_TABLES; t++) {
+        CsvL2Table *old = disk->l2[t];
+
+        if (old || l2[t]) {
+            qatomic_rcu_set(&disk->l2[t], l2[t]);
+        }
+        if (old) {
+            g_free_rcu(old, rcu);
+        }
+    }
+    bitmap_zero(disk->l2_dirty, CSV_MAX_L2_TABLES);
+    disk->l1_dirty = 0;
+}
+
+void csv_map_drop(CsvDisk *disk)
+{
+    g_autofree CsvL2Table **none = g_new0(CsvL2Table *, CSV_MAX_L2_TABLES);
+
+    csv_map_replace(disk, none);
+}
+
+static int csv_map_load_all(CsvDisk *disk, GHashTable *clusters,
+                            CsvL2Table **l2, Error **errp)
+{
     size_t bytes = CSV_L1_PAGES * CSV_PAGE_SIZE;
     QEMU_AUTO_VFREE uint8_t *buf = qemu_blockalign(disk->bs->file->bs, bytes);
     CsvHeader header;
     int ret;
 
-    csv_map_drop(disk);
     ret = csv_map_read(disk, csv_segment_start(&disk->volume->sb,
                                                disk->record.first_segment),
                        CSV_PAGE_SIZE, buf, "header", errp);
@@ -207,40 +233,45 @@ int csv_map_load(CsvDisk *disk, Error **errp)
         return ret;
     }
     if (!csv_header_decode(buf, &disk->record, &header, errp)) {
-        ret = -EINVAL;
-    } else {
-        ret = csv_map_read(disk, csv_l1_offset(disk, 0), bytes, buf,
-                           "level-1 map", errp);
-        if (ret < 0) {
-            return ret;
-        }
-        ret = csv_map_load_tables(disk, clusters, buf, errp);
+        return -EINVAL;
     }
+    ret = csv_map_read(disk, csv_l1_offset(disk, 0), bytes, buf,
+                       "level-1 map", errp);
     if (ret < 0) {
-        error_prepend(errp, "Disk '%s' of csv volume '%s' is damaged: ",
-                      disk->record.name, csv_volume_label(disk->volume));
-        csv_map_drop(disk);
         return ret;
     }
-    csv_map_resume_tables(disk, clusters);
-    return 0;
+    return csv_map_load_tables(disk, clusters, buf, l2, errp);
 }
 
-void csv_map_drop(CsvDisk *disk)
+int csv_map_load(CsvDisk *disk, Error **errp)
 {
-    unsigned t;
+    ERRP_GUARD();
+    g_autoptr(GHashTable) clusters =
+        g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, g_free);
+    g_autofree CsvL2Table **l2 = g_new0(CsvL2Table *, CSV_MAX_L2_TABLES);
+    int ret = csv_map_load_all(disk, clusters, l2, errp);
 
-    for (t = 0; t < CSV_MAX_L2_TABLES; t++) {
-        g_clear_pointer(&disk->l2[t], g_free);
+    if (ret < 0) {
+        unsigned t;
+
+        for (t = 0; t < CSV_MAX_L2_TABLES; t++) {
+            g_free(l2[t]);
+        }
+        if (ret == -EINVAL) {
+            error_prepend(errp, "Disk '%s' of csv volume '%s' is damaged: ",
+                          disk->record.name, csv_volume_label(disk->volume));
+        }
+        return ret;
     }
-    bitmap_zero(disk->l2_dirty, CSV_MAX_L2_TABLES);
-    disk->l1_dirty = 0;
+    csv_map_replace(disk, l2);
+    csv_map_resume_tables(disk, clusters);
+    return 0;
 }
 
 CsvL2Entry *csv_map_entry(CsvDisk *disk, uint64_t cluster)
 {
     CsvL2Table *table =
-        qatomic_load_acquire(&disk->l2[cluster / CSV_L2_ENTRIES]);
+        qatomic_rcu_read(&disk->l2[cluster / CSV_L2_ENTRIES]);
 
     return table ? &table->entry[cluster % CSV_L2_ENTRIES] : NULL;
 }
@@ -275,7 +306,7 @@ int coroutine_fn GRAPH_RDLOCK csv_map_entry_make(CsvDisk *disk,
         table->dirty = UINT16_MAX;
         set_bit(t, disk->l2_dirty);
         disk->l1_dirty |= 1U << (t / CSV_L1_PER_PAGE);
-        qatomic_store_release(&disk->l2[t], table);
+        qatomic_rcu_set(&disk->l2[t], table);
     }
     *entry = &table->entry[cluster % CSV_L2_ENTRIES];
     return 0;
@@ -474,6 +505,7 @@ uint64_t csv_map_extent(CsvDisk *disk, uint64_t offset, uint64_t bytes,
 {
     uint64_t done = 0;
 
+    RCU_READ_LOCK_GUARD();
     while (done < bytes) {
         uint64_t cluster = (offset + done) >> CSV_CLUSTER_BITS;
         uint64_t in = (offset + done) & (CSV_CLUSTER_SIZE - 1);

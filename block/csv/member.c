@@ -55,6 +55,7 @@ static bool csv_same_host(const CsvMemberRecord *rec)
 int csv_member_read(CsvVolume *vol, BdrvChild *file, uint32_t slot,
                     CsvMemberRecord *out, Error **errp)
 {
+    ERRP_GUARD();
     uint8_t buf[CSV_RECORD_SIZE];
     int ret = csv_record_read(file, csv_member_offset(vol, slot), buf);
 

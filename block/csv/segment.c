@@ -33,6 +33,7 @@ static int csv_segment_page_read(CsvVolume *vol, BdrvChild *file,
                                  uint64_t page, uint8_t *raw,
                                  CsvSegmentEntry *entry, Error **errp)
 {
+    ERRP_GUARD();
     int ret = csv_record_read(file, csv_segment_page_offset(vol, page), raw);
 
     if (ret < 0) {
@@ -240,6 +241,7 @@ typedef bool CsvSegmentFn(void *opaque, uint64_t index,
 static int csv_segments_walk(CsvVolume *vol, BdrvChild *file,
                              CsvSegmentFn *fn, void *opaque, Error **errp)
 {
+    ERRP_GUARD();
     CsvSegmentEntry entry[CSV_SEGMENTS_PER_PAGE];
     CsvTableIter it;
     unsigned i;

@@ -37,6 +37,22 @@ int csv_record_read(BdrvChild *file, uint64_t offset, uint8_t *buf)
     return bdrv_pread(file, offset, CSV_RECORD_SIZE, buf, 0);
 }
 
+/*
+ * A swap failed with @error, which leaves open whether the record was
+ * written.  No two records are alike, so if it is there it is ours.
+ */
+static int csv_record_settle(BdrvChild *file, uint64_t offset,
+                             const uint8_t *new, int error)
+{
+    uint8_t buf[CSV_RECORD_SIZE];
+
+    if (csv_record_read(file, offset, buf) < 0 ||
+        memcmp(buf, new, sizeof(buf)) || bdrv_flush(file->bs) < 0) {
+        return error;
+    }
+    return 0;
+}
+
 int csv_record_swap(CsvVolume *vol, BdrvChild *file, uint64_t offset,
                     const uint8_t *old, const uint8_t *new)
 {
@@ -48,6 +64,9 @@ int csv_record_swap(CsvVolume *vol, BdrvChild *file, uint64_t offset,
     memcpy(write, new, CSV_RECORD_SIZE);
     ret = bdrv_compare_and_write(file, offset, vol->block, compare, write,
                                  BDRV_REQ_FUA);
+    if (ret < 0 && ret != -EILSEQ && ret != -ENOTSUP) {
+        ret = csv_record_settle(file, offset, new, ret);
+    }
     trace_csv_record_swap(vol, offset, ret);
     return ret == -EILSEQ ? -EAGAIN : ret;
 }
