@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Who owns the disks, asked all the time and from everywhere.
+
+Each QEMU process is asked over its own monitor what the volume's records say.
+Nobody sees two processes at the same instant, so what is compared are
+intervals: an answer holds for some moment between question and reply.
+"""
+
+import threading
+import time
+from dataclasses import dataclass
+
+from .machine import Machine
+from .qmp import QmpError, QmpGone
+
+
+@dataclass
+class Sample:
+    asked: float
+    answered: float
+    where: str
+    disk: str
+    state: str
+    epoch: int
+    owner: tuple | None         # member id and incarnation
+    mine: bool                  # the process that answered is the owner
+    running: bool               # and its guest runs
+
+
+class Owners:
+    """Watches the machines that it is told of, a thread for each."""
+
+    def __init__(self, every: float = 0.02):
+        self.every = every
+        self.samples: list[Sample] = []
+        self.troubles: list[str] = []
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def watch(self, machine: Machine) -> None:
+        thread = threading.Thread(target=self._watch, args=(machine,),
+                                  daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _watch(self, machine: Machine) -> None:
+        while not self._stop.wait(self.every):
+            try:
+                asked = time.monotonic()
+                running = machine.qmp.cmd('query-status')['running']
+                volumes = machine.qmp.cmd('query-csv-volumes')
+                answered = time.monotonic()
+            except QmpGone:
+                return                  # this process has ended
+            except QmpError as why:
+                self.troubles.append(f'{machine.name}: {why}')
+                return
+            for volume in volumes:
+                for disk in volume['disks']:
+                    self._take(machine, asked, answered, running, volume, disk)
+
+    def _take(self, machine: Machine, asked: float, answered: float,
+              running: bool, volume: dict, disk: dict) -> None:
+        owner = disk.get('owner')
+        who = owner and (owner['id'], owner['incarnation'])
+        mine = (disk['state'] == 'owned' and owner is not None
+                and owner['id'] == volume.get('member'))
+        self.samples.append(Sample(asked, answered, machine.name, disk['name'],
+                                   disk['state'], disk['epoch'], who, mine,
+                                   running and mine))
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(10)
+
+    def check(self) -> list[str]:
+        """Everything that contradicts "at most one owner"; [] is good."""
+        wrong = list(self.troubles)
+        for disk in sorted({s.disk for s in self.samples}):
+            mine = [s for s in self.samples if s.disk == disk]
+            wrong += self._check_disk(disk, mine)
+        return wrong
+
+    @staticmethod
+    def _check_disk(disk: str, samples: list[Sample]) -> list[str]:
+        wrong = []
+        holder: dict[int, tuple] = {}
+        claimed: dict[int, str] = {}
+        for s in samples:
+            if s.state != 'owned' or s.owner is None:
+                continue
+            # an epoch belongs to one member for ever
+            if holder.setdefault(s.epoch, s.owner) != s.owner:
+                wrong.append(f'{disk}: epoch {s.epoch} was owned by '
+                             f'{holder[s.epoch]} and by {s.owner}')
+            if s.mine and claimed.setdefault(s.epoch, s.where) != s.where:
+                wrong.append(f'{disk}: epoch {s.epoch} was claimed by '
+                             f'{claimed[s.epoch]} and by {s.where}')
+        # who asks after an answer was given never sees an older epoch
+        newest = (0, 0.0, '')
+        by_answer = sorted(samples, key=lambda s: s.answered)
+        behind = 0
+        for s in sorted(samples, key=lambda s: s.asked):
+            while (behind < len(by_answer)
+                   and by_answer[behind].answered < s.asked):
+                b = by_answer[behind]
+                newest = max(newest, (b.epoch, b.answered, b.where))
+                behind += 1
+            if s.epoch < newest[0]:
+                wrong.append(f'{disk}: {s.where} still saw epoch {s.epoch} '
+                             f'after {newest[2]} had seen {newest[0]}')
+                break
+        return wrong
+
+    def epochs(self, disk: str) -> list[int]:
+        return sorted({s.epoch for s in self.samples if s.disk == disk})
