@@ -79,10 +79,19 @@ class Storage:
         del node['node-name']
         return 'json:' + json.dumps(node)
 
+    def image_opts(self, disk: str) -> str:
+        """The same for --image-opts."""
+        node = self.node(disk)
+        options = [f'driver={self.driver}', 'file.driver=file',
+                   f'file.filename={node["file"]["filename"]}'.replace(
+                       ',', ',,'),
+                   f'file.cache.direct={"on" if self.direct else "off"}']
+        return ','.join(options + ([f'disk={disk}'] if 'disk' in node else []))
+
     def fill(self, disk: str, image: Path) -> None:
         """Copy the contents of a raw IMAGE onto DISK."""
         self.img('convert', '-n', '-f', 'raw', '-t', 'none', image,
-                 self.json_name(disk))
+                 '--target-image-opts', self.image_opts(disk))
 
     def read_out(self, disk: str) -> Path:
         """A raw copy of DISK's contents, as any other program sees them."""
