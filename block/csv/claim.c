@@ -266,6 +266,11 @@ static int csv_disk_decide(CsvDisk *disk, const CsvDiskRecord *rec,
     CsvVolume *vol = disk->volume;
     BdrvChild *file = disk->bs->file;
 
+    if (rec->flags & CSV_DISK_SEALED) {
+        error_setg(errp, "Disk '%s' of csv volume '%s' is sealed: it can only "
+                   "be opened read-only", rec->name, csv_volume_label(vol));
+        return -EACCES;
+    }
     if (token) {
         return csv_disk_decide_token(disk, rec, token, reason, errp);
     }
@@ -422,6 +427,7 @@ int csv_disk_set_size(CsvDisk *disk, uint64_t size, Error **errp)
 static int csv_disk_erase(CsvVolume *vol, BdrvChild *file, CsvDiskRecord *rec,
                           uint8_t *raw, Error **errp)
 {
+    CsvDiskRecord was = *rec;
     int ret;
 
     rec->state = CSV_RECORD_DELETING;
@@ -439,9 +445,15 @@ static int csv_disk_erase(CsvVolume *vol, BdrvChild *file, CsvDiskRecord *rec,
         *rec = (CsvDiskRecord) { .slot = rec->slot, .epoch = rec->epoch };
         ret = csv_disk_swap(vol, file, rec, raw);
     }
+    if (ret == -EAGAIN) {
+        error_setg(errp, "Disk '%s' of csv volume '%s' was not deleted: "
+                   "another member changed it at the same time", was.name,
+                   csv_volume_label(vol));
+        return -EBUSY;
+    }
     if (ret < 0) {
-        error_setg_errno(errp, -ret, "Cannot delete disk %" PRIu32 " of csv "
-                         "volume '%s'", rec->slot, csv_volume_label(vol));
+        error_setg_errno(errp, -ret, "Cannot delete disk '%s' of csv volume "
+                         "'%s'", was.name, csv_volume_label(vol));
     }
     return ret;
 }

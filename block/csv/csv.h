@@ -151,6 +151,8 @@ CsvVolume *csv_volume_next(CsvVolume *vol);
  * reach a volume of which no disk is open.
  */
 BdrvChild *csv_blk_child(BlockBackend *blk);
+/* Find the size of @bs anew, for others may have made the volume grow. */
+int csv_refresh_length(BlockDriverState *bs);
 /* Name for messages: the volume's name, or its UUID.  Static storage. */
 const char *csv_volume_label(const CsvVolume *vol);
 /* Read the superblock anew. */

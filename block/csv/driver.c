@@ -57,6 +57,43 @@ static bool csv_may_write(BdrvChild *file)
            !(file->bs->open_flags & BDRV_O_INACTIVE);
 }
 
+/* Look at the record of a disk that is not ours: its owner may resize it. */
+static int csv_disk_look(CsvDisk *disk, Error **errp)
+{
+    CsvDiskRecord rec;
+    int ret = csv_disk_reread(disk, &rec, errp);
+
+    if (ret < 0) {
+        return ret;
+    }
+    if (!qemu_uuid_is_equal(&rec.uuid, &disk->record.uuid) ||
+        rec.state == CSV_RECORD_DELETING) {
+        error_setg(errp, "Disk '%s' of csv volume '%s' was deleted",
+                   disk->record.name, csv_volume_label(disk->volume));
+        return -ENOENT;
+    }
+    disk->record = rec;
+    return 0;
+}
+
+static int csv_disk_load_once(CsvDisk *disk, Error **errp)
+{
+    BlockDriverState *file = disk->bs->file->bs;
+    int ret = disk->owned ? 0 : csv_disk_look(disk, errp);
+
+    if (ret < 0) {
+        return ret;
+    }
+    ret = csv_refresh_length(file);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Cannot find the size of node '%s'",
+                         bdrv_get_node_name(file));
+        return ret;
+    }
+    ret = csv_segments_load(disk, errp);
+    return ret < 0 ? ret : csv_map_load(disk, errp);
+}
+
 /*
  * Read segments and map.  While another member owns the disk a page may be
  * caught half written, so then a failure counts only if it stays.
@@ -67,10 +104,7 @@ static int csv_disk_load(CsvDisk *disk, Error **errp)
     int tries, ret;
 
     for (tries = 1; ; tries++) {
-        ret = csv_segments_load(disk, &err);
-        if (ret >= 0) {
-            ret = csv_map_load(disk, &err);
-        }
+        ret = csv_disk_load_once(disk, &err);
         if (ret != -EINVAL || disk->owned || tries == CSV_READ_TRIES) {
             break;
         }
@@ -110,17 +144,11 @@ int csv_disk_activate(CsvDisk *disk, const QemuUUID *token, Error **errp)
         }
         return ret;
     }
-    /* The volume may have grown below us. */
-    ret = bdrv_refresh_total_sectors(file->bs, file->bs->total_sectors);
-    if (ret < 0) {
-        error_setg_errno(errp, -ret, "Cannot find the size of node '%s'",
-                         bdrv_get_node_name(file->bs));
-    } else {
-        ret = csv_disk_load(disk, errp);
-    }
-    if (ret < 0) {
-        /* As it was: whoever had the token can still come. */
-        csv_disk_release(disk, token, NULL);
+    ret = csv_disk_load(disk, errp);
+    /* As it was: whoever had the token can still come. */
+    if (ret < 0 && csv_disk_release(disk, token, NULL) < 0) {
+        /* The record names us until we leave the volume. */
+        disk->owned = false;
     }
     return ret;
 }
@@ -178,12 +206,6 @@ static int csv_open_disk(CsvDisk *disk, int flags, Error **errp)
         return -EINVAL;
     }
     QLIST_INSERT_HEAD(&disk->volume->disks, disk, next);
-    ret = bdrv_refresh_total_sectors(bs->file->bs, 0);
-    if (ret < 0) {
-        error_setg_errno(errp, -ret, "Cannot find the size of node '%s'",
-                         bdrv_get_node_name(bs->file->bs));
-        return ret;
-    }
     ret = csv_disk_find(disk->volume, bs->file, disk->name, &disk->record,
                         disk->raw, errp);
     if (ret < 0) {
@@ -396,6 +418,8 @@ csv_co_get_allocated_file_size(BlockDriverState *bs)
 {
     CsvDisk *disk = bs->opaque;
 
+    /* An allocation in another thread may move the array of segments. */
+    QEMU_LOCK_GUARD(&disk->alloc_lock);
     return csv_disk_used_clusters(disk) << CSV_CLUSTER_BITS;
 }
 

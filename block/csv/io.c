@@ -86,6 +86,17 @@ csv_write_padded(BlockDriverState *bs, uint64_t place, uint64_t offset,
     }
 
     zeroes = qemu_blockalign0(bs->file->bs, MAX(head, tail));
+    if (qemu_iovec_subvec_niov(qiov, qiov_offset, bytes) + 2 > IOV_MAX) {
+        /* The padding does not fit into the request. */
+        ret = head ? bdrv_co_pwrite(bs->file, place + in - head, head, zeroes,
+                                    0) : 0;
+        if (ret >= 0 && tail) {
+            ret = bdrv_co_pwrite(bs->file, place + end, tail, zeroes, 0);
+        }
+        return ret < 0 ? ret : bdrv_co_pwritev_part(bs->file, place + in,
+                                                    bytes, qiov, qiov_offset,
+                                                    flags);
+    }
     qemu_iovec_init(&padded, qiov->niov + 2);
     if (head) {
         qemu_iovec_add(&padded, zeroes, head);
@@ -248,7 +259,7 @@ int coroutine_fn GRAPH_RDLOCK csv_co_flush_to_os(BlockDriverState *bs)
 {
     CsvDisk *disk = bs->opaque;
 
-    return disk->owned ? csv_map_write_back(disk) : 0;
+    return csv_map_write_back(disk);
 }
 
 int coroutine_fn GRAPH_RDLOCK

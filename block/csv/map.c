@@ -105,8 +105,23 @@ static bool csv_map_use_table(CsvDisk *disk, GHashTable *clusters,
     return true;
 }
 
+/* What lies past the @end of the volume would read as zeroes. */
+static bool csv_map_check_data(const CsvL2Entry *entry, uint64_t end,
+                               Error **errp)
+{
+    uint32_t data = csv_masks_data(entry->masks);
+    uint64_t bytes = (32ULL - clz32(data)) << CSV_SUBCLUSTER_BITS;
+
+    if (data && entry->offset + bytes > end) {
+        error_setg(errp, "the data at %" PRIu64 " is past the end of the "
+                   "volume, at %" PRIu64, entry->offset, end);
+        return false;
+    }
+    return true;
+}
+
 static int csv_map_load_table(CsvDisk *disk, unsigned t, CsvL2Table *table,
-                              uint8_t *buf, Error **errp)
+                              uint64_t end, uint8_t *buf, Error **errp)
 {
     ERRP_GUARD();
     unsigned i;
@@ -124,7 +139,8 @@ static int csv_map_load_table(CsvDisk *disk, unsigned t, CsvL2Table *table,
     }
     for (i = 0; i < CSV_L2_ENTRIES; i++) {
         if (table->entry[i].offset &&
-            !csv_cluster_use(disk, table->entry[i].offset, errp)) {
+            (!csv_cluster_use(disk, table->entry[i].offset, errp) ||
+             !csv_map_check_data(&table->entry[i], end, errp))) {
             error_prepend(errp, "level-2 map page %u: field 'offset': entry "
                           "%u: ", t * CSV_L2_PAGES + i / CSV_L2_PER_PAGE,
                           i % CSV_L2_PER_PAGE);
@@ -143,9 +159,15 @@ static int csv_map_load_tables(CsvDisk *disk, GHashTable *clusters,
     QEMU_AUTO_VFREE uint8_t *buf = qemu_blockalign(disk->bs->file->bs,
                                                    CSV_L2_SIZE);
     uint64_t offset[CSV_L1_PER_PAGE];
+    int64_t end = bdrv_getlength(disk->bs->file->bs);
     unsigned page, i;
     int ret;
 
+    if (end < 0) {
+        error_setg_errno(errp, -end, "Cannot find the size of node '%s'",
+                         bdrv_get_node_name(disk->bs->file->bs));
+        return end;
+    }
     for (page = 0; page < CSV_L1_PAGES; page++) {
         if (!csv_l1_decode(l1 + page * CSV_PAGE_SIZE, &disk->record, page,
                            offset, errp)) {
@@ -164,7 +186,7 @@ static int csv_map_load_tables(CsvDisk *disk, GHashTable *clusters,
             }
             l2[t] = g_new0(CsvL2Table, 1);
             l2[t]->offset = offset[i];
-            ret = csv_map_load_table(disk, t, l2[t], buf, errp);
+            ret = csv_map_load_table(disk, t, l2[t], end, buf, errp);
             if (ret < 0) {
                 return ret;
             }
@@ -467,6 +489,10 @@ int coroutine_fn GRAPH_RDLOCK csv_map_write_back(CsvDisk *disk)
     QEMU_LOCK_GUARD(&disk->flush_lock);
     if (!csv_map_dirty(disk)) {
         return 0;
+    }
+    if (!disk->owned) {
+        /* Taken by another member: what we hold back must not be written. */
+        return -ESTALE;
     }
     l1.buf = qemu_blockalign(disk->bs->file->bs, CSV_L1_PAGES * CSV_PAGE_SIZE);
     l2.buf = qemu_blockalign(disk->bs->file->bs,

@@ -246,6 +246,14 @@ static bool csv_check_version(const CsvCheck *c, const CsvSuperblockPage *p)
     return true;
 }
 
+bool csv_superblock_damaged(const uint8_t *buf)
+{
+    const CsvPageHeader *h = (const CsvPageHeader *)buf;
+
+    return le32_to_cpu(h->magic) != CSV_MAGIC_SUPERBLOCK ||
+           le32_to_cpu(h->crc) != csv_crc(buf, CSV_RECORD_SIZE);
+}
+
 bool csv_superblock_decode(const uint8_t *buf, unsigned copy,
                            CsvSuperblock *out, Error **errp)
 {
@@ -377,6 +385,7 @@ static bool csv_check_disk(const CsvCheck *c, const CsvDiskPage *p,
     uint64_t size = le64_to_cpu(p->size);
     uint64_t first = le64_to_cpu(p->first_segment);
     uint16_t name_bytes = le16_to_cpu(p->name_bytes);
+    bool has_owner = state != CSV_RECORD_FREE;
     bool whole = state == CSV_RECORD_FREE || state == CSV_RECORD_OWNED ||
                  state == CSV_RECORD_HANDOVER;
 
@@ -385,6 +394,21 @@ static bool csv_check_disk(const CsvCheck *c, const CsvDiskPage *p,
     }
     if (state == CSV_RECORD_UNUSED) {
         return true;
+    }
+    if (le32_to_cpu(p->flags) & ~CSV_DISK_SEALED) {
+        return csv_bad(c, "flags", "0x%" PRIx32 " are not known here; use a "
+                       "newer QEMU", le32_to_cpu(p->flags));
+    }
+    if (state == CSV_RECORD_OWNED || state == CSV_RECORD_HANDOVER) {
+        if (le32_to_cpu(p->flags) & CSV_DISK_SEALED) {
+            return csv_bad(c, "flags", "a sealed disk has no owner");
+        }
+        if (p->epoch == 0) {
+            return csv_bad(c, "epoch", "is zero, but the disk was claimed");
+        }
+    }
+    if (has_owner && p->owner_incarnation == 0) {
+        return csv_bad(c, "owner_incarnation", "is zero");
     }
     if (le32_to_cpu(p->owner) >= sb->member_slots) {
         return csv_bad(c, "owner", "there is no member %" PRIu32,
@@ -563,6 +587,19 @@ bool csv_header_decode(const uint8_t *buf, const CsvDiskRecord *disk,
     if (le64_to_cpu(p->journal_bytes) != CSV_JOURNAL_BYTES) {
         return csv_bad(&c, "journal_bytes", "is %" PRIu64,
                        le64_to_cpu(p->journal_bytes));
+    }
+    if (le16_to_cpu(p->backing_format_bytes) > sizeof(p->backing_format)) {
+        return csv_bad(&c, "backing_format_bytes", "is %u",
+                       le16_to_cpu(p->backing_format_bytes));
+    }
+    if (le16_to_cpu(p->backing_file_bytes) > sizeof(p->backing_file)) {
+        return csv_bad(&c, "backing_file_bytes", "is %u",
+                       le16_to_cpu(p->backing_file_bytes));
+    }
+    /* With the feature we would have refused the disk above. */
+    if (!qemu_uuid_is_null(&disk->backing)) {
+        return csv_bad(&c, "incompatible", "lacks the feature 'backing', but "
+                       "the disk record names a backing disk");
     }
     *out = (CsvHeader) {
         .disk = disk->slot,

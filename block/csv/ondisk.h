@@ -70,6 +70,9 @@
 /* Compatible features of the volume. */
 #define CSV_COMPAT_GROW         (1ULL << 0)
 
+/* Flags of a disk record. */
+#define CSV_DISK_SEALED         (1U << 0)
+
 typedef enum CsvMagic {
     CSV_MAGIC_SUPERBLOCK = 0x53565343,  /* "CSVS" */
     CSV_MAGIC_MEMBER     = 0x4d565343,  /* "CSVM" */
@@ -339,6 +342,11 @@ static inline uint64_t csv_segment_pages(uint64_t segments)
 /* True when @buf (at least CSV_RECORD_SIZE bytes) looks like a volume. */
 bool csv_probe(const uint8_t *buf, size_t bytes);
 
+/*
+ * True when the bytes are not what anybody wrote: magic or CRC is wrong.  A
+ * superblock that cannot be decoded otherwise is meant for somebody else.
+ */
+bool csv_superblock_damaged(const uint8_t *buf);
 bool csv_superblock_decode(const uint8_t *buf, unsigned copy,
                            CsvSuperblock *out, Error **errp);
 void csv_superblock_encode(const CsvSuperblock *in, unsigned copy,

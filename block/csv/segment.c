@@ -362,6 +362,13 @@ static bool csv_segments_check_unique(CsvDisk *disk, Error **errp)
     guint i;
 
     g_array_sort(sorted, csv_segment_by_sequence);
+    if (sorted->len && g_array_index(sorted, CsvSegment, 0).sequence) {
+        error_setg(errp, "csv volume '%s' is damaged: segment table: field "
+                   "'disk': segment %" PRIu64 ", the first one of disk '%s', "
+                   "does not belong to it", csv_volume_label(disk->volume),
+                   disk->record.first_segment, disk->record.name);
+        return false;
+    }
     for (i = 1; i < sorted->len; i++) {
         const CsvSegment *x = &g_array_index(sorted, CsvSegment, i - 1);
         const CsvSegment *y = &g_array_index(sorted, CsvSegment, i);
@@ -392,9 +399,9 @@ int csv_segments_load(CsvDisk *disk, Error **errp)
         return -EINVAL;
     }
     if (!disk->segments->len) {
-        error_setg(errp, "csv volume '%s' is damaged: segment table: disk "
-                   "'%s' has no segment", csv_volume_label(disk->volume),
-                   disk->record.name);
+        error_setg(errp, "csv volume '%s' is damaged: segment table: field "
+                   "'disk': none belongs to disk '%s'",
+                   csv_volume_label(disk->volume), disk->record.name);
         return -EINVAL;
     }
     return 0;

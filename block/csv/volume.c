@@ -118,9 +118,10 @@ int csv_table_next(CsvTableIter *it)
 }
 
 /*
- * Copy 0 counts.  Copy 1 serves when copy 0 is damaged; it may be one
- * generation behind, which only means that a slot or a segment that was
- * about to be used is not known yet.
+ * Copy 0 counts.  Copy 1 serves when copy 0 is damaged, but not when copy 0
+ * is sound and says that we cannot use it.  It may be one generation behind,
+ * which only means that a slot or a segment that was about to be used is not
+ * known yet.
  */
 static int csv_superblock_read(BdrvChild *file, CsvSuperblock *sb,
                                Error **errp)
@@ -138,7 +139,8 @@ static int csv_superblock_read(BdrvChild *file, CsvSuperblock *sb,
     if (csv_superblock_decode(buf, 0, sb, &err)) {
         return 0;
     }
-    if (csv_record_read(file, CSV_SB_COPY_1, buf) >= 0 &&
+    if (csv_superblock_damaged(buf) &&
+        csv_record_read(file, CSV_SB_COPY_1, buf) >= 0 &&
         csv_superblock_decode(buf, 1, sb, NULL)) {
         warn_report("csv volume on node '%s': %s; its second copy is used",
                     bdrv_get_node_name(file->bs), error_get_pretty(err));
@@ -163,6 +165,20 @@ static void csv_superblock_adopt(CsvVolume *vol, const CsvSuperblock *sb)
     qatomic_set(&vol->sb.generation, sb->generation);
 }
 
+static bool csv_superblock_same_layout(const CsvSuperblock *a,
+                                       const CsvSuperblock *b)
+{
+    return qemu_uuid_is_equal(&a->uuid, &b->uuid) &&
+           a->segment_bits == b->segment_bits &&
+           a->member_slots == b->member_slots &&
+           a->disk_slots == b->disk_slots &&
+           a->segment_slots == b->segment_slots &&
+           a->member_offset == b->member_offset &&
+           a->disk_offset == b->disk_offset &&
+           a->segment_offset == b->segment_offset &&
+           a->data_offset == b->data_offset;
+}
+
 int csv_volume_refresh(CsvVolume *vol, BdrvChild *file, Error **errp)
 {
     CsvSuperblock sb;
@@ -171,7 +187,7 @@ int csv_volume_refresh(CsvVolume *vol, BdrvChild *file, Error **errp)
     if (ret < 0) {
         return ret;
     }
-    if (!qemu_uuid_is_equal(&sb.uuid, &vol->sb.uuid)) {
+    if (!csv_superblock_same_layout(&sb, &vol->sb)) {
         error_setg(errp, "The csv volume '%s' on node '%s' was replaced by "
                    "another; close its disks and open them again",
                    csv_volume_label(vol), bdrv_get_node_name(file->bs));
@@ -179,6 +195,25 @@ int csv_volume_refresh(CsvVolume *vol, BdrvChild *file, Error **errp)
     }
     csv_superblock_adopt(vol, &sb);
     return 0;
+}
+
+/*
+ * The bytes of @copy in @buf, for the comparison.  Not encoded anew from what
+ * we know: reserved bytes may be set, and a damaged copy is to be replaced.
+ * -EAGAIN when copy 0 is sound and not what we know.
+ */
+static int csv_superblock_old(CsvVolume *vol, BdrvChild *file, unsigned copy,
+                              uint8_t *buf)
+{
+    CsvSuperblock sb;
+    int ret = csv_record_read(file, copy ? CSV_SB_COPY_1 : CSV_SB_COPY_0, buf);
+
+    if (ret < 0 || copy || csv_superblock_damaged(buf)) {
+        return ret;
+    }
+    return csv_superblock_decode(buf, 0, &sb, NULL) &&
+           csv_superblock_same_layout(&sb, &vol->sb) &&
+           sb.generation == vol->sb.generation ? 0 : -EAGAIN;
 }
 
 int csv_superblock_swap(CsvVolume *vol, BdrvChild *file, CsvSuperblock *sb,
@@ -192,9 +227,11 @@ int csv_superblock_swap(CsvVolume *vol, BdrvChild *file, CsvSuperblock *sb,
         uint64_t offset = copy ? CSV_SB_COPY_1 : CSV_SB_COPY_0;
 
         sb->generation = vol->sb.generation + 1;
-        csv_superblock_encode(&vol->sb, copy, old);
         csv_superblock_encode(sb, copy, new);
-        ret = csv_record_swap(vol, file, offset, old, new);
+        ret = csv_superblock_old(vol, file, copy, old);
+        if (ret >= 0) {
+            ret = csv_record_swap(vol, file, offset, old, new);
+        }
         if (copy == 0 && ret < 0) {
             if (ret != -EAGAIN) {
                 error_setg_errno(errp, -ret, "Cannot change the superblock of "
@@ -202,16 +239,44 @@ int csv_superblock_swap(CsvVolume *vol, BdrvChild *file, CsvSuperblock *sb,
             }
             return ret;
         }
-        /* Copy 1 that differs is behind or damaged; copy 0 counts. */
-        if (copy == 1 && ret == -EAGAIN) {
-            ret = csv_record_read(file, offset, old);
-            if (ret >= 0) {
-                csv_record_swap(vol, file, offset, old, new);
-            }
-        }
     }
     csv_superblock_adopt(vol, sb);
     return 0;
+}
+
+int csv_refresh_length(BlockDriverState *bs)
+{
+    BlockDriverState *below = bdrv_primary_bs(bs);
+    int ret = below ? csv_refresh_length(below) : 0;
+
+    return ret < 0 ? ret : bdrv_refresh_total_sectors(bs, bs->total_sectors);
+}
+
+/* A volume that was cut short would read as zeroes where it is missing. */
+static bool csv_check_length(BdrvChild *file, const CsvSuperblock *sb,
+                             Error **errp)
+{
+    bool grows = sb->compatible & CSV_COMPAT_GROW;
+    uint64_t want = csv_segment_start(sb, grows ? 0 : sb->segment_count);
+    int64_t have = csv_refresh_length(file->bs);
+
+    if (have >= 0) {
+        have = bdrv_getlength(file->bs);
+    }
+    if (have < 0) {
+        error_setg_errno(errp, -have, "Cannot find the size of node '%s'",
+                         bdrv_get_node_name(file->bs));
+        return false;
+    }
+    if (have < want) {
+        error_setg(errp, "Node '%s' holds no usable csv volume: superblock: "
+                   "field '%s': the volume has at least %" PRIu64 " bytes, "
+                   "but the node only %" PRId64,
+                   bdrv_get_node_name(file->bs),
+                   grows ? "data_offset" : "segment_count", want, have);
+        return false;
+    }
+    return true;
 }
 
 CsvVolume *csv_volume_get(BdrvChild *file, Error **errp)
@@ -232,7 +297,8 @@ CsvVolume *csv_volume_get(BdrvChild *file, Error **errp)
                    file->bs->bl.request_alignment);
         return NULL;
     }
-    if (csv_superblock_read(file, &sb, errp) < 0) {
+    if (csv_superblock_read(file, &sb, errp) < 0 ||
+        !csv_check_length(file, &sb, errp)) {
         return NULL;
     }
     vol = g_new0(CsvVolume, 1);
