@@ -1,0 +1,830 @@
+/*
+ * Structures of a cluster shared volume, to bytes and back
+ *
+ * Each structure is written, compared with offsets from docs/interop/csv.rst,
+ * and read again.  Then each field is given values that the document forbids,
+ * with a right CRC, and the error must name structure and field.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qemu/cutils.h"
+#include "block/csv/ondisk.h"
+#include "csv-page.h"
+
+static const CsvSuperblock sample_sb = {
+    .uuid.data = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16 },
+    .compatible = CSV_COMPAT_GROW,
+    .autoclear = 0,
+    .generation = 0x1122334455667788,
+    .created = 1795400000,
+    .segment_bits = 24,
+    .member_slots = 64,
+    .disk_slots = 128,
+    .disk_high = 16,
+    .segment_slots = 6000,
+    .segment_count = 100,
+    .member_offset = 1 * MiB,
+    .disk_offset = 1 * MiB + 64 * 4 * KiB,
+    .segment_offset = 1 * MiB + (64 + 128) * 4 * KiB,
+    .data_offset = 4 * MiB,
+    .name = "vol1",
+};
+
+static const CsvMemberRecord sample_member = {
+    .slot = 5,
+    .state = CSV_MEMBER_ACTIVE,
+    .liveness = CSV_LIVENESS_BY_LOCK,
+    .incarnation = 77,
+    .since = 1795400001,
+    .pid = 4711,
+    .host_id.data = { 9, 9, 9 },
+    .host = "node-a",
+};
+
+static const CsvDiskRecord sample_disk = {
+    .slot = 3,
+    .state = CSV_RECORD_OWNED,
+    .epoch = 42,
+    .owner = 5,
+    .owner_incarnation = 77,
+    .since = 1795400002,
+    .size = 3 * GiB,
+    .uuid.data = { 0xaa, 0xbb },
+    .first_segment = 17,
+    .name = "vm1/root",
+};
+
+static const CsvHeader sample_header = {
+    .disk = 3,
+    .compatible = 0x30,
+    .autoclear = 0x40,
+    .journal_tail = 0,
+};
+
+typedef enum Structure {
+    SUPERBLOCK,
+    MEMBER,
+    DISK,
+    HANDOVER,       /* a disk record in this state */
+    DISK_FREE,
+    DISK_MAKING,
+    SEGMENTS,
+    HEADER,
+    BACKED,         /* header of a disk whose record names a backing disk */
+    L1,
+    L1_LAST,
+    L2,
+    L2_LAST,
+} Structure;
+
+/* The last page of a table, for what lies beyond its end. */
+#define LAST_SEGMENT_PAGE   99
+#define LAST_L1_PAGE        16
+
+static size_t extent_of(Structure s)
+{
+    return s < HEADER ? 512 : 4096;
+}
+
+static CsvDiskRecord disk_of(Structure s)
+{
+    CsvDiskRecord disk = sample_disk;
+
+    switch (s) {
+    case HANDOVER:
+        disk.state = CSV_RECORD_HANDOVER;
+        disk.token.data[15] = 1;
+        break;
+    case DISK_FREE:
+        disk.state = CSV_RECORD_FREE;
+        disk.owner_incarnation = 0;
+        disk.epoch = 0;
+        break;
+    case DISK_MAKING:
+        disk.state = CSV_RECORD_CREATING;
+        disk.first_segment = CSV_NO_SEGMENT;
+        break;
+    case BACKED:
+        disk.backing.data[3] = 7;
+        break;
+    default:
+        break;
+    }
+    return disk;
+}
+
+static void encode(Structure s, uint8_t *buf)
+{
+    CsvDiskRecord disk = disk_of(s);
+    CsvSegmentEntry segments[CSV_SEGMENTS_PER_PAGE];
+    g_autofree uint64_t *l1 = g_new0(uint64_t, CSV_L1_PER_PAGE);
+    g_autofree CsvL2Entry *l2 = g_new0(CsvL2Entry, CSV_L2_PER_PAGE);
+    unsigned i;
+
+    /* Encoders must fill all of it. */
+    memset(buf, 0xee, extent_of(s));
+    switch (s) {
+    case SUPERBLOCK:
+        csv_superblock_encode(&sample_sb, 1, buf);
+        break;
+    case MEMBER:
+        csv_member_encode(&sample_member, &sample_sb, buf);
+        break;
+    case DISK:
+    case HANDOVER:
+    case DISK_FREE:
+    case DISK_MAKING:
+        csv_disk_encode(&disk, &sample_sb, buf);
+        break;
+    case SEGMENTS:
+        for (i = 0; i < CSV_SEGMENTS_PER_PAGE; i++) {
+            segments[i] = (CsvSegmentEntry) { .disk = -1 };
+        }
+        segments[2] = (CsvSegmentEntry) { .disk = 3, .sequence = 9 };
+        csv_segments_encode(segments, &sample_sb, LAST_SEGMENT_PAGE, buf);
+        break;
+    case HEADER:
+    case BACKED:
+        csv_header_encode(&sample_header, &disk, buf);
+        break;
+    case L1:
+        l1[4] = 7 * MiB;
+        csv_l1_encode(l1, &disk, 0, buf);
+        break;
+    case L1_LAST:
+        csv_l1_encode(l1, &disk, LAST_L1_PAGE, buf);
+        break;
+    case L2:
+    case L2_LAST:
+        l2[6].offset = 6 * MiB;
+        l2[6].masks = csv_masks(0x0000ff01, 0x00ff0000);
+        /* 3 GiB are 1536 clusters: six pages and twelve entries. */
+        csv_l2_encode(l2, &disk, 0, s == L2 ? 2 : 6, buf);
+        break;
+    }
+}
+
+static bool decode(Structure s, const uint8_t *buf, Error **errp)
+{
+    CsvDiskRecord disk = disk_of(s);
+    CsvSegmentEntry segments[CSV_SEGMENTS_PER_PAGE];
+    g_autofree uint64_t *l1 = g_new0(uint64_t, CSV_L1_PER_PAGE);
+    g_autofree CsvL2Entry *l2 = g_new0(CsvL2Entry, CSV_L2_PER_PAGE);
+    CsvSuperblock sb;
+    CsvMemberRecord member;
+    CsvHeader header;
+
+    switch (s) {
+    case SUPERBLOCK:
+        return csv_superblock_decode(buf, 1, &sb, errp);
+    case MEMBER:
+        return csv_member_decode(buf, &sample_sb, sample_member.slot, &member,
+                                 errp);
+    case DISK:
+    case HANDOVER:
+    case DISK_FREE:
+    case DISK_MAKING:
+        return csv_disk_decode(buf, &sample_sb, sample_disk.slot, &disk, errp);
+    case SEGMENTS:
+        return csv_segments_decode(buf, &sample_sb, LAST_SEGMENT_PAGE,
+                                   segments, errp);
+    case HEADER:
+    case BACKED:
+        return csv_header_decode(buf, &disk, &header, errp);
+    case L1:
+        return csv_l1_decode(buf, &disk, 0, l1, errp);
+    case L1_LAST:
+        return csv_l1_decode(buf, &disk, LAST_L1_PAGE, l1, errp);
+    case L2:
+        return csv_l2_decode(buf, &disk, 0, 2, l2, errp);
+    case L2_LAST:
+        return csv_l2_decode(buf, &disk, 0, 6, l2, errp);
+    }
+    g_assert_not_reached();
+}
+
+static const char *name_of(Structure s)
+{
+    switch (s) {
+    case SUPERBLOCK:
+        return "superblock 1: ";
+    case MEMBER:
+        return "member record 5: ";
+    case DISK:
+    case HANDOVER:
+    case DISK_FREE:
+    case DISK_MAKING:
+        return "disk record 3: ";
+    case SEGMENTS:
+        return "segment table page 99: ";
+    case HEADER:
+    case BACKED:
+        return "disk header 0: ";
+    case L1:
+        return "level-1 map page 0: ";
+    case L1_LAST:
+        return "level-1 map page 16: ";
+    case L2:
+        return "level-2 map page 2: ";
+    case L2_LAST:
+        return "level-2 map page 6: ";
+    }
+    g_assert_not_reached();
+}
+
+/* @field: what the error must name, or NULL: there must be none. */
+static void expect(Structure s, const uint8_t *buf, const char *field)
+{
+    g_autofree char *want = NULL;
+    Error *err = NULL;
+    bool ok = decode(s, buf, &err);
+
+    if (!field) {
+        g_assert_cmpstr(err ? error_get_pretty(err) : NULL, ==, NULL);
+        g_assert_true(ok);
+        return;
+    }
+    g_assert_false(ok);
+    want = g_strdup_printf("%sfield '%s': ", name_of(s), field);
+    if (!g_str_has_prefix(error_get_pretty(err), want)) {
+        g_test_message("got '%s', want '%s'", error_get_pretty(err), want);
+        g_test_fail();
+    }
+    error_free(err);
+}
+
+typedef struct BadField {
+    Structure s;
+    unsigned at, bytes;
+    uint64_t value;
+    const char *field;      /* NULL: a value that must pass */
+} BadField;
+
+#define MAX16 UINT16_MAX
+#define MAX32 UINT32_MAX
+#define MAX64 UINT64_MAX
+
+static const BadField bad_fields[] = {
+    /* The header that all pages have; decoders share the check. */
+    { SUPERBLOCK, 0, 4, 0x44565343, "magic" },
+    { MEMBER,     0, 4, 0, "magic" },
+    { DISK,       0, 4, 0x4d565343, "magic" },
+    { SEGMENTS,   0, 4, MAX32, "magic" },
+    { HEADER,     0, 4, 0x31565343, "magic" },
+    { L1,         0, 4, 0x32565343, "magic" },
+    { L2,         0, 4, 0x31565343, "magic" },
+    { SUPERBLOCK, 24, 8, 0, "number" },
+    { MEMBER,     24, 8, 4, "number" },
+    { DISK,       24, 8, 1ULL << 32 | 3, "number" },
+    { SEGMENTS,   24, 8, 98, "number" },
+    { HEADER,     24, 8, 1, "number" },
+    { L1,         24, 8, 1, "number" },
+    { L2,         24, 8, 3, "number" },
+    { MEMBER,     8, 1, 0, "uuid" },
+    { DISK,       23, 1, 0, "uuid" },
+    { SEGMENTS,   8, 8, 0, "uuid" },
+    { HEADER,     8, 1, 0xab, "uuid" },
+    { L1,         8, 1, 0xab, "uuid" },
+    { L2,         8, 1, 0xab, "uuid" },
+
+    { SUPERBLOCK, 32, 1, 'Q', "signature" },
+    { SUPERBLOCK, 47, 1, 0, "signature" },
+    { SUPERBLOCK, 48, 4, 0, "version" },
+    { SUPERBLOCK, 48, 4, 2, "version" },
+    { SUPERBLOCK, 56, 8, 1, "incompatible" },
+    { SUPERBLOCK, 56, 8, 1ULL << 63, "incompatible" },
+    { SUPERBLOCK, 64, 8, MAX64, NULL },         /* compatible */
+    { SUPERBLOCK, 72, 8, MAX64, NULL },         /* autoclear */
+    { SUPERBLOCK, 80, 8, MAX64, NULL },         /* generation */
+    { SUPERBLOCK, 88, 8, MAX64, NULL },         /* created */
+    { SUPERBLOCK, 96, 1, 22, "segment_bits" },
+    { SUPERBLOCK, 96, 1, 37, "segment_bits" },
+    { SUPERBLOCK, 96, 1, 64, "segment_bits" },
+    { SUPERBLOCK, 96, 1, 23, NULL },
+    { SUPERBLOCK, 96, 1, 36, NULL },
+    { SUPERBLOCK, 97, 1, 20, "cluster_bits" },
+    { SUPERBLOCK, 97, 1, 22, "cluster_bits" },
+    { SUPERBLOCK, 98, 1, 15, "subcluster_bits" },
+    { SUPERBLOCK, 98, 1, 17, "subcluster_bits" },
+    { SUPERBLOCK, 104, 4, 0, "member_slots" },
+    { SUPERBLOCK, 104, 4, 1025, "member_slots" },
+    { SUPERBLOCK, 104, 4, MAX32, "member_slots" },
+    { SUPERBLOCK, 104, 4, 1, NULL },
+    { SUPERBLOCK, 104, 4, 65, "disk_offset" },      /* overlap */
+    { SUPERBLOCK, 108, 4, 0, "disk_slots" },
+    { SUPERBLOCK, 108, 4, 65537, "disk_slots" },
+    { SUPERBLOCK, 108, 4, 15, "disk_high" },
+    { SUPERBLOCK, 108, 4, 129, "segment_offset" },  /* overlap */
+    { SUPERBLOCK, 108, 4, 65536, "disk_offset" },   /* past the data */
+    { SUPERBLOCK, 112, 4, 129, "disk_high" },
+    { SUPERBLOCK, 112, 4, 128, NULL },
+    { SUPERBLOCK, 112, 4, 0, NULL },
+    { SUPERBLOCK, 120, 8, 0, "segment_slots" },
+    { SUPERBLOCK, 120, 8, 16777217, "segment_slots" },
+    { SUPERBLOCK, 120, 8, MAX64, "segment_slots" },
+    { SUPERBLOCK, 120, 8, 99, "segment_count" },
+    { SUPERBLOCK, 120, 8, 16777216, "segment_offset" },
+    { SUPERBLOCK, 128, 8, 6001, "segment_count" },
+    { SUPERBLOCK, 128, 8, MAX64, "segment_count" },
+    { SUPERBLOCK, 128, 8, 6000, NULL },
+    { SUPERBLOCK, 128, 8, 0, NULL },
+    { SUPERBLOCK, 136, 8, 1 * MiB + 512, "member_offset" },
+    { SUPERBLOCK, 136, 8, 0, "member_offset" },
+    { SUPERBLOCK, 136, 8, 1 * MiB - 4096, "member_offset" },
+    { SUPERBLOCK, 136, 8, 4 * MiB - 4096, "member_offset" },
+    { SUPERBLOCK, 136, 8, 4 * MiB, "member_offset" },
+    { SUPERBLOCK, 136, 8, MAX64 - 4095, "member_offset" },
+    { SUPERBLOCK, 136, 8, 1 * MiB + 4096, "disk_offset" },
+    { SUPERBLOCK, 144, 8, 1, "disk_offset" },
+    { SUPERBLOCK, 144, 8, 0, "disk_offset" },
+    { SUPERBLOCK, 144, 8, 1 * MiB, "disk_offset" },
+    { SUPERBLOCK, 144, 8, 1ULL << 63, "disk_offset" },
+    { SUPERBLOCK, 152, 8, 2047, "segment_offset" },
+    { SUPERBLOCK, 152, 8, 4096, "segment_offset" },
+    { SUPERBLOCK, 152, 8, 1 * MiB, "segment_offset" },
+    { SUPERBLOCK, 152, 8, 4 * MiB - 4096, "segment_offset" },
+    { SUPERBLOCK, 152, 8, 1 * MiB + 64 * 4096, "segment_offset" },
+    { SUPERBLOCK, 160, 8, 4 * MiB + 4096, "data_offset" },
+    { SUPERBLOCK, 160, 8, 0, "data_offset" },
+    { SUPERBLOCK, 160, 8, 2 * MiB, "segment_offset" },
+    { SUPERBLOCK, 160, 8, 1 * PiB + 2 * MiB, "data_offset" },
+    { SUPERBLOCK, 160, 8, 1 * PiB, "segment_count" },
+    { SUPERBLOCK, 176, 1, 0x80, "name" },
+    { SUPERBLOCK, 176, 1, '\n', "name" },
+    { SUPERBLOCK, 178, 1, 0x7f, "name" },
+    { SUPERBLOCK, 181, 1, 'x', "name" },
+    { SUPERBLOCK, 176, 1, 0, "name" },
+
+    { MEMBER, 32, 4, 3, "state" },
+    { MEMBER, 32, 4, MAX32, "state" },
+    { MEMBER, 32, 4, 2, NULL },
+    { MEMBER, 32, 4, 0, NULL },
+    { MEMBER, 36, 4, 2, "liveness" },
+    { MEMBER, 36, 4, 1, NULL },
+    { MEMBER, 40, 8, 0, "incarnation" },
+    { MEMBER, 40, 8, MAX64, NULL },
+    { MEMBER, 48, 8, MAX64, NULL },             /* since */
+    { MEMBER, 56, 8, MAX64, NULL },             /* beat */
+    { MEMBER, 72, 4, MAX32, NULL },             /* pid */
+    { MEMBER, 112, 1, 0xc0, "host" },
+    { MEMBER, 112, 1, 27, "host" },
+    { MEMBER, 175, 1, 'x', "host" },
+
+    { DISK, 32, 4, 6, "state" },
+    { DISK, 32, 4, MAX32, "state" },
+    { DISK, 32, 4, 4, "token" },
+    { DISK, 36, 4, 2, "flags" },
+    { DISK, 36, 4, 1U << 31, "flags" },
+    { DISK, 36, 4, 1, "flags" },
+    { HANDOVER, 36, 4, 1, "flags" },
+    { DISK_FREE, 36, 4, 1, NULL },
+    { DISK, 40, 8, 0, "epoch" },
+    { HANDOVER, 40, 8, 0, "epoch" },
+    { DISK_FREE, 40, 8, 0, NULL },
+    { DISK, 48, 4, 64, "owner" },
+    { DISK, 48, 4, MAX32, "owner" },
+    { DISK_FREE, 48, 4, 64, "owner" },
+    { DISK, 48, 4, 63, NULL },
+    { DISK, 56, 8, 0, "owner_incarnation" },
+    { HANDOVER, 56, 8, 0, "owner_incarnation" },
+    { DISK_MAKING, 56, 8, 0, "owner_incarnation" },
+    { DISK, 64, 8, MAX64, NULL },               /* since */
+    { DISK, 72, 8, 513, "size" },
+    { DISK, 72, 8, 64 * TiB + 512, "size" },
+    { DISK, 72, 8, MAX64, "size" },
+    { DISK, 72, 8, 64 * TiB, NULL },
+    { DISK, 72, 8, 0, NULL },
+    { DISK, 80, 2, 0, "uuid" },
+    { DISK, 96, 1, 1, "token" },
+    { DISK_FREE, 111, 1, 1, "token" },
+    { HANDOVER, 111, 1, 0, "token" },
+    { DISK, 112, 8, 6000, "first_segment" },
+    { DISK, 112, 8, MAX64, "first_segment" },
+    { DISK, 112, 8, 5999, NULL },
+    { DISK_FREE, 112, 8, MAX64, "first_segment" },
+    { DISK_MAKING, 112, 8, 6000, "first_segment" },
+    { DISK_MAKING, 112, 8, MAX64, NULL },
+    { DISK, 136, 2, 0, "name_bytes" },
+    { DISK, 136, 2, 256, "name_bytes" },
+    { DISK, 136, 2, 7, "name_bytes" },
+    { DISK, 136, 2, MAX16, "name_bytes" },
+    { DISK, 144, 1, 0xff, "name" },
+    { DISK, 150, 1, '\t', "name" },
+    { DISK, 153, 1, 'x', "name" },
+    { DISK, 399, 1, 'x', "name" },
+
+    { SEGMENTS, 32, 4, 129, "disk" },
+    { SEGMENTS, 32, 4, MAX32, "disk" },
+    { SEGMENTS, 32, 4, 128, NULL },
+    { SEGMENTS, 36, 4, 1, "sequence" },         /* of a free segment */
+    { SEGMENTS, 52, 4, 6000, "sequence" },
+    { SEGMENTS, 52, 4, MAX32, "sequence" },
+    { SEGMENTS, 52, 4, 5999, NULL },
+
+    { HEADER, 32, 4, 0, "version" },
+    { HEADER, 32, 4, 2, "version" },
+    { HEADER, 36, 4, 4, "disk" },
+    { HEADER, 40, 8, 1, "incompatible" },
+    { HEADER, 40, 8, 2, "incompatible" },
+    { HEADER, 40, 8, 1ULL << 63, "incompatible" },
+    { BACKED, 40, 8, 0, "incompatible" },
+    { HEADER, 48, 8, MAX64, NULL },             /* compatible */
+    { HEADER, 56, 8, MAX64, NULL },             /* autoclear */
+    { HEADER, 64, 8, 0, "l1_offset" },
+    { HEADER, 64, 8, 65536 + 4096, "l1_offset" },
+    { HEADER, 72, 4, 16, "l1_pages" },
+    { HEADER, 72, 4, MAX32, "l1_pages" },
+    { HEADER, 80, 8, 0, "journal_offset" },
+    { HEADER, 88, 8, 4096, "journal_bytes" },
+    { HEADER, 128, 2, 33, "backing_format_bytes" },
+    { HEADER, 128, 2, 32, NULL },
+    { HEADER, 130, 2, 1025, "backing_file_bytes" },
+    { HEADER, 130, 2, 1024, NULL },
+
+    { L1, 32, 8, 4096, "table" },
+    { L1, 32, 8, 1, "table" },
+    { L1, 4088, 8, MAX64, "table" },
+    { L1, 4088, 8, 10 * MiB, NULL },
+    /* 64 TiB take 8257 tables; page 16 starts with table 8128. */
+    { L1_LAST, 32 + 8 * 128, 8, 8 * MiB, NULL },
+    { L1_LAST, 32 + 8 * 129, 8, 8 * MiB, "table" },
+
+    { L2, 32, 8, 1 * MiB, "offset" },
+    { L2, 32, 8, MAX64, "offset" },
+    { L2, 32, 8, 2 * MiB, NULL },
+    { L2, 40, 4, 1, "data" },
+    { L2, 44, 4, MAX32, NULL },                 /* zeroes need no cluster */
+    { L2, 32 + 16 * 6 + 12, 4, 1, "zero" },
+    { L2, 32 + 16 * 253 + 8, 4, 1, "data" },
+    { L2_LAST, 32 + 16 * 11, 8, 8 * MiB, NULL },
+    { L2_LAST, 32 + 16 * 12, 8, 8 * MiB, "offset" },
+    { L2_LAST, 32 + 16 * 12 + 12, 4, 1, "offset" },
+};
+
+static void test_bad_fields(void)
+{
+    uint8_t buf[4096];
+    size_t i;
+
+    for (i = 0; i < ARRAY_SIZE(bad_fields); i++) {
+        const BadField *f = &bad_fields[i];
+
+        encode(f->s, buf);
+        if (f->s != BACKED) {
+            expect(f->s, buf, NULL);
+        }
+        g_test_message("%sbyte %u, value 0x%" PRIx64 ", %s", name_of(f->s),
+                       f->at, f->value, f->field ?: "fine");
+        page_put(buf, f->at, f->bytes, f->value);
+        page_reseal(buf, extent_of(f->s));
+        expect(f->s, buf, f->field);
+    }
+}
+
+/* A disk that has never been used may be anything but in a known state. */
+static void test_unused_disk(void)
+{
+    CsvDiskRecord out;
+    uint8_t buf[512];
+
+    encode(DISK, buf);
+    page_put(buf, 32, 4, CSV_RECORD_UNUSED);
+    memset(buf + 144, 0xff, 256);
+    page_reseal(buf, sizeof(buf));
+    g_assert_true(csv_disk_decode(buf, &sample_sb, 3, &out, &error_abort));
+    g_assert_cmpint(out.state, ==, CSV_RECORD_UNUSED);
+    g_assert_cmpint(out.epoch, ==, 42);
+    g_assert_cmpstr(out.name, ==, "");
+}
+
+/* Every single byte counts, and so does every bit of some. */
+static void test_crc(void)
+{
+    static const Structure all[] = {
+        SUPERBLOCK, MEMBER, DISK, SEGMENTS, HEADER, L1, L2,
+    };
+    uint8_t buf[4096];
+    size_t i, at;
+
+    g_assert_cmphex(page_crc32c((const uint8_t *)"1234\0\0\0\0", 8), ==,
+                    page_crc32c((const uint8_t *)"1234wxyz", 8));
+    for (i = 0; i < ARRAY_SIZE(all); i++) {
+        Structure s = all[i];
+        size_t bytes = extent_of(s);
+
+        encode(s, buf);
+        g_assert_cmphex(page_get(buf, 4, 4), ==, page_crc32c(buf, bytes));
+        for (at = 4; at < bytes; at++) {
+            buf[at] ^= 1 << at % 8;
+            expect(s, buf, "crc");
+            buf[at] ^= 1 << at % 8;
+        }
+        expect(s, buf, NULL);
+    }
+}
+
+static void test_all_zero(void)
+{
+    const uint8_t zero[4096] = { 0 };
+    CsvSegmentEntry segments[CSV_SEGMENTS_PER_PAGE];
+    CsvMemberRecord member;
+    CsvDiskRecord disk;
+    unsigned i;
+
+    g_assert_true(csv_member_decode(zero, &sample_sb, 9, &member,
+                                    &error_abort));
+    g_assert_cmpint(member.slot, ==, 9);
+    g_assert_cmpint(member.state, ==, CSV_MEMBER_UNUSED);
+    g_assert_cmpint(member.incarnation, ==, 0);
+
+    g_assert_true(csv_disk_decode(zero, &sample_sb, 8, &disk, &error_abort));
+    g_assert_cmpint(disk.slot, ==, 8);
+    g_assert_cmpint(disk.state, ==, CSV_RECORD_UNUSED);
+    g_assert_cmpint(disk.epoch, ==, 0);
+
+    g_assert_true(csv_segments_decode(zero, &sample_sb, 7, segments,
+                                      &error_abort));
+    for (i = 0; i < CSV_SEGMENTS_PER_PAGE; i++) {
+        g_assert_cmpint(segments[i].disk, ==, -1);
+        g_assert_cmpint(segments[i].sequence, ==, 0);
+    }
+
+    /* These always exist, so zeroes are damage. */
+    expect(SUPERBLOCK, zero, "magic");
+    expect(HEADER, zero, "magic");
+    expect(L1, zero, "magic");
+    expect(L2, zero, "magic");
+}
+
+static void test_superblock(void)
+{
+    CsvSuperblock out;
+    uint8_t buf[512];
+
+    encode(SUPERBLOCK, buf);
+    g_assert_cmpmem(buf, 4, "CSVS", 4);
+    g_assert_cmpmem(buf + 8, 16, sample_sb.uuid.data, 16);
+    g_assert_cmphex(page_get(buf, 24, 8), ==, 1);
+    g_assert_cmpmem(buf + 32, 16, "qemu-csv volume\n", 16);
+    g_assert_cmphex(page_get(buf, 48, 4), ==, 1);
+    g_assert_cmphex(page_get(buf, 56, 8), ==, 0);
+    g_assert_cmphex(page_get(buf, 64, 8), ==, 1);
+    g_assert_cmphex(page_get(buf, 80, 8), ==, sample_sb.generation);
+    g_assert_cmphex(page_get(buf, 88, 8), ==, sample_sb.created);
+    g_assert_cmphex(page_get(buf, 96, 8), ==, 24 | 21 << 8 | 16 << 16);
+    g_assert_cmphex(page_get(buf, 104, 4), ==, 64);
+    g_assert_cmphex(page_get(buf, 108, 4), ==, 128);
+    g_assert_cmphex(page_get(buf, 112, 4), ==, 16);
+    g_assert_cmphex(page_get(buf, 120, 8), ==, 6000);
+    g_assert_cmphex(page_get(buf, 128, 8), ==, 100);
+    g_assert_cmphex(page_get(buf, 136, 8), ==, sample_sb.member_offset);
+    g_assert_cmphex(page_get(buf, 144, 8), ==, sample_sb.disk_offset);
+    g_assert_cmphex(page_get(buf, 152, 8), ==, sample_sb.segment_offset);
+    g_assert_cmphex(page_get(buf, 160, 8), ==, sample_sb.data_offset);
+    g_assert_cmpmem(buf + 176, 5, "vol1", 5);
+
+    g_assert_true(csv_superblock_decode(buf, 1, &out, &error_abort));
+    g_assert_cmpmem(&out, sizeof(out), &sample_sb, sizeof(sample_sb));
+
+    g_assert_true(csv_probe(buf, sizeof(buf)));
+    g_assert_false(csv_probe(buf, sizeof(buf) - 1));
+    buf[33] ^= 1;
+    g_assert_false(csv_probe(buf, sizeof(buf)));
+
+    encode(SUPERBLOCK, buf);
+    memset(buf + 8, 0, 16);
+    page_reseal(buf, sizeof(buf));
+    expect(SUPERBLOCK, buf, "uuid");
+}
+
+static void test_member(void)
+{
+    CsvMemberRecord out;
+    uint8_t buf[512];
+
+    encode(MEMBER, buf);
+    g_assert_cmpmem(buf, 4, "CSVM", 4);
+    g_assert_cmpmem(buf + 8, 16, sample_sb.uuid.data, 16);
+    g_assert_cmphex(page_get(buf, 24, 8), ==, 5);
+    g_assert_cmphex(page_get(buf, 32, 4), ==, 1);
+    g_assert_cmphex(page_get(buf, 36, 4), ==, 0);
+    g_assert_cmphex(page_get(buf, 40, 8), ==, 77);
+    g_assert_cmphex(page_get(buf, 48, 8), ==, 1795400001);
+    g_assert_cmphex(page_get(buf, 72, 4), ==, 4711);
+    g_assert_cmpmem(buf + 80, 16, sample_member.host_id.data, 16);
+    g_assert_cmpmem(buf + 112, 7, "node-a", 7);
+
+    g_assert_true(csv_member_decode(buf, &sample_sb, 5, &out, &error_abort));
+    g_assert_cmpmem(&out, sizeof(out), &sample_member, sizeof(out));
+}
+
+static void test_disk(void)
+{
+    CsvDiskRecord in = disk_of(HANDOVER), out;
+    g_autofree char *longest = g_strnfill(CSV_DISK_NAME_MAX, 'n');
+    uint8_t buf[512];
+
+    in.backing.data[2] = 5;
+    pstrcpy(in.name, sizeof(in.name), longest);
+    csv_disk_encode(&in, &sample_sb, buf);
+    g_assert_cmpmem(buf, 4, "CSVD", 4);
+    g_assert_cmpmem(buf + 8, 16, sample_sb.uuid.data, 16);
+    g_assert_cmphex(page_get(buf, 24, 8), ==, 3);
+    g_assert_cmphex(page_get(buf, 32, 4), ==, 4);
+    g_assert_cmphex(page_get(buf, 36, 4), ==, 0);
+    g_assert_cmphex(page_get(buf, 40, 8), ==, 42);
+    g_assert_cmphex(page_get(buf, 48, 4), ==, 5);
+    g_assert_cmphex(page_get(buf, 56, 8), ==, 77);
+    g_assert_cmphex(page_get(buf, 64, 8), ==, 1795400002);
+    g_assert_cmphex(page_get(buf, 72, 8), ==, 3 * GiB);
+    g_assert_cmpmem(buf + 80, 16, in.uuid.data, 16);
+    g_assert_cmpmem(buf + 96, 16, in.token.data, 16);
+    g_assert_cmphex(page_get(buf, 112, 8), ==, 17);
+    g_assert_cmpmem(buf + 120, 16, in.backing.data, 16);
+    g_assert_cmphex(page_get(buf, 136, 2), ==, 255);
+    g_assert_cmpmem(buf + 144, 256, longest, 256);
+
+    g_assert_true(csv_disk_decode(buf, &sample_sb, 3, &out, &error_abort));
+    g_assert_cmpmem(&out, sizeof(out), &in, sizeof(in));
+}
+
+static void test_segments(void)
+{
+    CsvSegmentEntry in[CSV_SEGMENTS_PER_PAGE], out[CSV_SEGMENTS_PER_PAGE];
+    CsvSuperblock sb = sample_sb;
+    uint8_t buf[512];
+    unsigned i;
+
+    for (i = 0; i < CSV_SEGMENTS_PER_PAGE; i++) {
+        in[i].disk = i % 3 ? (int64_t)i : -1;
+        in[i].sequence = i % 3 ? 1000 + i : 0;
+    }
+    csv_segments_encode(in, &sb, 1, buf);
+    g_assert_cmpmem(buf, 4, "CSVG", 4);
+    g_assert_cmpmem(buf + 8, 16, sb.uuid.data, 16);
+    g_assert_cmphex(page_get(buf, 24, 8), ==, 1);
+    g_assert_cmphex(page_get(buf, 32, 8), ==, 0);
+    g_assert_cmphex(page_get(buf, 32 + 8 * 59, 4), ==, 60);
+    g_assert_cmphex(page_get(buf, 36 + 8 * 59, 4), ==, 1059);
+    g_assert_true(csv_segments_decode(buf, &sb, 1, out, &error_abort));
+    for (i = 0; i < CSV_SEGMENTS_PER_PAGE; i++) {
+        g_assert_cmpint(out[i].disk, ==, in[i].disk);
+        g_assert_cmpint(out[i].sequence, ==, in[i].sequence);
+    }
+
+    /* The table ends in the middle of this page. */
+    sb.segment_slots = 60 + 30;
+    memset(buf, 0, sizeof(buf));
+    for (i = 0; i < CSV_SEGMENTS_PER_PAGE; i++) {
+        in[i] = (CsvSegmentEntry) { .disk = i < 30 ? 1 : -1 };
+    }
+    csv_segments_encode(in, &sb, 1, buf);
+    g_assert_true(csv_segments_decode(buf, &sb, 1, out, &error_abort));
+    in[30].disk = 1;
+    csv_segments_encode(in, &sb, 1, buf);
+    g_assert_false(csv_segments_decode(buf, &sb, 1, out, NULL));
+}
+
+static void test_header(void)
+{
+    CsvHeader in = sample_header, out;
+    uint8_t buf[4096];
+
+    in.journal_tail = 0x99;
+    csv_header_encode(&in, &sample_disk, buf);
+    g_assert_cmpmem(buf, 4, "CSVH", 4);
+    g_assert_cmpmem(buf + 8, 16, sample_disk.uuid.data, 16);
+    g_assert_cmphex(page_get(buf, 24, 8), ==, 0);
+    g_assert_cmphex(page_get(buf, 32, 4), ==, 1);
+    g_assert_cmphex(page_get(buf, 36, 4), ==, 3);
+    g_assert_cmphex(page_get(buf, 40, 8), ==, 0);
+    g_assert_cmphex(page_get(buf, 48, 8), ==, 0x30);
+    g_assert_cmphex(page_get(buf, 56, 8), ==, 0x40);
+    g_assert_cmphex(page_get(buf, 64, 8), ==, 65536);
+    g_assert_cmphex(page_get(buf, 72, 4), ==, 17);
+    g_assert_cmphex(page_get(buf, 80, 8), ==, 262144);
+    g_assert_cmphex(page_get(buf, 88, 8), ==, 1835008);
+    g_assert_cmphex(page_get(buf, 96, 8), ==, 0x99);
+
+    g_assert_true(csv_header_decode(buf, &sample_disk, &out, &error_abort));
+    g_assert_cmpint(out.disk, ==, in.disk);
+    g_assert_cmphex(out.compatible, ==, in.compatible);
+    g_assert_cmphex(out.autoclear, ==, in.autoclear);
+    g_assert_cmphex(out.journal_tail, ==, in.journal_tail);
+}
+
+static void test_map(void)
+{
+    g_autofree uint64_t *l1 = g_new0(uint64_t, CSV_L1_PER_PAGE);
+    g_autofree uint64_t *l1_out = g_new0(uint64_t, CSV_L1_PER_PAGE);
+    g_autofree CsvL2Entry *l2 = g_new0(CsvL2Entry, CSV_L2_PER_PAGE);
+    g_autofree CsvL2Entry *l2_out = g_new0(CsvL2Entry, CSV_L2_PER_PAGE);
+    CsvDiskRecord disk = sample_disk;
+    uint8_t buf[4096];
+    unsigned i;
+
+    disk.size = CSV_MAX_DISK_SIZE;
+    for (i = 0; i < CSV_L1_PER_PAGE; i++) {
+        l1[i] = i % 2 ? 0 : (i + 1ULL) << 16 | 1ULL << 49;
+    }
+    csv_l1_encode(l1, &disk, 3, buf);
+    g_assert_cmpmem(buf, 4, "CSV1", 4);
+    g_assert_cmpmem(buf + 8, 16, disk.uuid.data, 16);
+    g_assert_cmphex(page_get(buf, 24, 8), ==, 3);
+    g_assert_cmphex(page_get(buf, 32 + 8 * 506, 8), ==, l1[506]);
+    g_assert_true(csv_l1_decode(buf, &disk, 3, l1_out, &error_abort));
+    g_assert_cmpmem(l1, 8 * CSV_L1_PER_PAGE, l1_out, 8 * CSV_L1_PER_PAGE);
+
+    for (i = 0; i < CSV_L2_PER_PAGE; i++) {
+        l2[i].offset = i % 5 ? (uint64_t)i << 21 : 0;
+        l2[i].masks = csv_masks(l2[i].offset ? i * 0x01010101 : 0,
+                                ~(i * 0x01010101));
+    }
+    csv_l2_encode(l2, &disk, 100, 15, buf);
+    g_assert_cmpmem(buf, 4, "CSV2", 4);
+    g_assert_cmpmem(buf + 8, 16, disk.uuid.data, 16);
+    g_assert_cmphex(page_get(buf, 24, 8), ==, 100 * 16 + 15);
+    g_assert_cmphex(page_get(buf, 32 + 16 * 253, 8), ==, 253ULL << 21);
+    g_assert_cmphex(page_get(buf, 40 + 16 * 253, 4), ==, 0xfdfdfdfd);
+    g_assert_cmphex(page_get(buf, 44 + 16 * 253, 4), ==, 0x02020202);
+    g_assert_true(csv_l2_decode(buf, &disk, 100, 15, l2_out, &error_abort));
+    g_assert_cmpmem(l2, sizeof(*l2) * CSV_L2_PER_PAGE,
+                    l2_out, sizeof(*l2) * CSV_L2_PER_PAGE);
+}
+
+/* The numbers of the document, and what follows from them. */
+static void test_constants(void)
+{
+    g_assert_cmpint(CSV_PAGE_SIZE, ==, 4096);
+    g_assert_cmpint(CSV_RECORD_SIZE, ==, 512);
+    g_assert_cmpint(CSV_SB_COPY_0, ==, 0);
+    g_assert_cmpint(CSV_SB_COPY_1, ==, 524288);
+    g_assert_cmpint(CSV_TABLES_OFFSET, ==, 1048576);
+    g_assert_cmpint(CSV_CLUSTER_SIZE, ==, 2 * MiB);
+    g_assert_cmpint(CSV_SUBCLUSTER_SIZE, ==, 64 * KiB);
+    g_assert_cmpint(CSV_SUBCLUSTERS, ==, 32);
+    g_assert_cmpint(CSV_SEGMENTS_PER_PAGE, ==, (512 - 32) / 8);
+    g_assert_cmpint(CSV_L1_PER_PAGE, ==, (4096 - 32) / 8);
+    g_assert_cmpint(CSV_L2_PER_PAGE, ==, (4096 - 32) / 16);
+    g_assert_cmpint(CSV_L2_ENTRIES, ==, 4064);
+    g_assert_cmpint(CSV_L2_ENTRIES * CSV_CLUSTER_SIZE, ==, 8128 * MiB);
+    g_assert_cmpint(CSV_L2_PER_CLUSTER, ==, 32);
+    g_assert_cmpint(CSV_MAX_L2_TABLES, <=, CSV_L1_PAGES * CSV_L1_PER_PAGE);
+    g_assert_cmpint(CSV_MAX_L2_TABLES, >, (CSV_L1_PAGES - 1) *
+                                          CSV_L1_PER_PAGE);
+    g_assert_cmpint(CSV_L1_OFFSET + CSV_L1_PAGES * CSV_PAGE_SIZE, <=,
+                    CSV_JOURNAL_OFFSET);
+    g_assert_cmpint(CSV_JOURNAL_OFFSET + CSV_JOURNAL_BYTES, ==,
+                    CSV_CLUSTER_SIZE);
+    g_assert_cmpint(1ULL << CSV_MIN_SEGMENT_BITS, ==, 8 * MiB);
+    g_assert_cmpint(1ULL << CSV_MAX_SEGMENT_BITS, ==, 64 * GiB);
+    g_assert_cmpint(CSV_MAX_SEGMENTS, ==, 16777216);
+    g_assert_cmpint(csv_segment_pages(0), ==, 0);
+    g_assert_cmpint(csv_segment_pages(60), ==, 1);
+    g_assert_cmpint(csv_segment_pages(61), ==, 2);
+    g_assert_cmpint(csv_segment_start(&sample_sb, 3), ==,
+                    4 * MiB + 3 * 16 * MiB);
+    g_assert_cmphex(csv_masks_data(csv_masks(0x80000001, 0x40000002)), ==,
+                    0x80000001);
+    g_assert_cmphex(csv_masks_zero(csv_masks(0x80000001, 0x40000002)), ==,
+                    0x40000002);
+}
+
+static void test_names(void)
+{
+    g_autofree char *longest = g_strnfill(255, 'n');
+    g_autofree char *longer = g_strnfill(256, 'n');
+    Error *err = NULL;
+
+    g_assert_true(csv_disk_name_check("x", &error_abort));
+    g_assert_true(csv_disk_name_check("vm 1/wurzel-\xc3\xa4", &error_abort));
+    g_assert_true(csv_disk_name_check(longest, &error_abort));
+    g_assert_false(csv_disk_name_check(longer, NULL));
+    g_assert_false(csv_disk_name_check("", NULL));
+    g_assert_false(csv_disk_name_check("a\nb", NULL));
+    g_assert_false(csv_disk_name_check("a\x7f" "b", NULL));
+    g_assert_false(csv_disk_name_check("\xc3", NULL));
+    g_assert_false(csv_disk_name_check("\xed\xa0\x80", &err));
+    error_free(err);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/csv/ondisk/constants", test_constants);
+    g_test_add_func("/csv/ondisk/superblock", test_superblock);
+    g_test_add_func("/csv/ondisk/member", test_member);
+    g_test_add_func("/csv/ondisk/disk", test_disk);
+    g_test_add_func("/csv/ondisk/segments", test_segments);
+    g_test_add_func("/csv/ondisk/header", test_header);
+    g_test_add_func("/csv/ondisk/map", test_map);
+    g_test_add_func("/csv/ondisk/all-zero", test_all_zero);
+    g_test_add_func("/csv/ondisk/unused-disk", test_unused_disk);
+    g_test_add_func("/csv/ondisk/crc", test_crc);
+    g_test_add_func("/csv/ondisk/bad-fields", test_bad_fields);
+    g_test_add_func("/csv/ondisk/names", test_names);
+    return g_test_run();
+}
