@@ -370,25 +370,34 @@ csv_co_create_opts(BlockDriver *drv, const char *filename, QemuOpts *opts,
         { NULL, NULL },
     };
     BlockdevCreateOptions *create_options = NULL;
+    BlockDriver *protocol = bdrv_find_protocol(filename, true, errp);
     BlockDriverState *bs = NULL;
     bool format = qemu_opt_get(opts, CSV_OPT_VOLUME) ||
                   !qemu_opt_get(opts, CSV_OPT_DISK);
+    bool device;
     QDict *qdict;
     Visitor *v;
     int ret = -EINVAL;
+
+    if (!protocol) {
+        return -ENOENT;
+    }
+    device = !strcmp(protocol->format_name, "host_device");
 
     qdict = qemu_opts_to_qdict_filtered(opts, NULL, &csv_create_opts, true);
     if (!qdict_rename_keys(qdict, renames, errp)) {
         goto out;
     }
-    if (format) {
+    /* A device is there; 'creating' it would clear what is in use. */
+    if (format && !device) {
         ret = bdrv_co_create_file(filename, opts, errp);
         if (ret < 0) {
             goto out;
         }
     }
     bs = bdrv_co_open(filename, NULL, NULL,
-                      BDRV_O_RDWR | BDRV_O_RESIZE | BDRV_O_PROTOCOL, errp);
+                      BDRV_O_RDWR | BDRV_O_RESIZE | BDRV_O_PROTOCOL |
+                      (device ? BDRV_O_NOCACHE : 0), errp);
     if (!bs) {
         ret = -EIO;
         goto out;

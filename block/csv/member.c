@@ -25,31 +25,54 @@ static uint64_t csv_member_offset(const CsvVolume *vol, uint32_t slot)
     return vol->sb.member_offset + (uint64_t)slot * CSV_PAGE_SIZE;
 }
 
-/*
- * One boot of one host: the kernel's boot ID, a random UUID.  Locks of the
- * dead are gone for sure only where this is the same.
- */
-static QemuUUID csv_host_id(void)
+/* An ID from a file of 32 hexadecimal digits, with dashes or without. */
+static QemuUUID csv_read_id(const char *path)
 {
     g_autofree char *text = NULL;
     QemuUUID id = { 0 };
+    unsigned i, n = 0;
 
-    if (g_file_get_contents("/proc/sys/kernel/random/boot_id", &text, NULL,
-                            NULL)) {
-        g_strstrip(text);
-        if (qemu_uuid_parse(text, &id) < 0) {
-            memset(&id, 0, sizeof(id));
+    if (!g_file_get_contents(path, &text, NULL, NULL)) {
+        return id;
+    }
+    for (i = 0; text[i] && n < 2 * sizeof(id.data); i++) {
+        if (g_ascii_isxdigit(text[i])) {
+            id.data[n / 2] = id.data[n / 2] << 4 | g_ascii_xdigit_value(text[i]);
+            n++;
         }
     }
-    return id;
+    return n == 2 * sizeof(id.data) ? id : (QemuUUID) { 0 };
 }
 
+/* Who we are: host and boot. */
+static void csv_member_set_host(CsvMemberRecord *rec)
+{
+    rec->host_id = csv_read_id("/etc/machine-id");
+    rec->boot_id = csv_read_id("/proc/sys/kernel/random/boot_id");
+    pstrcpy(rec->host, sizeof(rec->host), g_get_host_name());
+    if (!g_utf8_validate(rec->host, -1, NULL)) {
+        pstrcpy(rec->host, sizeof(rec->host), "unnamed");
+    }
+}
+
+/*
+ * Is a member without its lock gone for sure?  In this boot of this host the
+ * kernel drops a lock with the process only.  Nobody lives on from an earlier
+ * boot either; there the name is asked as well, because copied machines may
+ * share an ID.
+ */
 static bool csv_same_host(const CsvMemberRecord *rec)
 {
-    QemuUUID here = csv_host_id();
+    CsvMemberRecord here;
 
-    return !qemu_uuid_is_null(&here) &&
-           qemu_uuid_is_equal(&here, &rec->host_id);
+    csv_member_set_host(&here);
+    if (!qemu_uuid_is_null(&here.boot_id) &&
+        qemu_uuid_is_equal(&here.boot_id, &rec->boot_id)) {
+        return true;
+    }
+    return !qemu_uuid_is_null(&here.host_id) &&
+           qemu_uuid_is_equal(&here.host_id, &rec->host_id) &&
+           !strcmp(here.host, rec->host);
 }
 
 int csv_member_read(CsvVolume *vol, BdrvChild *file, uint32_t slot,
@@ -156,11 +179,7 @@ static int csv_member_take(CsvVolume *vol, BdrvChild *file, uint32_t slot,
     rec.incarnation++;
     rec.since = g_get_real_time() / G_USEC_PER_SEC;
     rec.pid = getpid();
-    rec.host_id = csv_host_id();
-    pstrcpy(rec.host, sizeof(rec.host), g_get_host_name());
-    if (!g_utf8_validate(rec.host, -1, NULL)) {
-        pstrcpy(rec.host, sizeof(rec.host), "unnamed");
-    }
+    csv_member_set_host(&rec);
     csv_member_encode(&rec, &vol->sb, new);
 
     ret = csv_record_swap(vol, file, offset, old, new);
@@ -182,6 +201,41 @@ static int csv_member_take(CsvVolume *vol, BdrvChild *file, uint32_t slot,
     }
     vol->me = rec;
     return 1;
+}
+
+/*
+ * On a block device the locks behind compare-and-write reach this host only.
+ * Then members of two hosts would change a record at once and not notice, so
+ * a member looks for others after it wrote its record: of two that come at
+ * the same time at least one sees the other, or that its record is gone.
+ */
+static bool csv_member_alone(CsvVolume *vol, BdrvChild *file, Error **errp)
+{
+    BlockDriverState *bs = file->bs;
+    CsvMemberRecord rec;
+    uint32_t slot;
+
+    while (bdrv_primary_bs(bs)) {
+        bs = bdrv_primary_bs(bs);
+    }
+    if (strcmp(bs->drv->format_name, "host_device")) {
+        return true;
+    }
+    for (slot = 0; slot < vol->sb.member_slots; slot++) {
+        if (csv_member_read(vol, file, slot, &rec, errp) < 0) {
+            return false;
+        }
+        if (rec.state == CSV_MEMBER_ACTIVE && !csv_same_host(&rec)) {
+            g_autofree char *who = csv_member_describe(&rec);
+
+            error_setg(errp, "csv volume '%s' on a host device is in use by "
+                       "another host (%s); the locks of a host device reach "
+                       "one host only, so put the volume on a shared file "
+                       "system", csv_volume_label(vol), who);
+            return false;
+        }
+    }
+    return true;
 }
 
 static int csv_member_join(CsvVolume *vol, BdrvChild *file, Error **errp)
@@ -226,6 +280,12 @@ int csv_member_attach(CsvVolume *vol, BdrvChild *file, Error **errp)
         if (ret < 0) {
             return ret;
         }
+        vol->attached++;
+        if (!csv_member_alone(vol, file, errp)) {
+            csv_member_detach(vol, file);
+            return -EBUSY;
+        }
+        return 0;
     }
     vol->attached++;
     return 0;

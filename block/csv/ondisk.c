@@ -358,6 +358,7 @@ bool csv_member_decode(const uint8_t *buf, const CsvSuperblock *sb,
         .pid = le32_to_cpu(p->pid),
     };
     memcpy(out->host_id.data, p->host_id, sizeof(p->host_id));
+    memcpy(out->boot_id.data, p->boot_id, sizeof(p->boot_id));
     memcpy(out->host, p->host, sizeof(p->host));
     return true;
 }
@@ -374,6 +375,7 @@ void csv_member_encode(const CsvMemberRecord *in, const CsvSuperblock *sb,
     p->since = cpu_to_le64(in->since);
     p->pid = cpu_to_le32(in->pid);
     memcpy(p->host_id, in->host_id.data, sizeof(p->host_id));
+    memcpy(p->boot_id, in->boot_id.data, sizeof(p->boot_id));
     pstrcpy(p->host, sizeof(p->host), in->host);
     csv_seal(buf, CSV_RECORD_SIZE, CSV_MAGIC_MEMBER, &sb->uuid, in->slot);
 }

@@ -137,7 +137,8 @@ typedef struct QEMU_PACKED CsvMemberPage {
     uint64_t pr_key;
     uint64_t reserved104;
     char host[64];
-    uint8_t reserved176[336];
+    uint8_t boot_id[16];
+    uint8_t reserved192[320];
 } CsvMemberPage;
 QEMU_BUILD_BUG_ON(sizeof(CsvMemberPage) != CSV_RECORD_SIZE);
 QEMU_BUILD_BUG_ON(offsetof(CsvMemberPage, host) != 112);
@@ -254,6 +255,7 @@ typedef struct CsvMemberRecord {
     uint64_t since;
     uint32_t pid;
     QemuUUID host_id;
+    QemuUUID boot_id;
     char host[CSV_HOST_NAME_MAX + 1];
 } CsvMemberRecord;
 
