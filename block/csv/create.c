@@ -130,10 +130,12 @@ static int csv_choose_layout(const BlockdevCreateOptionsCsv *opts,
                                csv_segment_pages(sb->segment_slots) *
                                CSV_PAGE_SIZE, CSV_CLUSTER_SIZE);
     if (opts->has_volume_size) {
-        if (space < sb->data_offset + (1ULL << bits)) {
+        uint64_t least = csv_segment_start(sb, 1);
+
+        if (space < least) {
             error_setg(errp, "A csv volume with segments of %" PRIu64
                        " bytes needs at least %" PRIu64 " bytes",
-                       (uint64_t)1 << bits, sb->data_offset + ((uint64_t)1 << bits));
+                       (uint64_t)1 << bits, least);
             return -EINVAL;
         }
         segments = (space - sb->data_offset) >> bits;

@@ -37,7 +37,8 @@ static QemuUUID csv_read_id(const char *path)
     }
     for (i = 0; text[i] && n < 2 * sizeof(id.data); i++) {
         if (g_ascii_isxdigit(text[i])) {
-            id.data[n / 2] = id.data[n / 2] << 4 | g_ascii_xdigit_value(text[i]);
+            id.data[n / 2] <<= 4;
+            id.data[n / 2] |= g_ascii_xdigit_value(text[i]);
             n++;
         }
     }
