@@ -1,0 +1,652 @@
+/*
+ * Live migration of guests with disks on a cluster shared volume
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * Two QEMU processes on one volume stand for two hosts. There is no guest:
+ * the test drives the virtio-blk device itself, so each acknowledged write is
+ * known. Whatever is done to a migration, afterwards
+ *
+ *  - at most one process runs the guest, and the test says which;
+ *  - that process owns all disks, at the epoch that the test expects;
+ *  - all data that was written is there.
+ */
+
+#include "qemu/osdep.h"
+#include <poll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include "csv/csv-vm.h"
+#include "qemu/bswap.h"
+#include "qemu/cutils.h"
+#include "qobject/qdict.h"
+
+/* Memory that is not zero, and so has to be sent, and a rate that is slow */
+#define FILL_START          (24 * MiB)
+#define FILL_SIZE           (32 * MiB)
+#define SLOW_BYTES_PER_S    (1 * MiB)
+
+/* The last message of the return path */
+#define RP_MSG_SHUT         1
+
+/* Make the guest's memory take its time */
+static void guest_fill_memory(CsvVm *vm)
+{
+    qtest_memset(vm->qts, FILL_START, 0xa5, FILL_SIZE);
+}
+
+/*
+ * @winner runs, or will so soon; @other does not and will not. @claims is how
+ * often the disks have got an owner in all, or 0 when that is left open: a
+ * source whose migration fails may or may not have let go of them before.
+ */
+static void check_winner(CsvScene *s, CsvVm *winner, CsvVm *other, int claims)
+{
+    csv_vm_wait(winner, "running");
+    for (int i = 0; i < s->disks; i++) {
+        CsvDiskState d = csv_query_disk(winner, i);
+
+        g_assert_cmpstr(d.state, ==, "owned");
+        g_assert_cmpint(d.owner_pid, ==, winner->pid);
+        if (claims) {
+            g_assert_cmpint(d.epoch, ==, claims);
+        }
+    }
+    csv_guest_use_disks(s, winner);
+    if (other) {
+        g_assert_false(csv_vm_is(other, "running"));
+        /* Nor does it believe to own anything */
+        for (int i = 0; i < s->disks; i++) {
+            g_assert_cmpint(csv_query_disk(other, i).owner_pid,
+                            ==, winner->pid);
+        }
+    }
+}
+
+/* All is over: the next one to open the disks gets them, and the data */
+static void finish(CsvScene *s)
+{
+    CsvVm *vm = csv_vm_start(s, "");
+
+    check_winner(s, vm, NULL, 0);
+    csv_vm_quit(vm);
+    csv_scene_cleanup(s);
+}
+
+/*
+ * Migration
+ */
+
+static void set_parameter(CsvVm *vm, const char *name, int64_t value)
+{
+    qtest_qmp_assert_success(vm->qts,
+        "{'execute': 'migrate-set-parameters', 'arguments': {%s: %"PRId64"}}",
+        name, value);
+}
+
+static void pause_before_switchover(CsvVm *vm)
+{
+    qtest_qmp_assert_success(vm->qts,
+        "{'execute': 'migrate-set-capabilities', 'arguments': {"
+        "'capabilities': [{'capability': 'pause-before-switchover',"
+        "                  'state': true}]}}");
+}
+
+static void migrate_to(CsvVm *vm, const char *socket)
+{
+    g_autofree char *uri = g_strdup_printf("unix:%s", socket);
+
+    qtest_qmp_assert_success(vm->qts,
+        "{'execute': 'migrate', 'arguments': {'uri': %s}}", uri);
+}
+
+static char *migrate_status(CsvVm *vm)
+{
+    QDict *rsp = qtest_qmp_assert_success_ref(vm->qts,
+                                              "{'execute': 'query-migrate'}");
+    char *ret = g_strdup(qdict_get_try_str(rsp, "status") ?: "none");
+
+    qobject_unref(rsp);
+    return ret;
+}
+
+static void migrate_wait(CsvVm *vm, const char *status)
+{
+    gint64 end = g_get_monotonic_time() + CSV_TIMEOUT_US;
+
+    for (;;) {
+        g_autofree char *now = migrate_status(vm);
+
+        if (g_str_equal(now, status)) {
+            return;
+        }
+        if (g_str_equal(now, "failed") || g_str_equal(now, "completed") ||
+            g_get_monotonic_time() > end) {
+            g_assert_cmpstr(now, ==, status);
+        }
+        g_usleep(10 * 1000);
+    }
+}
+
+/* Part of the memory is there, and most is not */
+static void migrate_wait_middle(CsvVm *vm)
+{
+    gint64 end = g_get_monotonic_time() + CSV_TIMEOUT_US;
+    int64_t sent = 0;
+
+    migrate_wait(vm, "active");
+    while (sent < 2 * SLOW_BYTES_PER_S) {
+        QDict *rsp = qtest_qmp_assert_success_ref(vm->qts,
+            "{'execute': 'query-migrate'}");
+
+        g_assert_cmpstr(qdict_get_str(rsp, "status"), ==, "active");
+        if (qdict_haskey(rsp, "ram")) {
+            sent = qdict_get_int(qdict_get_qdict(rsp, "ram"), "transferred");
+        }
+        qobject_unref(rsp);
+        g_assert_cmpint(g_get_monotonic_time(), <, end);
+        g_usleep(10 * 1000);
+    }
+}
+
+static void migrate_continue(CsvVm *vm)
+{
+    qtest_qmp_assert_success(vm->qts,
+        "{'execute': 'migrate-continue',"
+        " 'arguments': {'state': 'pre-switchover'}}");
+}
+
+/*
+ * A connection in the middle that passes everything on except for the last
+ * message of the return path, and breaks when that is due.
+ */
+typedef struct Proxy {
+    char *path;
+    const char *to;
+    int listen_fd;
+    bool cut;
+    GThread *thread;
+} Proxy;
+
+static struct sockaddr_un unix_address(const char *path)
+{
+    struct sockaddr_un addr = { .sun_family = AF_UNIX };
+
+    g_assert_cmpint(strlen(path), <, sizeof(addr.sun_path));
+    pstrcpy(addr.sun_path, sizeof(addr.sun_path), path);
+    return addr;
+}
+
+/* Pass on one message of the return path; false when it is the last one */
+static bool proxy_return_path(int from, int to)
+{
+    uint16_t header[2];         /* type, length */
+    uint8_t data[UINT16_MAX];
+    uint16_t len;
+
+    if (recv(from, header, sizeof(header), MSG_WAITALL) != sizeof(header) ||
+        be16_to_cpu(header[0]) == RP_MSG_SHUT) {
+        return false;
+    }
+    len = be16_to_cpu(header[1]);
+    return recv(from, data, len, MSG_WAITALL) == len &&
+        send(to, header, sizeof(header), MSG_NOSIGNAL) == sizeof(header) &&
+        send(to, data, len, MSG_NOSIGNAL) == len;
+}
+
+static void *proxy_thread(void *opaque)
+{
+    Proxy *p = opaque;
+    struct sockaddr_un to = unix_address(p->to);
+    struct pollfd fds[2] = { { .events = POLLIN }, { .events = POLLIN } };
+    uint8_t buf[64 * KiB];
+    ssize_t len;
+
+    fds[0].fd = accept(p->listen_fd, NULL, NULL);
+    fds[1].fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    g_assert_cmpint(fds[0].fd, >=, 0);
+    g_assert_cmpint(connect(fds[1].fd, (struct sockaddr *)&to, sizeof(to)),
+                    ==, 0);
+
+    while (!p->cut) {
+        g_assert_cmpint(RETRY_ON_EINTR(poll(fds, 2, -1)), >, 0);
+        if (fds[0].revents) {
+            len = read(fds[0].fd, buf, sizeof(buf));
+            if (len <= 0) {
+                break;
+            }
+            g_assert_cmpint(send(fds[1].fd, buf, len, MSG_NOSIGNAL), ==, len);
+        }
+        if (fds[1].revents) {
+            p->cut = !proxy_return_path(fds[1].fd, fds[0].fd);
+        }
+    }
+    close(fds[0].fd);
+    close(fds[1].fd);
+    return NULL;
+}
+
+static void proxy_start(Proxy *p, CsvScene *s)
+{
+    struct sockaddr_un addr;
+
+    *p = (Proxy) {
+        .path = g_strdup_printf("%s/proxy.sock", s->dir),
+        .to = s->socket,
+        .listen_fd = socket(AF_UNIX, SOCK_STREAM, 0),
+    };
+    addr = unix_address(p->path);
+    g_assert_cmpint(bind(p->listen_fd, (struct sockaddr *)&addr,
+                         sizeof(addr)), ==, 0);
+    g_assert_cmpint(listen(p->listen_fd, 1), ==, 0);
+    p->thread = g_thread_new("proxy", proxy_thread, p);
+}
+
+static void proxy_wait(Proxy *p)
+{
+    g_thread_join(p->thread);
+    close(p->listen_fd);
+    unlink(p->path);
+    g_free(p->path);
+}
+
+/* Both ends, with the guest at work on the source */
+static void start_pair(CsvScene *s, int disks, CsvVm **src, CsvVm **dst)
+{
+    csv_scene_init(s, disks);
+    *src = csv_vm_start(s, "");
+    check_winner(s, *src, NULL, 1);
+    *dst = csv_vm_start_incoming(s, "");
+    g_assert_true(csv_vm_is(*dst, "inmigrate"));
+}
+
+/* As start_pair(), and the migration has come to where the guest stops */
+static void start_pair_at_switchover(CsvScene *s, int disks,
+                                     CsvVm **src, CsvVm **dst)
+{
+    start_pair(s, disks, src, dst);
+    pause_before_switchover(*src);
+    migrate_to(*src, s->socket);
+    migrate_wait(*src, "pre-switchover");
+    /* Let the destination read what has been sent */
+    g_usleep(200 * 1000);
+}
+
+static void do_move(int disks)
+{
+    CsvScene s;
+    CsvVm *src, *dst;
+
+    start_pair(&s, disks, &src, &dst);
+    migrate_to(src, s.socket);
+    migrate_wait(src, "completed");
+    check_winner(&s, dst, src, 2);
+    g_assert_true(csv_vm_is(src, "postmigrate"));
+    csv_vm_quit(src);
+    check_winner(&s, dst, NULL, 2);
+    csv_vm_quit(dst);
+    finish(&s);
+}
+
+static void test_move(void)
+{
+    do_move(1);
+}
+
+static void test_two_disks(void)
+{
+    do_move(2);
+}
+
+static void test_back_and_forth(void)
+{
+    CsvScene s;
+    CsvVm *src, *dst;
+
+    start_pair(&s, 1, &src, &dst);
+    for (int i = 1; i <= 20; i++) {
+        migrate_to(src, s.socket);
+        migrate_wait(src, "completed");
+        check_winner(&s, dst, src, 1 + i);
+        csv_vm_quit(src);
+        src = dst;
+        dst = i < 20 ? csv_vm_start_incoming(&s, "") : NULL;
+    }
+    csv_vm_quit(src);
+    finish(&s);
+}
+
+/* The source must not start the guest again once the destination has it */
+static void test_cont_on_source(void)
+{
+    CsvScene s;
+    CsvVm *src, *dst;
+    QDict *rsp;
+
+    start_pair(&s, 1, &src, &dst);
+    migrate_to(src, s.socket);
+    migrate_wait(src, "completed");
+    check_winner(&s, dst, src, 2);
+
+    rsp = qtest_qmp(src->qts, "{'execute': 'cont'}");
+    g_assert_true(qdict_haskey(rsp, "error"));
+    qobject_unref(rsp);
+    check_winner(&s, dst, src, 2);
+
+    csv_vm_quit(src);
+    csv_vm_quit(dst);
+    finish(&s);
+}
+
+static void test_stopped_destination(void)
+{
+    CsvScene s;
+    CsvVm *src, *dst;
+
+    start_pair(&s, 1, &src, &dst);
+    csv_vm_kill(dst);
+    dst = csv_vm_start_incoming(&s, "-S");
+    migrate_to(src, s.socket);
+    migrate_wait(src, "completed");
+    csv_vm_wait(dst, "paused");
+    g_assert_true(csv_vm_is(src, "postmigrate"));
+
+    qtest_qmp_assert_success(dst->qts, "{'execute': 'cont'}");
+    check_winner(&s, dst, src, 2);
+    csv_vm_quit(src);
+    csv_vm_quit(dst);
+    finish(&s);
+}
+
+static void test_cancel(void)
+{
+    CsvScene s;
+    CsvVm *src, *dst;
+
+    start_pair(&s, 1, &src, &dst);
+    guest_fill_memory(src);
+    set_parameter(src, "max-bandwidth", SLOW_BYTES_PER_S);
+    migrate_to(src, s.socket);
+    migrate_wait_middle(src);
+    qtest_qmp_assert_success(src->qts, "{'execute': 'migrate_cancel'}");
+    migrate_wait(src, "cancelled");
+    csv_vm_wait_failed(dst);
+    check_winner(&s, src, NULL, 1);
+
+    /* And it can be tried again */
+    dst = csv_vm_start_incoming(&s, "");
+    set_parameter(src, "max-bandwidth", 0);
+    migrate_to(src, s.socket);
+    migrate_wait(src, "completed");
+    check_winner(&s, dst, src, 2);
+    csv_vm_quit(src);
+    csv_vm_quit(dst);
+    finish(&s);
+}
+
+static void test_cancel_at_switchover(void)
+{
+    CsvScene s;
+    CsvVm *src, *dst;
+
+    start_pair_at_switchover(&s, 1, &src, &dst);
+    qtest_qmp_assert_success(src->qts, "{'execute': 'migrate_cancel'}");
+    migrate_wait(src, "cancelled");
+    csv_vm_wait_failed(dst);
+    check_winner(&s, src, NULL, 1);
+    csv_vm_quit(src);
+    finish(&s);
+}
+
+/* Not even connected, or the connection has not been accepted */
+static void test_destination_killed_setup(void)
+{
+    CsvScene s;
+    CsvVm *src, *dst;
+
+    start_pair(&s, 1, &src, &dst);
+    guest_fill_memory(src);
+    csv_vm_signal(dst, SIGSTOP);
+    migrate_to(src, s.socket);
+    csv_vm_kill(dst);
+    migrate_wait(src, "failed");
+    check_winner(&s, src, NULL, 1);
+    csv_vm_quit(src);
+    finish(&s);
+}
+
+static void test_destination_killed_middle(void)
+{
+    CsvScene s;
+    CsvVm *src, *dst;
+
+    start_pair(&s, 1, &src, &dst);
+    guest_fill_memory(src);
+    set_parameter(src, "max-bandwidth", SLOW_BYTES_PER_S);
+    migrate_to(src, s.socket);
+    migrate_wait_middle(src);
+    csv_vm_kill(dst);
+    migrate_wait(src, "failed");
+    check_winner(&s, src, NULL, 1);
+    csv_vm_quit(src);
+    finish(&s);
+}
+
+static void test_destination_killed_switchover(void)
+{
+    CsvScene s;
+    CsvVm *src, *dst;
+
+    start_pair_at_switchover(&s, 1, &src, &dst);
+    csv_vm_kill(dst);
+    migrate_continue(src);
+    migrate_wait(src, "failed");
+    check_winner(&s, src, NULL, 0);
+    csv_vm_quit(src);
+    finish(&s);
+}
+
+/* The source has let go, and nobody comes to take the disks */
+static void test_destination_killed_handover(void)
+{
+    CsvScene s;
+    CsvVm *src, *dst;
+
+    start_pair_at_switchover(&s, 2, &src, &dst);
+    csv_vm_signal(dst, SIGSTOP);
+    migrate_continue(src);
+    csv_wait_for_handover(&s);
+    csv_vm_kill(dst);
+    migrate_wait(src, "failed");
+    check_winner(&s, src, NULL, 2);
+    csv_vm_quit(src);
+    finish(&s);
+}
+
+/* The owner of the disks is gone, so nobody runs until the next one starts */
+static void test_source_killed_switchover(void)
+{
+    CsvScene s;
+    CsvVm *src, *dst;
+
+    start_pair_at_switchover(&s, 1, &src, &dst);
+    csv_vm_kill(src);
+    csv_vm_wait_failed(dst);
+    finish(&s);
+}
+
+/* The source has let go and said everything: the destination needs no more */
+static void test_source_killed_handover(void)
+{
+    CsvScene s;
+    CsvVm *src, *dst;
+
+    start_pair_at_switchover(&s, 2, &src, &dst);
+    csv_vm_signal(dst, SIGSTOP);
+    migrate_continue(src);
+    csv_wait_for_handover(&s);
+    /* The rest of the stream fits into the socket */
+    migrate_wait(src, "device");
+    g_usleep(300 * 1000);
+    csv_vm_kill(src);
+    csv_vm_signal(dst, SIGCONT);
+    check_winner(&s, dst, NULL, 2);
+    csv_vm_quit(dst);
+    finish(&s);
+}
+
+/*
+ * The destination has the disks and runs, but its word that all went well is
+ * lost. The disks say so, too.
+ */
+static void test_lost_message(void)
+{
+    CsvScene s;
+    CsvVm *src, *dst;
+    Proxy proxy;
+
+    start_pair(&s, 2, &src, &dst);
+    proxy_start(&proxy, &s);
+    migrate_to(src, proxy.path);
+    check_winner(&s, dst, NULL, 2);
+    proxy_wait(&proxy);
+    g_assert_true(proxy.cut);
+
+    csv_vm_wait(src, "postmigrate");
+    migrate_wait(src, "completed");
+    check_winner(&s, dst, src, 2);
+    csv_vm_quit(src);
+    csv_vm_quit(dst);
+    finish(&s);
+}
+
+/* The destination's writes to the volume fail, so it must give up */
+static void test_cannot_claim(void)
+{
+    static const struct rlimit none = { 0, 0 };
+    CsvScene s;
+    CsvVm *src, *dst;
+
+    start_pair_at_switchover(&s, 2, &src, &dst);
+    g_assert_cmpint(prlimit(dst->pid, RLIMIT_FSIZE, &none, NULL), ==, 0);
+    migrate_continue(src);
+    migrate_wait(src, "failed");
+    csv_vm_wait_failed(dst);
+    check_winner(&s, src, NULL, 2);
+
+    /* It was not the source's fault */
+    dst = csv_vm_start_incoming(&s, "");
+    migrate_to(src, s.socket);
+    migrate_wait(src, "pre-switchover");
+    migrate_continue(src);
+    migrate_wait(src, "completed");
+    check_winner(&s, dst, src, 3);
+    csv_vm_quit(src);
+    csv_vm_quit(dst);
+    finish(&s);
+}
+
+/* Nobody else gets a disk that changes hands, not even by force */
+static void test_refuse_third(void)
+{
+    CsvScene s;
+    CsvVm *src, *dst;
+    QTestState *third;
+    QDict *rsp, *err;
+
+    start_pair_at_switchover(&s, 1, &src, &dst);
+    csv_vm_signal(dst, SIGSTOP);
+    migrate_continue(src);
+    csv_wait_for_handover(&s);
+
+    third = qtest_init("-machine none");
+    rsp = qtest_qmp(third, "{'execute': 'blockdev-add', 'arguments': {"
+                    " 'driver': 'csv', 'disk': 'disk0', 'node-name': 'd0',"
+                    " 'force-takeover': true,"
+                    " 'file': {'driver': 'file', 'filename': %s}}}", s.volume);
+    err = qdict_get_qdict(rsp, "error");
+    g_assert_nonnull(err);
+    g_assert_nonnull(strstr(qdict_get_str(err, "desc"), "'disk0'"));
+    g_assert_nonnull(strstr(qdict_get_str(err, "desc"), "handed over"));
+    qobject_unref(rsp);
+    qtest_quit(third);
+
+    csv_vm_signal(dst, SIGCONT);
+    migrate_wait(src, "completed");
+    check_winner(&s, dst, src, 2);
+    csv_vm_quit(src);
+    csv_vm_quit(dst);
+    finish(&s);
+}
+
+/*
+ * The source has let go and dies. A third process is started instead, before
+ * the destination could take the disks: that comes too late and must not run.
+ */
+static void test_late_destination(void)
+{
+    CsvScene s;
+    CsvVm *src, *dst, *third;
+
+    start_pair_at_switchover(&s, 2, &src, &dst);
+    csv_vm_signal(dst, SIGSTOP);
+    migrate_continue(src);
+    csv_wait_for_handover(&s);
+    migrate_wait(src, "device");
+    g_usleep(300 * 1000);
+    csv_vm_kill(src);
+
+    third = csv_vm_start(&s, "");
+    check_winner(&s, third, NULL, 2);
+    csv_vm_signal(dst, SIGCONT);
+    csv_vm_wait_failed(dst);
+    check_winner(&s, third, NULL, 2);
+    csv_vm_quit(third);
+    finish(&s);
+}
+
+static void add_test(const char *name, void (*fn)(void))
+{
+    g_autofree char *path = g_strdup_printf("csv-migration/%s", name);
+
+    qtest_add_func(path, fn);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+
+    if (!have_qemu_img()) {
+        g_test_message("QTEST_QEMU_IMG not set or qemu-img missing");
+        return g_test_run();
+    }
+    if (!qtest_has_machine("q35") || !qtest_has_device("virtio-blk-pci")) {
+        g_test_message("no q35 machine or no virtio-blk-pci device");
+        return g_test_run();
+    }
+
+    /* A limit of the file size is to be an error, see test_cannot_claim() */
+    signal(SIGXFSZ, SIG_IGN);
+
+    add_test("move", test_move);
+    add_test("two-disks", test_two_disks);
+    add_test("back-and-forth", test_back_and_forth);
+    add_test("cont-on-source", test_cont_on_source);
+    add_test("stopped-destination", test_stopped_destination);
+    add_test("cancel/middle", test_cancel);
+    add_test("cancel/switchover", test_cancel_at_switchover);
+    add_test("destination-killed/setup", test_destination_killed_setup);
+    add_test("destination-killed/middle", test_destination_killed_middle);
+    add_test("destination-killed/switchover",
+             test_destination_killed_switchover);
+    add_test("destination-killed/handover", test_destination_killed_handover);
+    add_test("source-killed/switchover", test_source_killed_switchover);
+    add_test("source-killed/handover", test_source_killed_handover);
+    add_test("lost-message", test_lost_message);
+    add_test("cannot-claim", test_cannot_claim);
+    add_test("refuse-third", test_refuse_third);
+    add_test("late-destination", test_late_destination);
+
+    return g_test_run();
+}
