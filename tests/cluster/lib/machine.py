@@ -19,7 +19,8 @@ UDP, TCP, COMMAND = 7001, 7002, 7003    # guest/wire.h
 class Plan:
     """What makes two QEMU processes two places of the same guest."""
     qemu: Path
-    disks: list[dict]                   # -blockdev nodes, named
+    nodes: list[dict]                   # what -blockdev opens
+    disks: tuple[str, ...]              # those that the guest sees, in order
     accel: str = 'tcg'
     memory: int = 256
     address: str = '10.77.0.50/24'
@@ -78,10 +79,11 @@ class Machine:
             '-qmp', f'unix:{self._qmp_path},server=on,wait=off',
             '-kernel', str(build.kernel()), '-initrd', str(build.initramfs()),
             '-append', self._kernel_line(), *self._network()]
-        for node in plan.disks:
-            command += ['-blockdev', json.dumps(node), '-device',
-                        f'virtio-blk-pci,drive={node["node-name"]},'
-                        f'serial={node["node-name"]}']
+        for node in plan.nodes:
+            command += ['-blockdev', json.dumps(node)]
+        for disk in plan.disks:
+            command += ['-device', f'virtio-blk-pci,drive={disk},'
+                                   f'serial={disk}']
         if incoming:
             command += ['-incoming', 'defer']
         if paused:

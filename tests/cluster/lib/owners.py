@@ -24,7 +24,7 @@ class Sample:
     epoch: int
     owner: tuple | None         # member id and incarnation
     mine: bool                  # the process that answered is the owner
-    running: bool               # and its guest runs
+    running: bool               # its guest ran before and after
 
 
 class Owners:
@@ -43,13 +43,26 @@ class Owners:
         self._threads.append(thread)
         thread.start()
 
-    def _watch(self, machine: Machine) -> None:
+    def watch_witness(self, witness) -> None:
+        """Watch through a process that only has the volume open."""
+        thread = threading.Thread(
+            target=self._watch, daemon=True,
+            args=(witness, {'node_name': 'volume'}, False))
+        self._threads.append(thread)
+        thread.start()
+
+    def _watch(self, machine, which: dict | None = None,
+               runs: bool = True) -> None:
+        def running_now() -> bool:
+            return runs and machine.qmp.cmd('query-status')['running']
+
         while not self._stop.wait(self.every):
             try:
+                before = running_now()
                 asked = time.monotonic()
-                running = machine.qmp.cmd('query-status')['running']
-                volumes = machine.qmp.cmd('query-csv-volumes')
+                volumes = machine.qmp.cmd('query-csv-volumes', **which or {})
                 answered = time.monotonic()
+                running = before and running_now()
             except QmpGone:
                 return                  # this process has ended
             except QmpError as why:
@@ -59,7 +72,7 @@ class Owners:
                 for disk in volume['disks']:
                     self._take(machine, asked, answered, running, volume, disk)
 
-    def _take(self, machine: Machine, asked: float, answered: float,
+    def _take(self, machine, asked: float, answered: float,
               running: bool, volume: dict, disk: dict) -> None:
         owner = disk.get('owner')
         who = owner and (owner['id'], owner['incarnation'])
@@ -67,7 +80,7 @@ class Owners:
                 and owner['id'] == volume.get('member'))
         self.samples.append(Sample(asked, answered, machine.name, disk['name'],
                                    disk['state'], disk['epoch'], who, mine,
-                                   running and mine))
+                                   running))
 
     def stop(self) -> None:
         self._stop.set()
@@ -80,6 +93,23 @@ class Owners:
         for disk in sorted({s.disk for s in self.samples}):
             mine = [s for s in self.samples if s.disk == disk]
             wrong += self._check_disk(disk, mine)
+        wrong += self._check_runners()
+        more = len(wrong) - 5
+        return wrong[:5] + ([f'and {more} more'] if more > 0 else [])
+
+    def _check_runners(self) -> list[str]:
+        """Who runs owns, and no two run at a time."""
+        wrong = []
+        last: Sample | None = None
+        for s in sorted(self.samples, key=lambda s: s.asked):
+            if not s.running:
+                continue
+            if not s.mine:
+                wrong.append(f'{s.where} ran without owning {s.disk}: {s}')
+            if last and last.where != s.where and s.asked < last.answered:
+                wrong.append(f'{last.where} and {s.where} ran at a time')
+            if not last or s.answered > last.answered:
+                last = s
         return wrong
 
     @staticmethod

@@ -38,7 +38,7 @@ class Storage:
         self.direct = direct_io(lab.shared)
         if driver == 'csv':
             self.img('create', '-q', '-f', 'csv', '-o',
-                     f'volume=demo,volume_size={size}', self.path, '0')
+                     f'volume=vol1,volume_size={size}', self.path, '0')
 
     def tool(self, name: str, *arguments, timeout: float = 120) -> str:
         done = subprocess.run(
@@ -72,6 +72,15 @@ class Storage:
         if self.driver == 'csv':
             node['disk'] = disk
         return node
+
+    def nodes(self, *disks: str) -> list[dict]:
+        """The -blockdev objects for a guest with DISKS. A csv volume is opened
+        once, so that the process is one member of it."""
+        nodes = [self.node(disk) for disk in disks]
+        if self.driver != 'csv':
+            return nodes
+        volume = {'node-name': 'volume', **nodes[0]['file']}
+        return [volume] + [{**node, 'file': 'volume'} for node in nodes]
 
     def json_name(self, disk: str) -> str:
         """The file name that makes a tool open DISK."""

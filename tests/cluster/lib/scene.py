@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What every cluster test starts from and what must be true after each of
+its scenarios: a guest on a csv disk, a client that hears from it, and a
+witness that reads the volume without taking part."""
+
+import json
+import random
+import time
+from pathlib import Path
+
+from . import build, say, storage
+from .lab import Host, Lab
+from .machine import Guest, Machine, Plan, guest_ports
+from .move import runners, settled
+from .owners import Owners
+from .proc import until
+from .proxy import Proxy
+from .qmp import Qmp
+from .traffic import Traffic
+
+SIZE = 64 << 20
+DISKS = ('data', 'more')
+
+
+class Wrong(Exception):
+    """What must be true is not."""
+
+
+def must(condition, what: str) -> None:
+    if not condition:
+        raise Wrong(what)
+
+
+class Witness:
+    """A third process that asks the volume's records; it has no disk open."""
+
+    def __init__(self, lab: Lab, host: Host, tools: Path,
+                 store: storage.Storage):
+        path = lab.sockets / 'witness.qmp'
+        node = {'driver': 'file', 'node-name': 'volume', 'read-only': True,
+                'filename': str(store.path),
+                'cache': {'direct': store.direct}}
+        self.name = 'witness'
+        self.process = host.popen(
+            'witness', tools / 'storage-daemon' / 'qemu-storage-daemon',
+            '--blockdev', json.dumps(node), '--chardev',
+            f'socket,id=qmp,path={path},server=on,wait=off',
+            '--monitor', 'chardev=qmp')
+        self.qmp = Qmp(path, self.process.alive)
+
+    def volume(self) -> dict:
+        return self.qmp.cmd('query-csv-volumes', node_name='volume')[0]
+
+    def disk(self, name: str) -> dict:
+        return next(d for d in self.volume()['disks'] if d['name'] == name)
+
+
+class Scene:
+    """Hosts A and B, a client and a witness; a guest that runs on A."""
+
+    def __init__(self, lab: Lab, tools: Path):
+        self.lab, self.tools = lab, tools
+        self.store = storage.Storage(lab, tools, 'csv', '1G')
+        for disk in DISKS:
+            self.store.add(disk, str(SIZE))
+        self.a = lab.host('host-A', '10.77.0.1/24')
+        self.b = lab.host('host-B', '10.77.0.2/24')
+        self.client = lab.host('client', '10.77.0.100/24')
+        self.witness = Witness(lab, lab.host('witness'), tools, self.store)
+        self.plan = Plan(tools / 'qemu-system-x86_64',
+                         self.store.nodes(*DISKS), DISKS, memory=128)
+        self.run_id = random.getrandbits(63)
+        self.owners = Owners(0.05)
+        self.owners.watch_witness(self.witness)
+        self.guest = Guest(self.client, self.machine(self.a))
+        self.guest.at.wait_booted()
+        self.guest.write('vda', 100, self.run_id, 1)
+        self.traffic = Traffic(self.client, [guest_ports(self.a, self.plan)],
+                               udp=200, tcp=0, pings=())
+
+    def machine(self, host: Host, **how) -> Machine:
+        machine = Machine(self.lab, host, self.plan, **how)
+        self.owners.watch(machine)
+        return machine
+
+    def other(self) -> Host:
+        return self.b if self.guest.at.host is self.a else self.a
+
+    def incoming(self, **how) -> tuple[Machine, str]:
+        """A destination on the other host, and where it listens."""
+        machine = self.machine(self.other(), incoming=True, **how)
+        return machine, machine.listen()
+
+    def proxy(self, uri: str, **how) -> Proxy:
+        return Proxy(self.client, uri, **how)
+
+    def stop_before_switchover(self, source: Machine, uri: str) -> None:
+        """Migrate up to the point where the guest is stopped and everything
+        but the hand-over of the disks and the devices' state has been done.
+        """
+        source.migrate(uri, pause_before_switchover=True)
+        source.wait_migration('pre-switchover')
+
+    def hand_over(self, source: Machine, proxy: Proxy) -> None:
+        """From there on to the point where the source has let the disks go
+        and sent all it has, and the destination has got none of that."""
+        proxy.hold()
+        source.qmp.cmd('migrate-continue', state='pre-switchover')
+        until('the disks are handed over', lambda: all(
+            self.witness.disk(d)['state'] == 'handover' for d in DISKS), 20)
+        proxy.wait_quiet()
+
+    # ---- what must be true ----
+
+    def acknowledged(self) -> int:
+        return self.traffic.live().durable
+
+    def hears(self, timeout: float = 10) -> None:
+        """The client hears from the guest, and the guest's clock ticks."""
+        start, begun = self.traffic.live(), time.monotonic_ns()
+        until('the guest is heard, its clock ticks and it writes', lambda: (
+            (now := self.traffic.live()).last_answer_ns > begun
+            and now.tick > start.tick and now.durable > start.durable),
+            timeout)
+
+    def owned_by(self, machine: Machine) -> None:
+        for name in DISKS:
+            disk = self.witness.disk(name)
+            owner = disk.get('owner', {})
+            must(disk['state'] == 'owned'
+                 and owner.get('host') == machine.host.name
+                 and owner.get('liveness') == 'alive',
+                 f'{name} is not owned by {machine.name}: {disk}')
+
+    def runs_only(self, runner: Machine, *others: Machine) -> None:
+        """After whatever happened: exactly one side runs the guest, that
+        side owns its disks, and nothing acknowledged is missing."""
+        settled(runner, *others)
+        running = runners(runner, *others)
+        must(running == [runner], f'{[m.name for m in running]} run, not '
+                                  f'{runner.name}')
+        self.guest.at = runner
+        self.owned_by(runner)
+        self.hears()
+        self.check_data()
+
+    def runs_nowhere(self, *machines: Machine) -> None:
+        running = runners(*machines)
+        must(not running, f'{[m.name for m in running]} run')
+
+    def check_data(self) -> None:
+        """All that the guest has acknowledged is there, read by the guest
+        past its page cache."""
+        durable = self.acknowledged()
+        listing = self.guest.run('agent list /dev/vda || true').splitlines()
+        self._compare(listing, durable)
+        state = self.guest.state()
+        must(not state['write_errno'], f'a write failed: {state}')
+        must(not state['damaged'], f'memory is damaged: {state}')
+
+    @staticmethod
+    def _compare(listing: list[str], durable: int) -> None:
+        wrong = storage.check_records(listing, storage.slots_of(SIZE), 1,
+                                      durable)
+        must(not wrong, f'{len(wrong)} records are wrong: {wrong[:3]}')
+
+    def reboot(self, host: Host) -> None:
+        """Start the guest anew, the way fail-over does, and go on writing
+        where the disk says it ended."""
+        machine = self.machine(host)
+        machine.wait_booted()
+        self.guest.at = machine
+        durable = self.acknowledged()
+        listing = self.guest.run('agent list /dev/vda || true').splitlines()
+        self._compare(listing, durable)
+        last = max(int(text.split()[1]) for text in listing)
+        self.guest.write('vda', 100, self.run_id, last + 1)
+
+    def finish(self) -> None:
+        """Shut down and look at the disk from outside."""
+        state = json.loads(self.guest.run('agent stop'))
+        self.traffic.stop()
+        self.guest.at.quit()
+        for name in DISKS:
+            must(self.witness.disk(name)['state'] == 'free',
+                 f'{name} is not free after a clean end')
+        self.owners.stop()
+        self._compare(storage.list_records(self.store.read_out('data')),
+                      state['durable'])
+        wrong = self.owners.check()
+        must(not wrong, f'ownership: {wrong[:3]}')
+        say.note(X
+                 f'{self.owners.epochs("data")}, the records of ownership '
+                 f'were read {len(self.owners.samples)} times')
+
+
+def tools_of(folder: Path) -> Path:
+    return folder.resolve() if folder else build.TOP / 'build' / 'qemu'

@@ -1,0 +1,58 @@
+#!/usr/bin/python3 -B
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Live migration of a guest on csv disks, when nothing goes wrong."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from lib import case, say                       # noqa: E402
+from lib.move import move                       # noqa: E402
+from lib.scene import Scene, must               # noqa: E402
+
+
+def once(scene: Scene) -> None:
+    """The guest moves to the other host."""
+    before = scene.witness.disk('data')['epoch']
+    done = move(scene.guest, scene.other())
+    scene.runs_only(done.machine)
+    must(scene.witness.disk('data')['epoch'] == before + 1,
+         'a move is one change of the owner')
+
+
+def twenty_times(scene: Scene) -> None:
+    """It moves back and forth 20 times, with memory and disk in use."""
+    scene.guest.run('agent dirty 24 20')
+    for turn in range(20):
+        done = move(scene.guest, scene.other())
+        scene.owned_by(done.machine)
+        scene.hears()
+        say.step(f'{turn + 1}: {done.source} to {done.target}, '
+                 f'{done.total_ms} ms, downtime {done.downtime_ms} ms')
+    scene.runs_only(scene.guest.at)
+
+
+def paused_destination(scene: Scene) -> None:
+    """A destination with -S gets the disks when it is told to run."""
+    source = scene.guest.at
+    destination, uri = scene.incoming(paused=True)
+    source.migrate(uri)
+    source.wait_migration('completed')
+    scene.runs_nowhere(source, destination)
+    must(scene.witness.disk('data')['state'] == 'handover',
+         'the disk waits for its new owner')
+    destination.qmp.cmd('cont')
+    scene.runs_only(destination, source)
+    source.quit()
+
+
+def the_end(scene: Scene) -> None:
+    """After the guest's end the data is there from outside."""
+    scene.finish()
+
+
+if __name__ == '__main__':
+    case.end(case.main(__doc__, Scene,
+                       [once, twenty_times, paused_destination, the_end],
+                       timeout=240))
