@@ -105,7 +105,9 @@ static int csv_disk_load(CsvDisk *disk, Error **errp)
 
     for (tries = 1; ; tries++) {
         ret = csv_disk_load_once(disk, &err);
-        if (ret != -EINVAL || disk->owned || tries == CSV_READ_TRIES) {
+        if (ret != -EINVAL || disk->owned ||
+            disk->record.state != CSV_RECORD_OWNED ||
+            tries == CSV_READ_TRIES) {
             break;
         }
         error_free(err);

@@ -476,8 +476,6 @@ static void test_bad_fields(void)
         if (f->s != BACKED) {
             expect(f->s, buf, NULL);
         }
-        g_test_message("%sbyte %u, value 0x%" PRIx64 ", %s", name_of(f->s),
-                       f->at, f->value, f->field ?: "fine");
         page_put(buf, f->at, f->bytes, f->value);
         page_reseal(buf, extent_of(f->s));
         expect(f->s, buf, f->field);
