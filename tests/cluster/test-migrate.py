@@ -47,6 +47,18 @@ def paused_destination(scene: Scene) -> None:
     source.quit()
 
 
+def volume_opened_twice(scene: Scene) -> None:
+    """A destination may open the volume anew for each disk."""
+    for plan in (scene.volume_for_each_disk(), None):
+        source = scene.guest.at
+        destination, uri = scene.incoming(plan=plan)
+        source.migrate(uri)
+        source.wait_migration('completed')
+        destination.qmp.wait('RESUME', 10)
+        scene.runs_only(destination, source)
+        source.quit()
+
+
 def the_end(scene: Scene) -> None:
     """After the guest's end the data is there from outside."""
     scene.finish()
@@ -54,5 +66,6 @@ def the_end(scene: Scene) -> None:
 
 if __name__ == '__main__':
     case.end(case.main(__doc__, Scene,
-                       [once, twenty_times, paused_destination, the_end],
+                       [once, twenty_times, paused_destination,
+                        volume_opened_twice, the_end],
                        timeout=240))

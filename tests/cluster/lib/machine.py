@@ -67,6 +67,7 @@ class Machine:
         except QmpGone as why:
             raise RuntimeError(f'QEMU on {host.name} did not start:\n'
                                f'{self.process.output()}') from why
+        self.pid_inside = self.process.pid_inside()
 
     def _command(self, incoming: bool, paused: bool) -> list[str]:
         plan = self.plan
@@ -118,6 +119,15 @@ class Machine:
         except QmpGone:
             return 'dead'
 
+    def owns(self, disk: dict) -> bool:
+        """Does this process own the DISK of a query-csv-volumes?"""
+        owner = disk.get('owner')
+        return (disk['state'] == 'owned' and owner is not None
+                and bool(disk['node-names'])
+                and owner['pid'] == self.pid_inside
+                and (not self.lab.namespaces
+                     or owner['host'] == self.host.name))
+
     def migration(self) -> dict:
         return self.qmp.cmd('query-migrate')
 
@@ -143,7 +153,8 @@ class Machine:
         return uri
 
     def migrate(self, uri: str, **capabilities: bool) -> None:
-        wanted = {'events': True, **capabilities}
+        wanted = {'events': True, 'pause_before_switchover': False,
+                  **capabilities}
         self.qmp.cmd('migrate-set-capabilities', capabilities=[
             {'capability': name.replace('_', '-'), 'state': state}
             for name, state in wanted.items()])

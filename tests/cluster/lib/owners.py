@@ -46,23 +46,24 @@ class Owners:
     def watch_witness(self, witness) -> None:
         """Watch through a process that only has the volume open."""
         thread = threading.Thread(
-            target=self._watch, daemon=True,
-            args=(witness, {'node_name': 'volume'}, False))
+            target=self._watch, args=(witness, 'volume'), daemon=True)
         self._threads.append(thread)
         thread.start()
 
-    def _watch(self, machine, which: dict | None = None,
-               runs: bool = True) -> None:
-        def running_now() -> bool:
-            return runs and machine.qmp.cmd('query-status')['running']
+    def _watch(self, machine, node: str | None = None) -> None:
+        """Ask MACHINE, or the witness that has the volume as NODE."""
+        which = {'node_name': node} if node else {}
+
+        def runs() -> bool:
+            return not node and machine.qmp.cmd('query-status')['running']
 
         while not self._stop.wait(self.every):
             try:
-                before = running_now()
+                before = runs()
                 asked = time.monotonic()
-                volumes = machine.qmp.cmd('query-csv-volumes', **which or {})
+                volumes = machine.qmp.cmd('query-csv-volumes', **which)
                 answered = time.monotonic()
-                running = before and running_now()
+                running = before and runs()
             except QmpGone:
                 return                  # this process has ended
             except QmpError as why:
@@ -70,17 +71,12 @@ class Owners:
                 return
             for volume in volumes:
                 for disk in volume['disks']:
-                    self._take(machine, asked, answered, running, volume, disk)
-
-    def _take(self, machine, asked: float, answered: float,
-              running: bool, volume: dict, disk: dict) -> None:
-        owner = disk.get('owner')
-        who = owner and (owner['id'], owner['incarnation'])
-        mine = (disk['state'] == 'owned' and owner is not None
-                and owner['id'] == volume.get('member'))
-        self.samples.append(Sample(asked, answered, machine.name, disk['name'],
-                                   disk['state'], disk['epoch'], who, mine,
-                                   running))
+                    owner = disk.get('owner')
+                    self.samples.append(Sample(
+                        asked, answered, machine.name, disk['name'],
+                        disk['state'], disk['epoch'],
+                        owner and (owner['id'], owner['incarnation']),
+                        not node and machine.owns(disk), running))
 
     def stop(self) -> None:
         self._stop.set()

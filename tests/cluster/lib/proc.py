@@ -7,6 +7,7 @@ the kernel closes it for us even when this program is killed.
 """
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -69,6 +70,11 @@ class Process:
         self.pid = int(text)
         self._born = start_time(self.pid)
         Process.everything.append(self)
+
+    def pid_inside(self) -> int:
+        """The pid that the process has in its own host."""
+        status = Path(f'/proc/{self.pid}/status').read_text()
+        return int(re.search(r'^NSpid:.*\s(\d+)$', status, re.M)[1])
 
     def output(self) -> str:
         return self.log.read_text(errors='replace').strip()

@@ -51,7 +51,8 @@ def step(text: str) -> None:
 
 
 def note(text: str) -> None:
-    line(f'         {faint(text)}')
+    for one in text.split('\n'):
+        line(f'         {faint(one)}')
 
 
 def visible(text: str) -> int:

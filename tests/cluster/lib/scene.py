@@ -3,12 +3,13 @@
 its scenarios: a guest on a csv disk, a client that hears from it, and a
 witness that reads the volume without taking part."""
 
+import dataclasses
 import json
 import random
 import time
 from pathlib import Path
 
-from . import build, say, storage
+from . import say, storage
 from .lab import Host, Lab
 from .machine import Guest, Machine, Plan, guest_ports
 from .move import runners, settled
@@ -78,10 +79,17 @@ class Scene:
         self.traffic = Traffic(self.client, [guest_ports(self.a, self.plan)],
                                udp=200, tcp=0, pings=())
 
-    def machine(self, host: Host, **how) -> Machine:
-        machine = Machine(self.lab, host, self.plan, **how)
+    def machine(self, host: Host, plan: Plan | None = None,
+                **how) -> Machine:
+        machine = Machine(self.lab, host, plan or self.plan, **how)
         self.owners.watch(machine)
         return machine
+
+    def volume_for_each_disk(self) -> Plan:
+        """A plan in which each disk opens the volume for itself, so that the
+        process is a member of the volume several times."""
+        return dataclasses.replace(
+            self.plan, nodes=[self.store.node(disk) for disk in DISKS])
 
     def other(self) -> Host:
         return self.b if self.guest.at.host is self.a else self.a
@@ -94,12 +102,27 @@ class Scene:
     def proxy(self, uri: str, **how) -> Proxy:
         return Proxy(self.client, uri, **how)
 
+    def slow(self, source: Machine, uri: str) -> None:
+        """Migrate so slowly that it stays in the middle; return there."""
+        source.qmp.cmd('migrate-set-parameters', max_bandwidth=2 << 20)
+        source.migrate(uri)
+        until('the migration is in the middle', lambda: source.migration().get(
+            'ram', {}).get('transferred', 0) > 2 << 20, 20)
+        must(source.migration()['status'] == 'active', 'it is still active')
+
+    def full_speed(self, source: Machine) -> None:
+        source.qmp.cmd('migrate-set-parameters', max_bandwidth=128 << 20)
+
     def stop_before_switchover(self, source: Machine, uri: str) -> None:
         """Migrate up to the point where the guest is stopped and everything
         but the hand-over of the disks and the devices' state has been done.
         """
         source.migrate(uri, pause_before_switchover=True)
         source.wait_migration('pre-switchover')
+
+    def disk_is(self, name: str, state: str) -> None:
+        until(f'disk {name} is {state}',
+              lambda: self.witness.disk(name)['state'] == state, 20)
 
     def hand_over(self, source: Machine, proxy: Proxy) -> None:
         """From there on to the point where the source has let the disks go
@@ -129,6 +152,7 @@ class Scene:
             owner = disk.get('owner', {})
             must(disk['state'] == 'owned'
                  and owner.get('host') == machine.host.name
+                 and owner.get('pid') == machine.pid_inside
                  and owner.get('liveness') == 'alive',
                  f'{name} is not owned by {machine.name}: {disk}')
 
@@ -189,10 +213,7 @@ class Scene:
                       state['durable'])
         wrong = self.owners.check()
         must(not wrong, f'ownership: {wrong[:3]}')
-        say.note(X
-                 f'{self.owners.epochs("data")}, the records of ownership '
-                 f'were read {len(self.owners.samples)} times')
-
-
-def tools_of(folder: Path) -> Path:
-    return folder.resolve() if folder else build.TOP / 'build' / 'qemu'
+        epochs = self.owners.epochs('data')
+        say.note(f'{state["durable"]} records, epochs {epochs[0]} to '
+                 f'{epochs[-1]}, who owns what was asked '
+                 f'{len(self.owners.samples)} times')
