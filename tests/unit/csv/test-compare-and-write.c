@@ -499,8 +499,9 @@ static void coroutine_fn async_entry(void *opaque)
 {
     AsyncRequest *req = opaque;
 
-    GRAPH_RDLOCK_GUARD();
-    req->ret = compare_and_write(req->blk, req->offset, 512, 0, 'a', 0);
+    WITH_GRAPH_RDLOCK_GUARD() {
+        req->ret = compare_and_write(req->blk, req->offset, 512, 0, 'a', 0);
+    }
     req->done = true;
 }
 
@@ -570,8 +571,9 @@ static void coroutine_fn count_entry(void *opaque)
 {
     Counting *c = opaque;
 
-    GRAPH_RDLOCK_GUARD();
-    count(c->blk, c->nr);
+    WITH_GRAPH_RDLOCK_GUARD() {
+        count(c->blk, c->nr);
+    }
     (*c->running)--;
 }
 
