@@ -386,6 +386,11 @@ csv_co_create_opts(BlockDriver *drv, const char *filename, QemuOpts *opts,
     }
     device = !strcmp(protocol->format_name, "host_device");
 
+    /* The file's driver knows this option, but would apply it to the file. */
+    if (g_strcmp0(qemu_opt_get(opts, BLOCK_OPT_PREALLOC) ?: "off", "off")) {
+        error_setg(errp, "csv disks cannot be preallocated");
+        return -ENOTSUP;
+    }
     qdict = qemu_opts_to_qdict_filtered(opts, NULL, &csv_create_opts, true);
     if (!qdict_rename_keys(qdict, renames, errp)) {
         goto out;

@@ -99,7 +99,8 @@ int csv_table_next(CsvTableIter *it)
     }
     if (!it->buf) {
         it->buf = qemu_blockalign(it->file->bs,
-                                  CSV_ITER_SLOTS * CSV_PAGE_SIZE);
+                                  MIN(CSV_ITER_SLOTS, it->slots) *
+                                  CSV_PAGE_SIZE);
     }
     if (slot >= it->first + it->have) {
         it->first = slot;
