@@ -87,7 +87,7 @@ static void on_signal(int sig)
         (void)!write(STDERR_FILENO, hang, sizeof(hang) - 1);
     }
     (void)!write(STDERR_FILENO, position, strlen(position));
-    signal(SIGABRT, SIG_DFL);
+    /* The handler was for one time only. */
     abort();
 }
 
@@ -503,6 +503,10 @@ static void parse_args(int *argc, char **argv)
 
 int main(int argc, char **argv)
 {
+    const struct sigaction action = {
+        .sa_handler = on_signal,
+        .sa_flags = SA_RESETHAND,
+    };
     const char *base = access("/dev/shm", W_OK) ? g_get_tmp_dir() : "/dev/shm";
     size_t i;
     int ret;
@@ -518,8 +522,8 @@ int main(int argc, char **argv)
     image = g_build_filename(tmp_dir, "volume", NULL);
     make_image();
     load_image();
-    signal(SIGABRT, on_signal);
-    signal(SIGALRM, on_signal);
+    sigaction(SIGABRT, &action, NULL);
+    sigaction(SIGALRM, &action, NULL);
     g_test_message("seed %u, damages %u to %u", seed, start,
                    start + count - 1);
 
