@@ -45,7 +45,7 @@ dist: configured
 	@scripts/make-dist
 
 clean:
-	rm -rf build/qemu build/qemu.stamp build/pristine build/check \
+	rm -rf build/qemu build/qemu.stamp build/pristine build/check build/check-upstream \
 	    build/demo build/dist build/export
 
 distclean:

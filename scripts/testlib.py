@@ -183,12 +183,46 @@ def qemu_tests(build):
     return {t['name'].rpartition('/')[2]: t for t in tests}
 
 
-def qemu_job(suite, test, build, *, extra=(), label=None, timeout=None):
-    return Job(suite, label or test['name'].rpartition('/')[2],
-               test['cmd'] + list(extra), env=test['env'],
+def qemu_job(suite, test, build, *, extra=(), timeout=None, env=None):
+    """A test of QEMU's; an extra option `!--full` takes one away."""
+    cmd = [word for word in test['cmd'] if f'!{word}' not in extra]
+    cmd += [word for word in extra if not word.startswith('!')]
+    return Job(suite, test['name'].rpartition('/')[2], cmd,
+               env=dict(test['env'], **(env or {})),
                cwd=test['workdir'] or build,
                timeout=timeout or max(test['timeout'], 60),
                tap=test['protocol'] == 'tap')
+
+
+def tcg_only(build, folder):
+    """A QEMU that leaves KVM alone, for tests that take it when it is there.
+
+    With it they would depend on the machine: in a virtual machine, /dev/kvm
+    may be there and run a guest a hundred times slower than TCG, or not at
+    all.
+    """
+    os.makedirs(folder, exist_ok=True)
+    path = os.path.join(folder, 'qemu-system-x86_64')
+    with open(path, 'w', encoding='utf-8') as f:
+        f.write(f"""#!/bin/sh
+# written by scripts/testlib.py
+left=$#
+while test $left -gt 0; do
+    word=$1
+    shift
+    left=$((left - 1))
+    case "$word $1" in
+    '-accel kvm'*)
+        shift
+        left=$((left - 1)) ;;
+    *)
+        set -- "$@" "$word" ;;
+    esac
+done
+exec {build}/qemu-system-x86_64 "$@"
+""")
+    os.chmod(path, 0o755)
+    return path
 
 
 def iotest_job(suite, build, fmt, name, timeout=300):
