@@ -84,6 +84,37 @@ def token_comes_late(scene: Scene) -> None:
     scene.runs_only(source, destination)
 
 
+def token_of_an_earlier_attempt(scene: Scene) -> None:
+    """Disks handed over again cannot be had with an earlier token.
+
+    Two attempts, both held by a proxy: when the first destination gets its
+    token, the disks wait for the second.
+    """
+    source = scene.guest.at
+    first, first_uri = scene.incoming()
+    first_proxy = scene.proxy(first_uri)
+    scene.stop_before_switchover(source, first_proxy.uri)
+    scene.hand_over(source, first_proxy)
+    source.qmp.cmd('migrate_cancel')
+    scene.disk_is('data', 'owned')
+    source.wait_migration('cancelled', 'failed')
+
+    second, second_uri = scene.incoming(
+        scene.lab.host('host-C', '10.77.0.3/24'))
+    second_proxy = scene.proxy(second_uri)
+    scene.stop_before_switchover(source, second_proxy.uri)
+    scene.hand_over(source, second_proxy)
+    first_proxy.release()
+    first.process.wait(20)
+    say.note(first.process.output())
+    scene.runs_nowhere(source, second)
+    second_proxy.release()
+    second.qmp.wait('RESUME', 20)
+    source.wait_migration('completed')
+    scene.runs_only(second, source, first)
+    source.quit()
+
+
 def moves_afterwards(scene: Scene) -> None:
     """After all that the guest moves."""
     scene.runs_only(move(scene.guest, scene.other()).machine)
@@ -97,4 +128,5 @@ def the_end(scene: Scene) -> None:
 if __name__ == '__main__':
     case.end(case.main(__doc__, Scene,
                        [in_the_middle, before_hand_over, after_hand_over,
-                        token_comes_late, moves_afterwards, the_end], timeout=180))
+                        token_comes_late, token_of_an_earlier_attempt,
+                        moves_afterwards, the_end], timeout=180))

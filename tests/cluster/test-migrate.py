@@ -24,8 +24,15 @@ def once(scene: Scene) -> None:
 def twenty_times(scene: Scene) -> None:
     """It moves back and forth 20 times, with memory and disk in use."""
     scene.guest.run('agent dirty 24 20')
+    scene.guest.run('dd if=/dev/urandom of=/tmp/pattern bs=64k count=4')
     for turn in range(20):
+        # written past the page cache and not flushed: the move must do it
+        at = turn * 331
+        scene.guest.run('dd if=/tmp/pattern of=/dev/vdb bs=4k oflag=direct '
+                        f'seek={at} 2>&1')
         done = move(scene.guest, scene.other())
+        scene.guest.run('dd if=/dev/vdb bs=4k iflag=direct count=64 '
+                        f'skip={at} 2>/dev/null | cmp - /tmp/pattern')
         scene.owned_by(done.machine)
         scene.hears()
         say.step(f'{turn + 1}: {done.source} to {done.target}, '

@@ -107,7 +107,7 @@ class Machine:
             netdev = 'user,id=net0'
             for port, (ip, forwarded) in self.ports.items():
                 kind = 'udp' if port == UDP else 'tcp'
-                netdev += f',hostfwd={kind}:{ip}:{forwarded}-:{port}'
+                netdev += f',hostfwd={kind}:{ip}:{forwarded}-:4444'
         return ['-netdev', netdev, '-device', device]
 
     # ---- state ----

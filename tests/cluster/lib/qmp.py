@@ -57,7 +57,10 @@ class Qmp:
         self._news = threading.Condition()
         self.events: list[Event] = []
         self.gone = False
-        json.loads(self._file.readline() or b'{}')
+        try:
+            self._file.readline()               # the greeting
+        except OSError as why:
+            raise QmpGone(f'{path}: {why}') from why
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
         self.cmd('qmp_capabilities')

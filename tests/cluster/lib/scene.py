@@ -94,9 +94,10 @@ class Scene:
     def other(self) -> Host:
         return self.b if self.guest.at.host is self.a else self.a
 
-    def incoming(self, **how) -> tuple[Machine, str]:
-        """A destination on the other host, and where it listens."""
-        machine = self.machine(self.other(), incoming=True, **how)
+    def incoming(self, host: Host | None = None,
+                 **how) -> tuple[Machine, str]:
+        """A destination on HOST or the other one, and where it listens."""
+        machine = self.machine(host or self.other(), incoming=True, **how)
         return machine, machine.listen()
 
     def proxy(self, uri: str, **how) -> Proxy:
