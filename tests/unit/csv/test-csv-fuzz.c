@@ -30,6 +30,8 @@
 
 #define PAGE            4096
 #define RDWR            (BDRV_O_RDWR | BDRV_O_RESIZE)
+#define DATA_MAX        (3 * MiB)
+#define WRITE_MAX       (200 * KiB)
 #define SECONDS_EACH    60      /* more than this is a hang */
 
 /* Without a sanitizer this is a check of the test itself. */
@@ -61,7 +63,7 @@ typedef struct TestDisk {
 } TestDisk;
 
 static TestDisk disks[] = {
-    { .name = "a", .size = 12 * MiB, .data_size = 5 * MiB, .far = 11 * MiB },
+    { .name = "a", .size = 12 * MiB, .data_size = DATA_MAX, .far = 11 * MiB },
     /* Two level-2 tables. */
     { .name = "b", .size = 9 * GiB, .data_size = 1 * MiB,
       .far = 8128 * MiB + 3 * MiB + 512 },
@@ -191,7 +193,7 @@ static void make_image(void)
 /* True if all that is in the disk can be read; @intact: and is right. */
 static void read_disk(BlockBackend *blk, const TestDisk *d, bool intact)
 {
-    g_autofree uint8_t *buf = g_malloc(d->data_size);
+    static uint8_t buf[DATA_MAX];
     int64_t offset, n, map, length = blk_getlength(blk);
     BlockDriverState *file;
     int ret;
@@ -226,13 +228,12 @@ static void read_disk(BlockBackend *blk, const TestDisk *d, bool intact)
 
 static void write_disk(BlockBackend *blk, GRand *rand)
 {
-    g_autofree uint8_t *buf = g_malloc(200 * KiB);
-    g_autofree uint8_t *got = g_malloc(200 * KiB);
+    static uint8_t buf[WRITE_MAX], got[WRITE_MAX];
     int64_t length = blk_getlength(blk);
     int i;
 
     for (i = 0; i < 3; i++) {
-        int64_t n = g_rand_int_range(rand, 1, 200 * KiB);
+        int64_t n = g_rand_int_range(rand, 1, WRITE_MAX);
         int64_t at = g_rand_double(rand) * MIN(length, 13 * MiB);
 
         n = MIN(n, length - at);
