@@ -26,11 +26,18 @@ def say(text):
     print(f'[{int(time.time()) - T0:3d}s] {text}', flush=True)
 
 
+IOTEST = re.compile(r'\b(pass|fail|not run) +\[[\d:]+\] \[[\d:]+\] +(?:[\d.]+s|\.\.\.)'
+                    r'(?: +\(last: [\d.]+s\))? *(.*)$')
+# an iotest that is not about this format or protocol at all
+NOT_FOR = re.compile(r'not suitable for this (image format|image protocol|cache'
+                     r' mode|aio mode|OS)')
+
+
 class Job:
     """One test program: how to run it, and afterwards how it went."""
 
     def __init__(self, suite, name, cmd, *, env=None, cwd=None, timeout=600,
-                 tap=True, alone=False):
+                 tap=True, alone=False, iotest=False):
         self.suite = suite
         self.name = name
         self.cmd = cmd
@@ -39,11 +46,30 @@ class Job:
         self.timeout = timeout
         self.tap = tap
         self.alone = alone
+        self.iotest = iotest
         self.passed = []
         self.failed = []
         self.skipped = []           # (name, reason)
+        self.foreign = False        # has nothing to test here
         self.seconds = 0.0
         self.log = None
+
+    def count_iotest(self, status, output):
+        """What tests/qemu-iotests/check prints about its one test."""
+        for line in re.split(r'[\r\n]', output):
+            match = IOTEST.search(line)
+            if not match:
+                continue
+            if match[1] == 'pass':
+                self.passed.append(self.name)
+            elif match[1] == 'fail':
+                self.failed.append(self.name)
+            elif NOT_FOR.search(match[2]):
+                self.foreign = True
+            else:
+                self.skipped.append((self.name, match[2] or 'not run'))
+            return
+        self.failed.append(f'{self.name}: no result (status {status})')
 
     def count(self, status, output):
         """Turn exit status and output into results."""
@@ -65,7 +91,7 @@ class Job:
                     continue
                 seen += 1
                 name = match[3].strip() or f'{self.name} {seen}'
-                if match[4] and match[4].upper() == 'SKIP':
+                if match[4]:
                     self.skipped.append((name, match[5] or 'no reason given'))
                 elif match[1].lower() == 'ok':
                     self.passed.append(name)
@@ -87,6 +113,8 @@ class Job:
             self.passed.append(self.name)
 
     def title(self):
+        if self.foreign:
+            return 'not for this format'
         text = f'{len(self.passed)} passed'
         if self.failed:
             text += f', {len(self.failed)} FAILED'
@@ -149,7 +177,11 @@ class Runner:
                     del self.running[proc]
         job.seconds = time.monotonic() - start
         with open(job.log, encoding='utf-8', errors='replace') as log:
-            job.count(status, log.read().partition('\n')[2])
+            output = log.read().partition('\n')[2]
+        if job.iotest and status is not None:
+            job.count_iotest(status, output)
+        else:
+            job.count(status, output)
         return job
 
     def run_all(self, jobs, workers):
@@ -228,9 +260,20 @@ exec {build}/qemu-system-x86_64 "$@"
 def iotest_job(suite, build, fmt, name, timeout=300):
     return Job(suite, f'{fmt}-{name}',
                [os.path.join(build, 'pyvenv', 'bin', 'python3'), 'check',
-                '-tap', f'-{fmt}', name],
+                f'-{fmt}', name],
                cwd=os.path.join(build, 'tests', 'qemu-iotests'),
-               timeout=timeout)
+               timeout=timeout, iotest=True)
+
+
+def unmount_stale(build):
+    """FUSE mounts that an iotest left behind when it was killed."""
+    scratch = os.path.join(build, 'tests', 'qemu-iotests', 'scratch')
+    with open('/proc/mounts', encoding='utf-8') as f:
+        mounts = [line.split()[1] for line in f]
+    for path in mounts:
+        if path.startswith(scratch + '/'):
+            subprocess.run(['fusermount3', '-uz', path], check=False,
+                           stderr=subprocess.DEVNULL)
 
 
 def iotests(build, fmt, group):
