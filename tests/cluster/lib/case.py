@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Callable
 
 from . import build, say
-from .lab import Lab, can_make_hosts, end_by_signals
+from .lab import Lab, can_make_hosts, end_by_signals, use_user_namespace
 from .proc import Unfinished
 
 SKIP = 77
@@ -36,6 +36,7 @@ def main(doc: str, begin: Callable, scenarios: list[Callable],
     args = parser.parse_args()
     tools = args.build.resolve()
     say.configure('# ')
+    use_user_namespace()
     why_not = can_make_hosts()
     if why_not:
         print(f'1..0 # SKIP no hosts can be made here: {why_not}')

@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -42,6 +43,24 @@ def end_by_signals() -> None:
         raise SystemExit(128 + number)
     signal.signal(signal.SIGTERM, leave)
     signal.signal(signal.SIGHUP, leave)
+
+
+def use_user_namespace() -> None:
+    """Not root, but perhaps we may have namespaces of our own: then run this
+    program again, as root in there. Otherwise return."""
+    if os.geteuid() == 0 or 'CSV_LAB_INSIDE' in os.environ:
+        return
+    inside = ['unshare', '--user', '--map-root-user', '--net', '--']
+    test = ('import sys; sys.path.insert(0, sys.argv[1]); '
+            'from lib.lab import can_make_hosts; '
+            'sys.exit(can_make_hosts() is not None)')
+    works = subprocess.run(
+        [*inside, sys.executable, '-B', '-c', test,
+         str(Path(__file__).resolve().parent.parent)],
+        capture_output=True, check=False)
+    if works.returncode == 0:
+        os.environ['CSV_LAB_INSIDE'] = '1'
+        os.execvp(inside[0], [*inside, sys.executable, '-B', *sys.argv])
 
 
 class Host:

@@ -107,7 +107,7 @@ class Machine:
             netdev = 'user,id=net0'
             for port, (ip, forwarded) in self.ports.items():
                 kind = 'udp' if port == UDP else 'tcp'
-                netdev += f',hostfwd={kind}:{ip}:{forwarded}-:4444'
+                netdev += f',hostfwd={kind}:{ip}:{forwarded}-:{port}'
         return ['-netdev', netdev, '-device', device]
 
     # ---- state ----
@@ -208,6 +208,12 @@ class Guest:
             raise RuntimeError(f'in the guest: {line}: {text.strip()} '
                                f'(exit code {code.strip() or "unknown"})')
         return text
+
+    def wait_booted(self) -> None:
+        """Wait until the guest is up and can be reached."""
+        self.at.wait_booted()
+        if not self.alive(20):
+            raise RuntimeError('the guest cannot be reached')
 
     def state(self) -> dict:
         return json.loads(self.run('agent state'))

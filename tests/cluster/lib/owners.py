@@ -30,7 +30,7 @@ class Sample:
 class Owners:
     """Watches the machines that it is told of, a thread for each."""
 
-    def __init__(self, every: float = 0.02):
+    def __init__(self, every: float):
         self.every = every
         self.samples: list[Sample] = []
         self.troubles: list[str] = []

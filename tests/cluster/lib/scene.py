@@ -9,7 +9,7 @@ import random
 import time
 from pathlib import Path
 
-from . import say, storage
+from . import accel, say, storage
 from .lab import Host, Lab
 from .machine import Guest, Machine, Plan, guest_ports
 from .move import runners, settled
@@ -68,13 +68,14 @@ class Scene:
         self.b = lab.host('host-B', '10.77.0.2/24')
         self.client = lab.host('client', '10.77.0.100/24')
         self.witness = Witness(lab, lab.host('witness'), tools, self.store)
-        self.plan = Plan(tools / 'qemu-system-x86_64',
-                         self.store.nodes(*DISKS), DISKS, memory=128)
+        qemu = tools / 'qemu-system-x86_64'
+        self.plan = Plan(qemu, self.store.nodes(*DISKS), DISKS, memory=128,
+                         accel='kvm' if accel.kvm_works(qemu) else 'tcg')
         self.run_id = random.getrandbits(63)
         self.owners = Owners(0.05)
         self.owners.watch_witness(self.witness)
         self.guest = Guest(self.client, self.machine(self.a))
-        self.guest.at.wait_booted()
+        self.guest.wait_booted()
         self.guest.write('vda', 100, self.run_id, 1)
         self.traffic = Traffic(self.client, [guest_ports(self.a, self.plan)],
                                udp=200, tcp=0, pings=())
@@ -192,9 +193,8 @@ class Scene:
     def reboot(self, host: Host) -> None:
         """Start the guest anew, the way fail-over does, and go on writing
         where the disk says it ended."""
-        machine = self.machine(host)
-        machine.wait_booted()
-        self.guest.at = machine
+        self.guest.at = self.machine(host)
+        self.guest.wait_booted()
         durable = self.acknowledged()
         listing = self.guest.run('agent list /dev/vda || true').splitlines()
         self._compare(listing, durable)
