@@ -49,8 +49,9 @@ static void csv_disk_event(CsvDisk *disk, CsvOwnershipReason reason)
                                        disk->record.epoch, reason);
 }
 
-static int csv_disk_read(CsvVolume *vol, BdrvChild *file, uint32_t slot,
-                         CsvDiskRecord *out, uint8_t *raw, Error **errp)
+static int GRAPH_RDLOCK
+csv_disk_read(CsvVolume *vol, BdrvChild *file, uint32_t slot,
+              CsvDiskRecord *out, uint8_t *raw, Error **errp)
 {
     ERRP_GUARD();
     int ret = csv_record_read(file, csv_disk_offset(vol, slot), raw);
@@ -77,8 +78,9 @@ int csv_disk_reread(CsvDisk *disk, CsvDiskRecord *out, Error **errp)
 }
 
 /* The same change of a record as csv_record_swap(), on the host structure. */
-static int csv_disk_swap(CsvVolume *vol, BdrvChild *file,
-                         const CsvDiskRecord *new, uint8_t *raw)
+static int GRAPH_RDLOCK
+csv_disk_swap(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *new,
+              uint8_t *raw)
 {
     uint8_t buf[CSV_RECORD_SIZE];
     int ret;
@@ -152,8 +154,9 @@ int csv_disk_find(CsvVolume *vol, BdrvChild *file, const char *name,
  * Who stands in the way?  Fills @why with the owner's description.  @rec
  * names an owner.
  */
-static CsvLiveness csv_disk_owner(CsvVolume *vol, BdrvChild *file,
-                                  const CsvDiskRecord *rec, char **why)
+static CsvLiveness GRAPH_RDLOCK
+csv_disk_owner(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *rec,
+               char **why)
 {
     CsvMemberRecord m;
     Error *err = NULL;
@@ -180,9 +183,9 @@ static char *csv_time(uint64_t t)
  * May the disk in @rec be taken although it has an owner?  0 if so.
  * @doing: what the owner does with it, for the message.
  */
-static int csv_disk_may_take(CsvVolume *vol, BdrvChild *file,
-                             const CsvDiskRecord *rec, bool force,
-                             const char *doing, Error **errp)
+static int GRAPH_RDLOCK
+csv_disk_may_take(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *rec,
+                  bool force, const char *doing, Error **errp)
 {
     ERRP_GUARD();
     g_autofree char *who = NULL;
@@ -223,9 +226,10 @@ static bool csv_disk_is_ours(const CsvVolume *vol, const CsvDiskRecord *rec)
  * again.  They fit only if nobody had the disk in between, so nothing but
  * the hand-over with that token will do, not even a free disk.
  */
-static int csv_disk_decide_token(CsvDisk *disk, const CsvDiskRecord *rec,
-                                 const QemuUUID *token,
-                                 CsvOwnershipReason *reason, Error **errp)
+static int GRAPH_RDLOCK
+csv_disk_decide_token(CsvDisk *disk, const CsvDiskRecord *rec,
+                      const QemuUUID *token, CsvOwnershipReason *reason,
+                      Error **errp)
 {
     ERRP_GUARD();
     CsvVolume *vol = disk->volume;
@@ -259,9 +263,9 @@ static int csv_disk_decide_token(CsvDisk *disk, const CsvDiskRecord *rec,
 }
 
 /* Find out whether, and why, we may become the owner of @rec. */
-static int csv_disk_decide(CsvDisk *disk, const CsvDiskRecord *rec,
-                           const QemuUUID *token, CsvOwnershipReason *reason,
-                           Error **errp)
+static int GRAPH_RDLOCK
+csv_disk_decide(CsvDisk *disk, const CsvDiskRecord *rec, const QemuUUID *token,
+                CsvOwnershipReason *reason, Error **errp)
 {
     CsvVolume *vol = disk->volume;
     BdrvChild *file = disk->bs->file;
@@ -352,7 +356,8 @@ int csv_disk_claim(CsvDisk *disk, const QemuUUID *token, Error **errp)
 }
 
 /* Our own record is not what we wrote: say who has the disk now. */
-static int csv_disk_lost(CsvDisk *disk, Error **errp)
+static int GRAPH_RDLOCK
+csv_disk_lost(CsvDisk *disk, Error **errp)
 {
     CsvVolume *vol = disk->volume;
     g_autofree char *who = NULL;
@@ -375,8 +380,9 @@ static int csv_disk_lost(CsvDisk *disk, Error **errp)
     return -ESTALE;
 }
 
-static int csv_disk_change(CsvDisk *disk, const CsvDiskRecord *rec,
-                           const char *doing, Error **errp)
+static int GRAPH_RDLOCK
+csv_disk_change(CsvDisk *disk, const CsvDiskRecord *rec, const char *doing,
+                Error **errp)
 {
     int ret = csv_disk_swap(disk->volume, disk->bs->file, rec, disk->raw);
 
@@ -424,8 +430,9 @@ int csv_disk_set_size(CsvDisk *disk, uint64_t size, Error **errp)
 }
 
 /* Free the segments of @rec and then its record; we hold it. */
-static int csv_disk_erase(CsvVolume *vol, BdrvChild *file, CsvDiskRecord *rec,
-                          uint8_t *raw, Error **errp)
+static int GRAPH_RDLOCK
+csv_disk_erase(CsvVolume *vol, BdrvChild *file, CsvDiskRecord *rec,
+               uint8_t *raw, Error **errp)
 {
     CsvDiskRecord was = *rec;
     int ret;
@@ -463,9 +470,9 @@ static int csv_disk_erase(CsvVolume *vol, BdrvChild *file, CsvDiskRecord *rec,
  * deleted?  Then clean up, and @raw is the free record.  Returns 1, 0 or
  * -errno.
  */
-static int csv_disk_slot_usable(CsvVolume *vol, BdrvChild *file,
-                                CsvDiskRecord *rec, uint8_t *raw,
-                                Error **errp)
+static int GRAPH_RDLOCK
+csv_disk_slot_usable(CsvVolume *vol, BdrvChild *file, CsvDiskRecord *rec,
+                     uint8_t *raw, Error **errp)
 {
     g_autofree char *who = NULL;
     int ret;
@@ -485,8 +492,9 @@ static int csv_disk_slot_usable(CsvVolume *vol, BdrvChild *file,
 }
 
 /* Raise disk_high so that @slot is below it. */
-static int csv_disk_high_raise(CsvVolume *vol, BdrvChild *file, uint32_t slot,
-                               Error **errp)
+static int GRAPH_RDLOCK
+csv_disk_high_raise(CsvVolume *vol, BdrvChild *file, uint32_t slot,
+                    Error **errp)
 {
     int tries, ret;
 
@@ -513,8 +521,9 @@ static int csv_disk_high_raise(CsvVolume *vol, BdrvChild *file, uint32_t slot,
 }
 
 /* Try to put @want into @slot.  1: done.  0: the slot is taken. */
-static int csv_disk_reserve_in(CsvVolume *vol, BdrvChild *file, uint32_t slot,
-                               CsvDiskRecord *want, uint8_t *raw, Error **errp)
+static int GRAPH_RDLOCK
+csv_disk_reserve_in(CsvVolume *vol, BdrvChild *file, uint32_t slot,
+                    CsvDiskRecord *want, uint8_t *raw, Error **errp)
 {
     CsvDiskRecord rec;
     int ret = csv_disk_read(vol, file, slot, &rec, raw, errp);
@@ -538,8 +547,9 @@ static int csv_disk_reserve_in(CsvVolume *vol, BdrvChild *file, uint32_t slot,
 }
 
 /* Find a slot that can be reserved, first among those used before. */
-static int csv_disk_reserve(CsvVolume *vol, BdrvChild *file,
-                            CsvDiskRecord *want, uint8_t *raw, Error **errp)
+static int GRAPH_RDLOCK
+csv_disk_reserve(CsvVolume *vol, BdrvChild *file, CsvDiskRecord *want,
+                 uint8_t *raw, Error **errp)
 {
     CsvDiskRecord rec;
     CsvTableIter it;

@@ -321,6 +321,24 @@ static bool csv_wants_format(const BlockdevCreateOptionsCsv *opts)
     return opts->volume || !opts->disk;
 }
 
+static int coroutine_fn GRAPH_UNLOCKED
+csv_create_on(BlockBackend *blk, const BlockdevCreateOptionsCsv *opts,
+              bool format, Error **errp)
+{
+    BdrvChild *file = csv_blk_child(blk);
+    int ret = 0;
+
+    GRAPH_RDLOCK_GUARD();
+
+    if (format) {
+        ret = csv_format(file, opts, errp);
+    }
+    if (ret >= 0 && (!format || opts->size || opts->disk)) {
+        ret = csv_add_disk(file, opts, errp);
+    }
+    return ret;
+}
+
 int coroutine_fn GRAPH_UNLOCKED
 csv_co_create(BlockdevCreateOptions *create_options, Error **errp)
 {
@@ -346,16 +364,7 @@ csv_co_create(BlockdevCreateOptions *create_options, Error **errp)
     }
     blk_set_allow_write_beyond_eof(blk, true);
 
-    WITH_GRAPH_RDLOCK_GUARD() {
-        BdrvChild *file = csv_blk_child(blk);
-
-        if (format) {
-            ret = csv_format(file, opts, errp);
-        }
-        if (ret >= 0 && (!format || opts->size || opts->disk)) {
-            ret = csv_add_disk(file, opts, errp);
-        }
-    }
+    ret = csv_create_on(blk, opts, format, errp);
     blk_co_unref(blk);
 out:
     bdrv_co_unref(bs);

@@ -142,7 +142,7 @@ struct CsvDisk {
  * The volume on @file's node: the one that this process has open, or a new
  * one after reading the superblock.
  */
-CsvVolume *csv_volume_get(BdrvChild *file, Error **errp);
+CsvVolume * GRAPH_RDLOCK csv_volume_get(BdrvChild *file, Error **errp);
 void csv_volume_put(CsvVolume *vol);
 /* Iterate over the open volumes; NULL starts and ends. */
 CsvVolume *csv_volume_next(CsvVolume *vol);
@@ -152,23 +152,26 @@ CsvVolume *csv_volume_next(CsvVolume *vol);
  */
 BdrvChild *csv_blk_child(BlockBackend *blk);
 /* Find the size of @bs anew, for others may have made the volume grow. */
-int csv_refresh_length(BlockDriverState *bs);
+int GRAPH_RDLOCK csv_refresh_length(BlockDriverState *bs);
 /* Name for messages: the volume's name, or its UUID.  Static storage. */
 const char *csv_volume_label(const CsvVolume *vol);
 /* Read the superblock anew. */
-int csv_volume_refresh(CsvVolume *vol, BdrvChild *file, Error **errp);
+int GRAPH_RDLOCK csv_volume_refresh(CsvVolume *vol, BdrvChild *file,
+                                    Error **errp);
 /* Change the superblock to @sb, unless somebody else did: -EAGAIN. */
-int csv_superblock_swap(CsvVolume *vol, BdrvChild *file, CsvSuperblock *sb,
-                        Error **errp);
+int GRAPH_RDLOCK csv_superblock_swap(CsvVolume *vol, BdrvChild *file,
+                                     CsvSuperblock *sb, Error **errp);
 
 /* Read the record at @offset into @buf (CSV_RECORD_SIZE bytes). */
-int csv_record_read(BdrvChild *file, uint64_t offset, uint8_t *buf);
+int GRAPH_RDLOCK csv_record_read(BdrvChild *file, uint64_t offset,
+                                 uint8_t *buf);
 /*
  * Replace the record at @offset by @new if it is still @old.  Returns 0, or
  * -EAGAIN if it is not, or another -errno.
  */
-int csv_record_swap(CsvVolume *vol, BdrvChild *file, uint64_t offset,
-                    const uint8_t *old, const uint8_t *new);
+int GRAPH_RDLOCK
+csv_record_swap(CsvVolume *vol, BdrvChild *file, uint64_t offset,
+                const uint8_t *old, const uint8_t *new);
 
 /* Walk over a table of records, read in large pieces. */
 typedef struct CsvTableIter {
@@ -185,60 +188,66 @@ typedef struct CsvTableIter {
 void csv_table_iter(CsvTableIter *it, BdrvChild *file, uint64_t offset,
                     uint32_t slots);
 /* 1: @it->record is the next one.  0: there is none.  Else -errno. */
-int csv_table_next(CsvTableIter *it);
+int GRAPH_RDLOCK csv_table_next(CsvTableIter *it);
 /* For an iteration that is left early; the end does it by itself. */
 void csv_table_end(CsvTableIter *it);
 
 /* member.c */
 
 /* Join the volume, or count one more user of the membership. */
-int csv_member_attach(CsvVolume *vol, BdrvChild *file, Error **errp);
+int GRAPH_RDLOCK csv_member_attach(CsvVolume *vol, BdrvChild *file,
+                                   Error **errp);
 /*
  * One user less; the last one leaves the volume.  @file is NULL when the
  * node is inactive: the record then stays until somebody needs the slot.
  */
-void csv_member_detach(CsvVolume *vol, BdrvChild *file);
+void GRAPH_RDLOCK csv_member_detach(CsvVolume *vol, BdrvChild *file);
 /* Read and check the record of member @slot. */
-int csv_member_read(CsvVolume *vol, BdrvChild *file, uint32_t slot,
-                    CsvMemberRecord *out, Error **errp);
+int GRAPH_RDLOCK
+csv_member_read(CsvVolume *vol, BdrvChild *file, uint32_t slot,
+                CsvMemberRecord *out, Error **errp);
 /* What is known about @slot in @incarnation.  @rec: its current record. */
-CsvLiveness csv_member_liveness(CsvVolume *vol, BdrvChild *file,
-                                const CsvMemberRecord *rec,
-                                uint64_t incarnation);
+CsvLiveness GRAPH_RDLOCK
+csv_member_liveness(CsvVolume *vol, BdrvChild *file,
+                    const CsvMemberRecord *rec, uint64_t incarnation);
 bool csv_member_is_me(const CsvVolume *vol, uint32_t slot,
                       uint64_t incarnation);
 /* "host h, pid p, member m (since t)" for messages; to be freed. */
 char *csv_member_describe(const CsvMemberRecord *rec);
-CsvMemberInfo *csv_member_info(CsvVolume *vol, BdrvChild *file,
-                               const CsvMemberRecord *rec,
-                               uint64_t incarnation);
+CsvMemberInfo * GRAPH_RDLOCK
+csv_member_info(CsvVolume *vol, BdrvChild *file, const CsvMemberRecord *rec,
+                uint64_t incarnation);
 
 /* claim.c */
 
 /* Find a disk by name; without a name the only one.  -ENOENT. */
-int csv_disk_find(CsvVolume *vol, BdrvChild *file, const char *name,
-                  CsvDiskRecord *out, uint8_t *raw, Error **errp);
+int GRAPH_RDLOCK
+csv_disk_find(CsvVolume *vol, BdrvChild *file, const char *name,
+              CsvDiskRecord *out, uint8_t *raw, Error **errp);
 /* Read the record of an open disk anew, and leave disk->record alone. */
-int csv_disk_reread(CsvDisk *disk, CsvDiskRecord *out, Error **errp);
+int GRAPH_RDLOCK csv_disk_reread(CsvDisk *disk, CsvDiskRecord *out,
+                                 Error **errp);
 /*
  * Make this member the owner of disk->record.slot.  @token is that of the
  * hand-over in which the disk comes to us, or back to us, and then no other
  * way to get it will do; or NULL.  Sends the event.
  */
-int csv_disk_claim(CsvDisk *disk, const QemuUUID *token, Error **errp);
+int GRAPH_RDLOCK csv_disk_claim(CsvDisk *disk, const QemuUUID *token,
+                                Error **errp);
 /*
  * Give the disk up: to whoever has @token, or to anybody if that is NULL.
  * All that the disk holds must be on stable storage.  Sends the event.
  */
-int csv_disk_release(CsvDisk *disk, const QemuUUID *token, Error **errp);
+int GRAPH_RDLOCK csv_disk_release(CsvDisk *disk, const QemuUUID *token,
+                                  Error **errp);
 /* Change the size in the record of a disk that we own. */
-int csv_disk_set_size(CsvDisk *disk, uint64_t size, Error **errp);
+int GRAPH_RDLOCK csv_disk_set_size(CsvDisk *disk, uint64_t size, Error **errp);
 /* Make a disk without an owner.  The caller is attached. */
-int csv_disk_make(CsvVolume *vol, BdrvChild *file, const char *name,
-                  uint64_t size, Error **errp);
+int GRAPH_RDLOCK csv_disk_make(CsvVolume *vol, BdrvChild *file,
+                               const char *name, uint64_t size, Error **errp);
 /* Delete a disk that has no owner.  The caller is attached. */
-int csv_disk_delete(CsvVolume *vol, BdrvChild *file, const char *name,
-                    Error **errp);
+int GRAPH_RDLOCK csv_disk_delete(CsvVolume *vol, BdrvChild *file,
+                                 const char *name, Error **errp);
 CsvDiskState csv_disk_state(CsvDiskRecordState state);
 
 /* segment.c */
@@ -247,18 +256,20 @@ CsvDiskState csv_disk_state(CsvDiskRecordState state);
  * Claim a free segment for disk @slot as its @sequence-th.  -ENOSPC when
  * there is none.
  */
-int csv_segment_claim(CsvVolume *vol, BdrvChild *file, uint32_t slot,
-                      uint32_t sequence, uint64_t *index, Error **errp);
+int GRAPH_RDLOCK
+csv_segment_claim(CsvVolume *vol, BdrvChild *file, uint32_t slot,
+                  uint32_t sequence, uint64_t *index, Error **errp);
 /* Free every segment of disk @slot. */
-int csv_segments_free(CsvVolume *vol, BdrvChild *file, uint32_t slot,
-                      Error **errp);
+int GRAPH_RDLOCK csv_segments_free(CsvVolume *vol, BdrvChild *file,
+                                   uint32_t slot, Error **errp);
 /*
  * Count segments: @per_disk (sb.disk_slots entries, or NULL) and @free.
  */
-int csv_segments_count(CsvVolume *vol, BdrvChild *file, uint64_t *per_disk,
-                       uint64_t *free, Error **errp);
+int GRAPH_RDLOCK
+csv_segments_count(CsvVolume *vol, BdrvChild *file, uint64_t *per_disk,
+                   uint64_t *free, Error **errp);
 /* Fill disk->segments from the segment table; no cluster is used. */
-int csv_segments_load(CsvDisk *disk, Error **errp);
+int GRAPH_RDLOCK csv_segments_load(CsvDisk *disk, Error **errp);
 void csv_segments_drop(CsvDisk *disk);
 /*
  * Mark the cluster at @offset as used.  False with @errp if it is not in
@@ -277,11 +288,11 @@ void csv_cluster_free(CsvDisk *disk, uint64_t offset);
 /* map.c */
 
 /* Read header and maps; segments must be loaded. */
-int csv_map_load(CsvDisk *disk, Error **errp);
+int GRAPH_RDLOCK csv_map_load(CsvDisk *disk, Error **errp);
 void csv_map_drop(CsvDisk *disk);
 /* Write the header and an empty level-1 map into a new disk. */
-int csv_map_format(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *disk,
-                   Error **errp);
+int GRAPH_RDLOCK csv_map_format(CsvVolume *vol, BdrvChild *file,
+                                const CsvDiskRecord *disk, Error **errp);
 /*
  * The entry of a cluster, or NULL where there is no table.  Any thread, in an
  * RCU read section or where the map cannot be replaced: while allocating.

@@ -58,7 +58,8 @@ static bool csv_may_write(BdrvChild *file)
 }
 
 /* Look at the record of a disk that is not ours: its owner may resize it. */
-static int csv_disk_look(CsvDisk *disk, Error **errp)
+static int GRAPH_RDLOCK
+csv_disk_look(CsvDisk *disk, Error **errp)
 {
     CsvDiskRecord rec;
     int ret = csv_disk_reread(disk, &rec, errp);
@@ -76,7 +77,8 @@ static int csv_disk_look(CsvDisk *disk, Error **errp)
     return 0;
 }
 
-static int csv_disk_load_once(CsvDisk *disk, Error **errp)
+static int GRAPH_RDLOCK
+csv_disk_load_once(CsvDisk *disk, Error **errp)
 {
     BlockDriverState *file = disk->bs->file->bs;
     int ret = disk->owned ? 0 : csv_disk_look(disk, errp);
@@ -98,7 +100,8 @@ static int csv_disk_load_once(CsvDisk *disk, Error **errp)
  * Read segments and map.  While another member owns the disk a page may be
  * caught half written, so then a failure counts only if it stays.
  */
-static int csv_disk_load(CsvDisk *disk, Error **errp)
+static int GRAPH_RDLOCK
+csv_disk_load(CsvDisk *disk, Error **errp)
 {
     Error *err = NULL;
     int tries, ret;
@@ -118,7 +121,8 @@ static int csv_disk_load(CsvDisk *disk, Error **errp)
     return ret;
 }
 
-static void csv_disk_detach(CsvDisk *disk)
+static void GRAPH_RDLOCK
+csv_disk_detach(CsvDisk *disk)
 {
     BdrvChild *file = disk->bs->file;
 
@@ -180,7 +184,8 @@ static void csv_disk_init(CsvDisk *disk, BlockDriverState *bs)
 }
 
 /* Give back everything but the ownership. */
-static void csv_disk_clear(CsvDisk *disk)
+static void GRAPH_RDLOCK
+csv_disk_clear(CsvDisk *disk)
 {
     assert(!disk->owned);
     csv_map_drop(disk);
@@ -198,7 +203,8 @@ static void csv_disk_clear(CsvDisk *disk)
     g_free(disk->name);
 }
 
-static int csv_open_disk(CsvDisk *disk, int flags, Error **errp)
+static int GRAPH_RDLOCK
+csv_open_disk(CsvDisk *disk, int flags, Error **errp)
 {
     BlockDriverState *bs = disk->bs;
     int ret;
@@ -234,13 +240,13 @@ static int csv_open(BlockDriverState *bs, QDict *options, int flags,
     if (ret < 0) {
         return ret;
     }
+    GRAPH_RDLOCK_GUARD_MAINLOOP();
+
+    bs->supported_zero_flags = BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK;
+    bs->supported_truncate_flags = BDRV_REQ_ZERO_WRITE;
     csv_disk_init(disk, bs);
     ret = csv_absorb_options(disk, options, errp);
     if (ret >= 0) {
-        GRAPH_RDLOCK_GUARD_MAINLOOP();
-
-        bs->supported_zero_flags = BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK;
-        bs->supported_truncate_flags = BDRV_REQ_ZERO_WRITE;
         ret = csv_open_disk(disk, flags, errp);
     }
     if (ret < 0) {
@@ -256,6 +262,8 @@ static void csv_close(BlockDriverState *bs)
 {
     CsvDisk *disk = bs->opaque;
     Error *err = NULL;
+
+    GRAPH_RDLOCK_GUARD_MAINLOOP();
 
     if (disk->owned) {
         int ret = bdrv_flush(bs);

@@ -62,8 +62,9 @@ int csv_map_format(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *disk,
     return ret;
 }
 
-static int csv_map_read(CsvDisk *disk, uint64_t offset, size_t bytes,
-                        uint8_t *buf, const char *what, Error **errp)
+static int GRAPH_RDLOCK
+csv_map_read(CsvDisk *disk, uint64_t offset, size_t bytes, uint8_t *buf,
+             const char *what, Error **errp)
 {
     int ret = bdrv_pread(disk->bs->file, offset, bytes, buf, 0);
 
@@ -120,8 +121,9 @@ static bool csv_map_check_data(const CsvL2Entry *entry, uint64_t end,
     return true;
 }
 
-static int csv_map_load_table(CsvDisk *disk, unsigned t, CsvL2Table *table,
-                              uint64_t end, uint8_t *buf, Error **errp)
+static int GRAPH_RDLOCK
+csv_map_load_table(CsvDisk *disk, unsigned t, CsvL2Table *table, uint64_t end,
+                   uint8_t *buf, Error **errp)
 {
     ERRP_GUARD();
     unsigned i;
@@ -151,9 +153,9 @@ static int csv_map_load_table(CsvDisk *disk, unsigned t, CsvL2Table *table,
 }
 
 /* Fill @l2, one table for each offset in the level-1 map @l1. */
-static int csv_map_load_tables(CsvDisk *disk, GHashTable *clusters,
-                               const uint8_t *l1, CsvL2Table **l2,
-                               Error **errp)
+static int GRAPH_RDLOCK
+csv_map_load_tables(CsvDisk *disk, GHashTable *clusters, const uint8_t *l1,
+                    CsvL2Table **l2, Error **errp)
 {
     ERRP_GUARD();
     QEMU_AUTO_VFREE uint8_t *buf = qemu_blockalign(disk->bs->file->bs,
@@ -240,8 +242,9 @@ void csv_map_drop(CsvDisk *disk)
     csv_map_replace(disk, none);
 }
 
-static int csv_map_load_all(CsvDisk *disk, GHashTable *clusters,
-                            CsvL2Table **l2, Error **errp)
+static int GRAPH_RDLOCK
+csv_map_load_all(CsvDisk *disk, GHashTable *clusters, CsvL2Table **l2,
+                 Error **errp)
 {
     size_t bytes = CSV_L1_PAGES * CSV_PAGE_SIZE;
     QEMU_AUTO_VFREE uint8_t *buf = qemu_blockalign(disk->bs->file->bs, bytes);

@@ -156,8 +156,8 @@ CsvMemberInfo *csv_member_info(CsvVolume *vol, BdrvChild *file,
  * Write our record into @slot, whose lock we hold.  1: done.  0: the slot is
  * not ours to take.  Else -errno.
  */
-static int csv_member_take(CsvVolume *vol, BdrvChild *file, uint32_t slot,
-                           Error **errp)
+static int GRAPH_RDLOCK
+csv_member_take(CsvVolume *vol, BdrvChild *file, uint32_t slot, Error **errp)
 {
     uint64_t offset = csv_member_offset(vol, slot);
     uint8_t old[CSV_RECORD_SIZE], new[CSV_RECORD_SIZE];
@@ -210,7 +210,8 @@ static int csv_member_take(CsvVolume *vol, BdrvChild *file, uint32_t slot,
  * a member looks for others after it wrote its record: of two that come at
  * the same time at least one sees the other, or that its record is gone.
  */
-static bool csv_member_alone(CsvVolume *vol, BdrvChild *file, Error **errp)
+static bool GRAPH_RDLOCK
+csv_member_alone(CsvVolume *vol, BdrvChild *file, Error **errp)
 {
     BlockDriverState *bs = file->bs;
     CsvMemberRecord rec;
@@ -239,7 +240,8 @@ static bool csv_member_alone(CsvVolume *vol, BdrvChild *file, Error **errp)
     return true;
 }
 
-static int csv_member_join(CsvVolume *vol, BdrvChild *file, Error **errp)
+static int GRAPH_RDLOCK
+csv_member_join(CsvVolume *vol, BdrvChild *file, Error **errp)
 {
     uint32_t slot;
     int ret;

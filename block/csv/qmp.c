@@ -51,8 +51,9 @@ static strList *csv_disk_node_names(const QemuUUID *volume, uint32_t slot)
     return list;
 }
 
-static int csv_query_members(CsvVolume *vol, BdrvChild *file,
-                             CsvMemberInfoList **list, Error **errp)
+static int GRAPH_RDLOCK
+csv_query_members(CsvVolume *vol, BdrvChild *file, CsvMemberInfoList **list,
+                  Error **errp)
 {
     CsvMemberInfoList **tail = list;
     CsvMemberRecord rec;
@@ -77,9 +78,9 @@ static int csv_query_members(CsvVolume *vol, BdrvChild *file,
     return ret;
 }
 
-static CsvDiskInfo *csv_query_disk(CsvVolume *vol, BdrvChild *file,
-                                   const CsvDiskRecord *rec,
-                                   uint64_t segments)
+static CsvDiskInfo * GRAPH_RDLOCK
+csv_query_disk(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *rec,
+               uint64_t segments)
 {
     CsvDiskInfo *info = g_new0(CsvDiskInfo, 1);
     CsvMemberRecord owner;
@@ -101,9 +102,9 @@ static CsvDiskInfo *csv_query_disk(CsvVolume *vol, BdrvChild *file,
     return info;
 }
 
-static int csv_query_disks(CsvVolume *vol, BdrvChild *file,
-                           const uint64_t *segments, CsvDiskInfoList **list,
-                           Error **errp)
+static int GRAPH_RDLOCK
+csv_query_disks(CsvVolume *vol, BdrvChild *file, const uint64_t *segments,
+                CsvDiskInfoList **list, Error **errp)
 {
     CsvDiskInfoList **tail = list;
     CsvDiskRecord rec;
@@ -128,14 +129,12 @@ static int csv_query_disks(CsvVolume *vol, BdrvChild *file,
     return ret;
 }
 
-static CsvVolumeInfo *csv_query_volume(CsvVolume *vol, BdrvChild *file,
-                                       Error **errp)
+static CsvVolumeInfo * GRAPH_RDLOCK
+csv_query_volume(CsvVolume *vol, BdrvChild *file, Error **errp)
 {
     g_autoptr(CsvVolumeInfo) info = g_new0(CsvVolumeInfo, 1);
     g_autofree uint64_t *segments = g_new0(uint64_t, vol->sb.disk_slots);
     uint64_t free;
-
-    GRAPH_RDLOCK_GUARD_MAINLOOP();
 
     if (csv_segments_count(vol, file, segments, &free, errp) < 0 ||
         csv_query_members(vol, file, &info->members, errp) < 0 ||
@@ -153,47 +152,34 @@ static CsvVolumeInfo *csv_query_volume(CsvVolume *vol, BdrvChild *file,
     return g_steal_pointer(&info);
 }
 
-/*
- * Reach the volume on @bs by a BlockBackend of our own, which lives for one
- * command.  Returns the volume with a reference, or NULL.
- */
-static CsvVolume *csv_borrow(BlockDriverState *bs, uint64_t perm,
-                             BlockBackend **blk, BdrvChild **file,
-                             Error **errp)
-{
-    CsvVolume *vol;
-
-    *blk = blk_new_with_bs(bs, perm, BLK_PERM_ALL, errp);
-    if (!*blk) {
-        return NULL;
-    }
-    *file = csv_blk_child(*blk);
-    vol = csv_volume_get(*file, errp);
-    if (!vol) {
-        blk_unref(*blk);
-    }
-    return vol;
-}
-
-static void csv_give_back(CsvVolume *vol, BlockBackend *blk)
-{
-    csv_volume_put(vol);
-    blk_unref(blk);
-}
-
-static CsvVolumeInfo *csv_query_node(BlockDriverState *bs, Error **errp)
+static CsvVolumeInfo *csv_query_child(BdrvChild *file, Error **errp)
 {
     CsvVolumeInfo *info;
-    BlockBackend *blk;
-    BdrvChild *file;
-    CsvVolume *vol = csv_borrow(bs, BLK_PERM_CONSISTENT_READ, &blk, &file,
-                                errp);
+    CsvVolume *vol;
 
+    GRAPH_RDLOCK_GUARD_MAINLOOP();
+
+    vol = csv_volume_get(file, errp);
     if (!vol) {
         return NULL;
     }
     info = csv_query_volume(vol, file, errp);
-    csv_give_back(vol, blk);
+    csv_volume_put(vol);
+    return info;
+}
+
+/* No disk of the volume need be open: a BlockBackend of our own reaches it. */
+static CsvVolumeInfo *csv_query_node(BlockDriverState *bs, Error **errp)
+{
+    CsvVolumeInfo *info;
+    BlockBackend *blk = blk_new_with_bs(bs, BLK_PERM_CONSISTENT_READ,
+                                        BLK_PERM_ALL, errp);
+
+    if (!blk) {
+        return NULL;
+    }
+    info = csv_query_child(csv_blk_child(blk), errp);
+    blk_unref(blk);
     return info;
 }
 
@@ -274,18 +260,13 @@ static BlockDriverState *csv_find_volume(const char *volume, Error **errp)
     return found;
 }
 
-void qmp_csv_disk_delete(const char *volume, const char *disk, Error **errp)
+static void csv_delete_child(BdrvChild *file, const char *disk, Error **errp)
 {
-    BlockDriverState *bs = csv_find_volume(volume, errp);
-    BlockBackend *blk;
-    BdrvChild *file;
     CsvVolume *vol;
 
-    if (!bs) {
-        return;
-    }
-    vol = csv_borrow(bs, BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE, &blk,
-                     &file, errp);
+    GRAPH_RDLOCK_GUARD_MAINLOOP();
+
+    vol = csv_volume_get(file, errp);
     if (!vol) {
         return;
     }
@@ -293,5 +274,22 @@ void qmp_csv_disk_delete(const char *volume, const char *disk, Error **errp)
         csv_disk_delete(vol, file, disk, errp);
         csv_member_detach(vol, file);
     }
-    csv_give_back(vol, blk);
+    csv_volume_put(vol);
+}
+
+void qmp_csv_disk_delete(const char *volume, const char *disk, Error **errp)
+{
+    BlockDriverState *bs = csv_find_volume(volume, errp);
+    BlockBackend *blk;
+
+    if (!bs) {
+        return;
+    }
+    blk = blk_new_with_bs(bs, BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE,
+                          BLK_PERM_ALL, errp);
+    if (!blk) {
+        return;
+    }
+    csv_delete_child(csv_blk_child(blk), disk, errp);
+    blk_unref(blk);
 }

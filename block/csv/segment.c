@@ -29,9 +29,9 @@ static uint32_t csv_clusters_per_segment(const CsvVolume *vol)
     return 1U << (vol->sb.segment_bits - CSV_CLUSTER_BITS);
 }
 
-static int csv_segment_page_read(CsvVolume *vol, BdrvChild *file,
-                                 uint64_t page, uint8_t *raw,
-                                 CsvSegmentEntry *entry, Error **errp)
+static int GRAPH_RDLOCK
+csv_segment_page_read(CsvVolume *vol, BdrvChild *file, uint64_t page,
+                      uint8_t *raw, CsvSegmentEntry *entry, Error **errp)
 {
     ERRP_GUARD();
     int ret = csv_record_read(file, csv_segment_page_offset(vol, page), raw);
@@ -49,9 +49,9 @@ static int csv_segment_page_read(CsvVolume *vol, BdrvChild *file,
     return 0;
 }
 
-static int csv_segment_page_swap(CsvVolume *vol, BdrvChild *file,
-                                 uint64_t page, const uint8_t *raw,
-                                 const CsvSegmentEntry *entry)
+static int GRAPH_RDLOCK
+csv_segment_page_swap(CsvVolume *vol, BdrvChild *file, uint64_t page,
+                      const uint8_t *raw, const CsvSegmentEntry *entry)
 {
     uint8_t buf[CSV_RECORD_SIZE];
 
@@ -61,10 +61,10 @@ static int csv_segment_page_swap(CsvVolume *vol, BdrvChild *file,
 }
 
 /* Claim one in @page.  1: done.  0: nothing free.  Else -errno. */
-static int csv_segment_claim_in(CsvVolume *vol, BdrvChild *file,
-                                uint64_t page, uint32_t slot,
-                                uint32_t sequence, uint64_t *index,
-                                Error **errp)
+static int GRAPH_RDLOCK
+csv_segment_claim_in(CsvVolume *vol, BdrvChild *file, uint64_t page,
+                     uint32_t slot, uint32_t sequence, uint64_t *index,
+                     Error **errp)
 {
     CsvSegmentEntry entry[CSV_SEGMENTS_PER_PAGE];
     uint8_t raw[CSV_RECORD_SIZE];
@@ -105,9 +105,9 @@ static int csv_segment_claim_in(CsvVolume *vol, BdrvChild *file,
 }
 
 /* Look at all pages once, from the hint on. */
-static int csv_segment_claim_any(CsvVolume *vol, BdrvChild *file,
-                                 uint32_t slot, uint32_t sequence,
-                                 uint64_t *index, Error **errp)
+static int GRAPH_RDLOCK
+csv_segment_claim_any(CsvVolume *vol, BdrvChild *file, uint32_t slot,
+                      uint32_t sequence, uint64_t *index, Error **errp)
 {
     uint64_t pages = csv_segment_pages(vol->sb.segment_count);
     uint64_t i;
@@ -125,7 +125,8 @@ static int csv_segment_claim_any(CsvVolume *vol, BdrvChild *file,
 }
 
 /* More segments, if the volume may grow.  1: there are some now. */
-static int csv_volume_extend(CsvVolume *vol, BdrvChild *file, Error **errp)
+static int GRAPH_RDLOCK
+csv_volume_extend(CsvVolume *vol, BdrvChild *file, Error **errp)
 {
     CsvSuperblock sb = vol->sb;
     uint64_t room;
@@ -179,8 +180,9 @@ int csv_segment_claim(CsvVolume *vol, BdrvChild *file, uint32_t slot,
     return -ENOSPC;
 }
 
-static int csv_segments_free_in(CsvVolume *vol, BdrvChild *file,
-                                uint64_t page, uint32_t slot, Error **errp)
+static int GRAPH_RDLOCK
+csv_segments_free_in(CsvVolume *vol, BdrvChild *file, uint64_t page,
+                     uint32_t slot, Error **errp)
 {
     CsvSegmentEntry entry[CSV_SEGMENTS_PER_PAGE];
     uint8_t raw[CSV_RECORD_SIZE];
@@ -238,8 +240,9 @@ int csv_segments_free(CsvVolume *vol, BdrvChild *file, uint32_t slot,
 typedef bool CsvSegmentFn(void *opaque, uint64_t index,
                           const CsvSegmentEntry *entry, Error **errp);
 
-static int csv_segments_walk(CsvVolume *vol, BdrvChild *file,
-                             CsvSegmentFn *fn, void *opaque, Error **errp)
+static int GRAPH_RDLOCK
+csv_segments_walk(CsvVolume *vol, BdrvChild *file, CsvSegmentFn *fn,
+                  void *opaque, Error **errp)
 {
     ERRP_GUARD();
     CsvSegmentEntry entry[CSV_SEGMENTS_PER_PAGE];

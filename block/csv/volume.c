@@ -41,8 +41,9 @@ int csv_record_read(BdrvChild *file, uint64_t offset, uint8_t *buf)
  * A swap failed with @error, which leaves open whether the record was
  * written.  No two records are alike, so if it is there it is ours.
  */
-static int csv_record_settle(BdrvChild *file, uint64_t offset,
-                             const uint8_t *new, int error)
+static int GRAPH_RDLOCK
+csv_record_settle(BdrvChild *file, uint64_t offset, const uint8_t *new,
+                  int error)
 {
     uint8_t buf[CSV_RECORD_SIZE];
 
@@ -124,8 +125,8 @@ int csv_table_next(CsvTableIter *it)
  * which only means that a slot or a segment that was about to be used is not
  * known yet.
  */
-static int csv_superblock_read(BdrvChild *file, CsvSuperblock *sb,
-                               Error **errp)
+static int GRAPH_RDLOCK
+csv_superblock_read(BdrvChild *file, CsvSuperblock *sb, Error **errp)
 {
     uint8_t buf[CSV_RECORD_SIZE];
     Error *err = NULL;
@@ -203,8 +204,9 @@ int csv_volume_refresh(CsvVolume *vol, BdrvChild *file, Error **errp)
  * we know: reserved bytes may be set, and a damaged copy is to be replaced.
  * -EAGAIN when copy 0 is sound and not what we know.
  */
-static int csv_superblock_old(CsvVolume *vol, BdrvChild *file, unsigned copy,
-                              uint8_t *buf)
+static int GRAPH_RDLOCK
+csv_superblock_old(CsvVolume *vol, BdrvChild *file, unsigned copy,
+                   uint8_t *buf)
 {
     CsvSuperblock sb;
     int ret = csv_record_read(file, copy ? CSV_SB_COPY_1 : CSV_SB_COPY_0, buf);
@@ -254,8 +256,8 @@ int csv_refresh_length(BlockDriverState *bs)
 }
 
 /* A volume that was cut short would read as zeroes where it is missing. */
-static bool csv_check_length(BdrvChild *file, const CsvSuperblock *sb,
-                             Error **errp)
+static bool GRAPH_RDLOCK
+csv_check_length(BdrvChild *file, const CsvSuperblock *sb, Error **errp)
 {
     bool grows = sb->compatible & CSV_COMPAT_GROW;
     uint64_t want = csv_segment_start(sb, grows ? 0 : sb->segment_count);
