@@ -14,8 +14,13 @@
 #include "qapi/error.h"
 #include "qapi/qapi-events-csv.h"
 #include "qemu/cutils.h"
+#include "qemu/timer.h"
 #include "csv.h"
 #include "trace.h"
+
+/* How long to wait for another who makes a disk of the same name: 10 s. */
+#define CSV_NAME_TRIES      500
+#define CSV_NAME_PAUSE_NS   (20 * SCALE_MS)
 
 static uint64_t csv_disk_offset(const CsvVolume *vol, uint32_t slot)
 {
@@ -592,8 +597,77 @@ csv_disk_reserve(CsvVolume *vol, BdrvChild *file, CsvDiskRecord *want,
     return -ENOSPC;
 }
 
-int csv_disk_make(CsvVolume *vol, BdrvChild *file, const char *name,
-                  uint64_t size, Error **errp)
+/*
+ * Look for other records with the name of @mine.  0: there is none.  -EEXIST:
+ * one comes first.  -EAGAIN: one comes after, and may not know of us.
+ */
+static int GRAPH_RDLOCK
+csv_disk_name_look(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *mine,
+                   Error **errp)
+{
+    CsvTableIter it;
+    CsvDiskRecord rec;
+    bool later = false;
+    int ret;
+
+    csv_table_iter(&it, file, vol->sb.disk_offset, vol->sb.disk_high);
+    while ((ret = csv_table_next(&it)) > 0) {
+        g_autofree char *who = NULL;
+
+        if (it.slot == mine->slot ||
+            !csv_disk_decode(it.record, &vol->sb, it.slot, &rec, NULL) ||
+            rec.state == CSV_RECORD_UNUSED ||
+            rec.state == CSV_RECORD_DELETING || strcmp(rec.name, mine->name)) {
+            continue;
+        }
+        if (rec.state == CSV_RECORD_CREATING) {
+            if (csv_disk_owner(vol, file, &rec, &who) == CSV_LIVENESS_DEAD) {
+                continue;
+            }
+            if (it.slot > mine->slot) {
+                later = true;
+                continue;
+            }
+        }
+        csv_table_end(&it);
+        error_setg(errp, "csv volume '%s' has a disk '%s' already",
+                   csv_volume_label(vol), mine->name);
+        return -EEXIST;
+    }
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Cannot read the disk table of csv "
+                         "volume '%s'", csv_volume_label(vol));
+        return ret;
+    }
+    return later ? -EAGAIN : 0;
+}
+
+/* Rule 4 of the format: one name, one record. */
+static int coroutine_fn GRAPH_RDLOCK
+csv_disk_name_settle(CsvVolume *vol, BdrvChild *file,
+                     const CsvDiskRecord *mine, Error **errp)
+{
+    int tries, ret;
+
+    for (tries = 0; tries < CSV_NAME_TRIES; tries++) {
+        ret = csv_volume_refresh(vol, file, errp);
+        if (ret < 0) {
+            return ret;
+        }
+        ret = csv_disk_name_look(vol, file, mine, errp);
+        if (ret != -EAGAIN) {
+            return ret;
+        }
+        qemu_co_sleep_ns(QEMU_CLOCK_REALTIME, CSV_NAME_PAUSE_NS);
+    }
+    error_setg(errp, "Another member is making a disk '%s' in csv volume '%s' "
+               "and does not come to an end", mine->name,
+               csv_volume_label(vol));
+    return -EBUSY;
+}
+
+int coroutine_fn csv_disk_make(CsvVolume *vol, BdrvChild *file,
+                               const char *name, uint64_t size, Error **errp)
 {
     CsvDiskRecord rec = {
         .state = CSV_RECORD_CREATING,
@@ -603,8 +677,7 @@ int csv_disk_make(CsvVolume *vol, BdrvChild *file, const char *name,
         .size = size,
         .first_segment = CSV_NO_SEGMENT,
     };
-    CsvDiskRecord other;
-    uint8_t raw[CSV_RECORD_SIZE], scratch[CSV_RECORD_SIZE];
+    uint8_t raw[CSV_RECORD_SIZE];
     int ret;
 
     assert(vol->locked);
@@ -624,13 +697,7 @@ int csv_disk_make(CsvVolume *vol, BdrvChild *file, const char *name,
         return ret;
     }
 
-    /* Rule 4 of the format: one name, one record. */
-    ret = csv_disk_find(vol, file, name, &other, scratch, errp);
-    if (ret >= 0 && other.slot != rec.slot) {
-        error_setg(errp, "csv volume '%s' has a disk '%s' already",
-                   csv_volume_label(vol), name);
-        ret = -EEXIST;
-    }
+    ret = csv_disk_name_settle(vol, file, &rec, errp);
     if (ret >= 0) {
         ret = csv_segment_claim(vol, file, rec.slot, 0, &rec.first_segment,
                                 errp);

@@ -242,9 +242,10 @@ int GRAPH_RDLOCK csv_disk_release(CsvDisk *disk, const QemuUUID *token,
                                   Error **errp);
 /* Change the size in the record of a disk that we own. */
 int GRAPH_RDLOCK csv_disk_set_size(CsvDisk *disk, uint64_t size, Error **errp);
-/* Make a disk without an owner.  The caller is attached. */
-int GRAPH_RDLOCK csv_disk_make(CsvVolume *vol, BdrvChild *file,
-                               const char *name, uint64_t size, Error **errp);
+/* Make a disk without an owner.  In a coroutine; the caller is attached. */
+int coroutine_fn GRAPH_RDLOCK
+csv_disk_make(CsvVolume *vol, BdrvChild *file, const char *name, uint64_t size,
+              Error **errp);
 /* Delete a disk that has no owner.  The caller is attached. */
 int GRAPH_RDLOCK csv_disk_delete(CsvVolume *vol, BdrvChild *file,
                                  const char *name, Error **errp);
