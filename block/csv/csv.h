@@ -142,7 +142,7 @@ struct CsvDisk {
  * The volume on @file's node: the one that this process has open, or a new
  * one after reading the superblock.
  */
-CsvVolume * GRAPH_RDLOCK csv_volume_get(BdrvChild *file, Error **errp);
+CsvVolume *GRAPH_RDLOCK csv_volume_get(BdrvChild *file, Error **errp);
 void csv_volume_put(CsvVolume *vol);
 /* Iterate over the open volumes; NULL starts and ends. */
 CsvVolume *csv_volume_next(CsvVolume *vol);

@@ -16,6 +16,7 @@
  * Join the volume, claim the disk and read its map.  On failure the disk is
  * let go again.  Main thread, graph locked for reading.
  */
-int GRAPH_RDLOCK csv_disk_activate(CsvDisk *disk, const QemuUUID *token, Error **errp);
+int GRAPH_RDLOCK csv_disk_activate(CsvDisk *disk, const QemuUUID *token,
+                                   Error **errp);
 
 #endif /* BLOCK_CSV_HANDOVER_H */
