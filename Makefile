@@ -12,6 +12,8 @@ JOBS ?=
 DEMO_TARGETS = qemu-system-x86_64 qemu-img qemu-io qemu-nbd \
 	storage-daemon/qemu-storage-daemon
 
+BENCH_TARGETS = qemu-img tests/unit/csv/bench-csv-block
+
 all: configured
 	@scripts/build
 
@@ -21,6 +23,7 @@ help:
 	@echo 'make check           build, and run all tests; SUITE=NAME for one suite'
 	@echo "make check-upstream  QEMU's own block and migration tests, with and"
 	@echo '                     without the series: shows differences only'
+	@echo 'make bench-csv       compare the speed of raw, qcow2 and csv'
 	@echo 'make dist            the series as one tarball of quilt patches'
 	@echo 'make clean           remove what was built; keeps build/src'
 	@echo 'make distclean       remove build/, unless build/src holds own work'
@@ -41,14 +44,18 @@ check: configured
 check-upstream: configured
 	@scripts/check-upstream
 
+bench-csv: configured
+	@scripts/build $(BENCH_TARGETS)
+	@tests/bench/csv-bench
+
 dist: configured
 	@scripts/make-dist
 
 clean:
 	rm -rf build/qemu build/qemu.stamp build/pristine build/check build/check-upstream \
-	    build/demo build/dist build/export
+	    build/demo build/bench build/dist build/export
 
 distclean:
 	@scripts/distclean
 
-.PHONY: all help configured tools demo check check-upstream dist clean distclean
+.PHONY: all help configured tools demo check check-upstream bench-csv dist clean distclean

@@ -52,7 +52,8 @@ series_files()
 
 # Folders whose files land at the same place in QEMU's tree.
 overlay_roots="backends block docs fsdev hw include io migration nbd net \
-qapi storage-daemon system tests/unit tests/qtest tests/qemu-iotests ui util"
+qapi storage-daemon system tests/bench/csv tests/unit tests/qtest \
+tests/qemu-iotests ui util"
 
 # every file of ours that lands in QEMU's tree
 overlay_files()
