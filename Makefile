@@ -24,6 +24,7 @@ help:
 	@echo "make check-upstream  QEMU's own block and migration tests, with and"
 	@echo '                     without the series: shows differences only'
 	@echo 'make bench-csv       compare the speed of raw, qcow2 and csv'
+	@echo 'make check-crash     power losses on a simulated device; SEEDS=n for more'
 	@echo 'make dist            the series as one tarball of quilt patches'
 	@echo 'make clean           remove what was built; keeps build/src'
 	@echo 'make distclean       remove build/, unless build/src holds own work'
@@ -48,6 +49,11 @@ bench-csv: configured
 	@scripts/build $(BENCH_TARGETS)
 	@tests/bench/csv-bench
 
+check-crash: configured
+	@scripts/build tests/unit/csv/test-csv-crash
+	@CSV_CRASH_SEEDS=$(or $(SEEDS),50) \
+	    build/qemu/tests/unit/csv/test-csv-crash -k --tap
+
 dist: configured
 	@scripts/make-dist
 
@@ -58,4 +64,5 @@ clean:
 distclean:
 	@scripts/distclean
 
-.PHONY: all help configured tools demo check check-upstream bench-csv dist clean distclean
+.PHONY: all help configured tools demo check check-upstream bench-csv check-crash \
+	dist clean distclean
