@@ -1,5 +1,5 @@
 /*
- * Cluster shared volume: pages to host structures and back
+ * Cluster shared volume: shared records to host structures and back
  *
  * See docs/interop/csv.rst for the format.  Whatever is read from a volume
  * passes through here before anything believes it, so that code above need
@@ -12,24 +12,14 @@
 
 #include "qemu/osdep.h"
 #include "qapi/error.h"
-#include "qemu/atomic.h"
 #include "qemu/crc32c.h"
 #include "qemu/cutils.h"
 #include "ondisk.h"
-
-#define CSV_VERSION 1
+#include "ondisk-int.h"
 
 static const uint8_t csv_signature[16] = "qemu-csv volume\n";
 
-/* Which page is being checked; kept together for the messages. */
-typedef struct CsvCheck {
-    const char *what;
-    uint64_t number;
-    Error **errp;
-} CsvCheck;
-
-static bool G_GNUC_PRINTF(3, 4)
-csv_bad(const CsvCheck *c, const char *field, const char *fmt, ...)
+bool csv_bad(const CsvCheck *c, const char *field, const char *fmt, ...)
 {
     g_autofree char *why = NULL;
     va_list ap;
@@ -42,7 +32,7 @@ csv_bad(const CsvCheck *c, const char *field, const char *fmt, ...)
     return false;
 }
 
-static uint32_t csv_crc(const uint8_t *buf, size_t bytes)
+uint32_t csv_crc(const uint8_t *buf, size_t bytes)
 {
     static const uint8_t none[4];
     const struct iovec iov[] = {
@@ -55,8 +45,8 @@ static uint32_t csv_crc(const uint8_t *buf, size_t bytes)
     return iov_crc32c(0xffffffff, iov, ARRAY_SIZE(iov));
 }
 
-static void csv_seal(uint8_t *buf, size_t bytes, CsvMagic magic,
-                     const QemuUUID *uuid, uint64_t number)
+void csv_seal(uint8_t *buf, size_t bytes, CsvMagic magic,
+              const QemuUUID *uuid, uint64_t number)
 {
     CsvPageHeader *h = (CsvPageHeader *)buf;
 
@@ -66,9 +56,8 @@ static void csv_seal(uint8_t *buf, size_t bytes, CsvMagic magic,
     h->crc = cpu_to_le32(csv_crc(buf, bytes));
 }
 
-static bool csv_check_header(const CsvCheck *c, const uint8_t *buf,
-                             size_t bytes, CsvMagic magic,
-                             const QemuUUID *uuid)
+bool csv_check_header(const CsvCheck *c, const uint8_t *buf, size_t bytes,
+                      CsvMagic magic, const QemuUUID *uuid)
 {
     const CsvPageHeader *h = (const CsvPageHeader *)buf;
 
@@ -89,8 +78,7 @@ static bool csv_check_header(const CsvCheck *c, const uint8_t *buf,
     return true;
 }
 
-/* Text of at most @max bytes, padded with zeroes to @room. */
-static bool csv_text_ok(const char *text, size_t room, size_t max)
+bool csv_text_ok(const char *text, size_t room, size_t max)
 {
     size_t len = strnlen(text, room);
     size_t i;
@@ -114,6 +102,19 @@ bool csv_disk_name_check(const char *name, Error **errp)
         error_setg(errp, "'%s' cannot be the name of a csv disk: a name has "
                    "1 to %d bytes of UTF-8 without control characters",
                    name, CSV_DISK_NAME_MAX);
+        return false;
+    }
+    return true;
+}
+
+bool csv_description_check(const char *text, Error **errp)
+{
+    size_t len = strlen(text);
+
+    if (len > CSV_DESCRIPTION_MAX || !csv_text_ok(text, len, len)) {
+        error_setg(errp, "'%s' cannot be the description of a csv disk: it "
+                   "has up to %d bytes of UTF-8 without control characters",
+                   text, CSV_DESCRIPTION_MAX);
         return false;
     }
     return true;
@@ -328,6 +329,7 @@ bool csv_member_decode(const uint8_t *buf, const CsvSuperblock *sb,
     const CsvCheck c = { "member record", slot, errp };
     uint32_t state = le32_to_cpu(p->state);
     uint32_t liveness = le32_to_cpu(p->liveness);
+    unsigned i;
 
     if (buffer_is_zero(buf, CSV_RECORD_SIZE)) {
         *out = (CsvMemberRecord) { .slot = slot };
@@ -349,6 +351,12 @@ bool csv_member_decode(const uint8_t *buf, const CsvSuperblock *sb,
     if (p->incarnation == 0) {
         return csv_bad(&c, "incarnation", "is zero");
     }
+    for (i = 0; i < CSV_MEMBER_USES; i++) {
+        if ((le32_to_cpu(p->use[i]) & CSV_USE_SLOT) > sb->disk_slots) {
+            return csv_bad(&c, "use", "entry %u: there is no disk %" PRIu32,
+                           i, (le32_to_cpu(p->use[i]) & CSV_USE_SLOT) - 1);
+        }
+    }
     *out = (CsvMemberRecord) {
         .slot = slot,
         .state = state,
@@ -360,6 +368,9 @@ bool csv_member_decode(const uint8_t *buf, const CsvSuperblock *sb,
     memcpy(out->host_id.data, p->host_id, sizeof(p->host_id));
     memcpy(out->boot_id.data, p->boot_id, sizeof(p->boot_id));
     memcpy(out->host, p->host, sizeof(p->host));
+    for (i = 0; i < CSV_MEMBER_USES; i++) {
+        out->use[i] = le32_to_cpu(p->use[i]);
+    }
     return true;
 }
 
@@ -367,6 +378,7 @@ void csv_member_encode(const CsvMemberRecord *in, const CsvSuperblock *sb,
                        uint8_t *buf)
 {
     CsvMemberPage *p = (CsvMemberPage *)buf;
+    unsigned i;
 
     memset(p, 0, sizeof(*p));
     p->state = cpu_to_le32(in->state);
@@ -377,6 +389,9 @@ void csv_member_encode(const CsvMemberRecord *in, const CsvSuperblock *sb,
     memcpy(p->host_id, in->host_id.data, sizeof(p->host_id));
     memcpy(p->boot_id, in->boot_id.data, sizeof(p->boot_id));
     pstrcpy(p->host, sizeof(p->host), in->host);
+    for (i = 0; i < CSV_MEMBER_USES; i++) {
+        p->use[i] = cpu_to_le32(in->use[i]);
+    }
     csv_seal(buf, CSV_RECORD_SIZE, CSV_MAGIC_MEMBER, &sb->uuid, in->slot);
 }
 
@@ -397,13 +412,13 @@ static bool csv_check_disk(const CsvCheck *c, const CsvDiskPage *p,
     if (state == CSV_RECORD_UNUSED) {
         return true;
     }
-    if (le32_to_cpu(p->flags) & ~CSV_DISK_SEALED) {
+    if (le32_to_cpu(p->flags) & ~CSV_DISK_FLAGS) {
         return csv_bad(c, "flags", "0x%" PRIx32 " are not known here; use a "
                        "newer QEMU", le32_to_cpu(p->flags));
     }
     if (state == CSV_RECORD_OWNED || state == CSV_RECORD_HANDOVER) {
-        if (le32_to_cpu(p->flags) & CSV_DISK_SEALED) {
-            return csv_bad(c, "flags", "a sealed disk has no owner");
+        if (le32_to_cpu(p->flags) & CSV_DISK_FLAGS) {
+            return csv_bad(c, "flags", "a sealed or shared disk has no owner");
         }
         if (p->epoch == 0) {
             return csv_bad(c, "epoch", "is zero, but the disk was claimed");
@@ -431,6 +446,14 @@ static bool csv_check_disk(const CsvCheck *c, const CsvDiskPage *p,
     }
     if (!csv_text_ok(p->name, sizeof(p->name), CSV_DISK_NAME_MAX)) {
         return csv_bad(c, "name", "is not padded UTF-8 text");
+    }
+    if (!csv_text_ok(p->description, sizeof(p->description),
+                     CSV_DESCRIPTION_MAX)) {
+        return csv_bad(c, "description", "is not padded UTF-8 text");
+    }
+    if (le32_to_cpu(p->journal_page) >= CSV_JOURNAL_PAGES) {
+        return csv_bad(c, "journal_page", "%" PRIu32 " is past the ring",
+                       le32_to_cpu(p->journal_page));
     }
     if (buffer_is_zero(p->uuid, sizeof(p->uuid))) {
         return csv_bad(c, "uuid", "is zero");
@@ -470,12 +493,15 @@ bool csv_disk_decode(const uint8_t *buf, const CsvSuperblock *sb,
         .since = le64_to_cpu(p->since),
         .size = le64_to_cpu(p->size),
         .first_segment = le64_to_cpu(p->first_segment),
+        .journal_sequence = le64_to_cpu(p->journal_sequence),
+        .journal_page = le32_to_cpu(p->journal_page),
     };
     memcpy(out->uuid.data, p->uuid, sizeof(p->uuid));
     memcpy(out->token.data, p->token, sizeof(p->token));
     memcpy(out->backing.data, p->backing, sizeof(p->backing));
     if (out->state != CSV_RECORD_UNUSED) {
         memcpy(out->name, p->name, sizeof(p->name));
+        memcpy(out->description, p->description, sizeof(p->description));
     }
     return true;
 }
@@ -499,6 +525,9 @@ void csv_disk_encode(const CsvDiskRecord *in, const CsvSuperblock *sb,
     memcpy(p->backing, in->backing.data, sizeof(p->backing));
     p->name_bytes = cpu_to_le16(strlen(in->name));
     pstrcpy(p->name, sizeof(p->name), in->name);
+    p->journal_sequence = cpu_to_le64(in->journal_sequence);
+    p->journal_page = cpu_to_le32(in->journal_page);
+    pstrcpy(p->description, sizeof(p->description), in->description);
     csv_seal(buf, CSV_RECORD_SIZE, CSV_MAGIC_DISK, &sb->uuid, in->slot);
 }
 
@@ -549,183 +578,4 @@ void csv_segments_encode(const CsvSegmentEntry *entry, const CsvSuperblock *sb,
         p->entry[i].sequence = cpu_to_le32(entry[i].sequence);
     }
     csv_seal(buf, CSV_RECORD_SIZE, CSV_MAGIC_SEGMENTS, &sb->uuid, page);
-}
-
-bool csv_header_decode(const uint8_t *buf, const CsvDiskRecord *disk,
-                       CsvHeader *out, Error **errp)
-{
-    const CsvHeaderPage *p = (const CsvHeaderPage *)buf;
-    const CsvCheck c = { "disk header", 0, errp };
-
-    if (!csv_check_header(&c, buf, CSV_PAGE_SIZE, CSV_MAGIC_HEADER,
-                          &disk->uuid)) {
-        return false;
-    }
-    if (le32_to_cpu(p->version) != CSV_VERSION) {
-        return csv_bad(&c, "version", "%" PRIu32 " is not known here; use a "
-                       "newer QEMU", le32_to_cpu(p->version));
-    }
-    if (p->incompatible) {
-        return csv_bad(&c, "incompatible", "features 0x%" PRIx64 " are not "
-                       "known here; use a newer QEMU",
-                       le64_to_cpu(p->incompatible));
-    }
-    if (le32_to_cpu(p->disk) != disk->slot) {
-        return csv_bad(&c, "disk", "is %" PRIu32 ", not %" PRIu32,
-                       le32_to_cpu(p->disk), disk->slot);
-    }
-    if (le64_to_cpu(p->l1_offset) != CSV_L1_OFFSET) {
-        return csv_bad(&c, "l1_offset", "is %" PRIu64,
-                       le64_to_cpu(p->l1_offset));
-    }
-    if (le32_to_cpu(p->l1_pages) != CSV_L1_PAGES) {
-        return csv_bad(&c, "l1_pages", "is %" PRIu32,
-                       le32_to_cpu(p->l1_pages));
-    }
-    if (le64_to_cpu(p->journal_offset) != CSV_JOURNAL_OFFSET) {
-        return csv_bad(&c, "journal_offset", "is %" PRIu64,
-                       le64_to_cpu(p->journal_offset));
-    }
-    if (le64_to_cpu(p->journal_bytes) != CSV_JOURNAL_BYTES) {
-        return csv_bad(&c, "journal_bytes", "is %" PRIu64,
-                       le64_to_cpu(p->journal_bytes));
-    }
-    if (le16_to_cpu(p->backing_format_bytes) > sizeof(p->backing_format)) {
-        return csv_bad(&c, "backing_format_bytes", "is %u",
-                       le16_to_cpu(p->backing_format_bytes));
-    }
-    if (le16_to_cpu(p->backing_file_bytes) > sizeof(p->backing_file)) {
-        return csv_bad(&c, "backing_file_bytes", "is %u",
-                       le16_to_cpu(p->backing_file_bytes));
-    }
-    /* With the feature we would have refused the disk above. */
-    if (!qemu_uuid_is_null(&disk->backing)) {
-        return csv_bad(&c, "incompatible", "lacks the feature 'backing', but "
-                       "the disk record names a backing disk");
-    }
-    *out = (CsvHeader) {
-        .disk = disk->slot,
-        .compatible = le64_to_cpu(p->compatible),
-        .autoclear = le64_to_cpu(p->autoclear),
-        .journal_tail = le64_to_cpu(p->journal_tail),
-    };
-    return true;
-}
-
-void csv_header_encode(const CsvHeader *in, const CsvDiskRecord *disk,
-                       uint8_t *buf)
-{
-    CsvHeaderPage *p = (CsvHeaderPage *)buf;
-
-    memset(p, 0, sizeof(*p));
-    p->version = cpu_to_le32(CSV_VERSION);
-    p->disk = cpu_to_le32(disk->slot);
-    p->incompatible = cpu_to_le64(in->incompatible);
-    p->compatible = cpu_to_le64(in->compatible);
-    p->autoclear = cpu_to_le64(in->autoclear);
-    p->l1_offset = cpu_to_le64(CSV_L1_OFFSET);
-    p->l1_pages = cpu_to_le32(CSV_L1_PAGES);
-    p->journal_offset = cpu_to_le64(CSV_JOURNAL_OFFSET);
-    p->journal_bytes = cpu_to_le64(CSV_JOURNAL_BYTES);
-    p->journal_tail = cpu_to_le64(in->journal_tail);
-    csv_seal(buf, CSV_PAGE_SIZE, CSV_MAGIC_HEADER, &disk->uuid, 0);
-}
-
-bool csv_l1_decode(const uint8_t *buf, const CsvDiskRecord *disk,
-                   unsigned page, uint64_t *table, Error **errp)
-{
-    const CsvL1Page *p = (const CsvL1Page *)buf;
-    const CsvCheck c = { "level-1 map page", page, errp };
-    unsigned i;
-
-    if (!csv_check_header(&c, buf, CSV_PAGE_SIZE, CSV_MAGIC_L1,
-                          &disk->uuid)) {
-        return false;
-    }
-    for (i = 0; i < CSV_L1_PER_PAGE; i++) {
-        table[i] = le64_to_cpu(p->table[i]);
-        if (table[i] % CSV_L2_SIZE) {
-            return csv_bad(&c, "table", "entry %u: offset %" PRIu64 " is not "
-                           "a multiple of %d", i, table[i], CSV_L2_SIZE);
-        }
-        if (table[i] && page * CSV_L1_PER_PAGE + i >= CSV_MAX_L2_TABLES) {
-            return csv_bad(&c, "table", "entry %u is past the largest disk",
-                           i);
-        }
-    }
-    return true;
-}
-
-void csv_l1_encode(const uint64_t *table, const CsvDiskRecord *disk,
-                   unsigned page, uint8_t *buf)
-{
-    CsvL1Page *p = (CsvL1Page *)buf;
-    unsigned i;
-
-    memset(p, 0, sizeof(*p));
-    for (i = 0; i < CSV_L1_PER_PAGE; i++) {
-        p->table[i] = cpu_to_le64(table[i]);
-    }
-    csv_seal(buf, CSV_PAGE_SIZE, CSV_MAGIC_L1, &disk->uuid, page);
-}
-
-bool csv_l2_decode(const uint8_t *buf, const CsvDiskRecord *disk,
-                   unsigned table, unsigned page, CsvL2Entry *entry,
-                   Error **errp)
-{
-    const CsvL2Page *p = (const CsvL2Page *)buf;
-    const CsvCheck c = {
-        "level-2 map page", (uint64_t)table * CSV_L2_PAGES + page, errp
-    };
-    uint64_t base = (uint64_t)table * CSV_L2_ENTRIES + page * CSV_L2_PER_PAGE;
-    uint64_t clusters = DIV_ROUND_UP(disk->size, CSV_CLUSTER_SIZE);
-    unsigned i;
-
-    if (!csv_check_header(&c, buf, CSV_PAGE_SIZE, CSV_MAGIC_L2,
-                          &disk->uuid)) {
-        return false;
-    }
-    for (i = 0; i < CSV_L2_PER_PAGE; i++) {
-        uint64_t offset = le64_to_cpu(p->entry[i].offset);
-        uint32_t data = le32_to_cpu(p->entry[i].data);
-        uint32_t zero = le32_to_cpu(p->entry[i].zero);
-
-        if (offset % CSV_CLUSTER_SIZE) {
-            return csv_bad(&c, "offset", "entry %u: %" PRIu64 " is not a "
-                           "multiple of %" PRIu64, i, offset,
-                           (uint64_t)CSV_CLUSTER_SIZE);
-        }
-        if (data && !offset) {
-            return csv_bad(&c, "data", "entry %u has data but no cluster", i);
-        }
-        if (data & zero) {
-            return csv_bad(&c, "zero", "entry %u: subclusters 0x%08" PRIx32
-                           " are both data and zero", i, data & zero);
-        }
-        if (base + i >= clusters && (offset || zero)) {
-            return csv_bad(&c, "offset", "entry %u is past the disk's end", i);
-        }
-        entry[i].offset = offset;
-        entry[i].masks = csv_masks(data, zero);
-    }
-    return true;
-}
-
-void csv_l2_encode(const CsvL2Entry *entry, const CsvDiskRecord *disk,
-                   unsigned table, unsigned page, uint8_t *buf)
-{
-    CsvL2Page *p = (CsvL2Page *)buf;
-    unsigned i;
-
-    memset(p, 0, sizeof(*p));
-    for (i = 0; i < CSV_L2_PER_PAGE; i++) {
-        /* Masks first: a reader on another thread may be publishing. */
-        uint64_t masks = qatomic_load_acquire(&entry[i].masks);
-
-        p->entry[i].offset = cpu_to_le64(qatomic_read(&entry[i].offset));
-        p->entry[i].data = cpu_to_le32(csv_masks_data(masks));
-        p->entry[i].zero = cpu_to_le32(csv_masks_zero(masks));
-    }
-    csv_seal(buf, CSV_PAGE_SIZE, CSV_MAGIC_L2, &disk->uuid,
-             (uint64_t)table * CSV_L2_PAGES + page);
 }

@@ -48,9 +48,15 @@
 #define CSV_DISK_NAME_MAX       255
 
 #define CSV_SEGMENTS_PER_PAGE   60
-#define CSV_L1_PER_PAGE         508
-#define CSV_L2_PER_PAGE         254
+/* A map sector is what a device writes whole or not at all. */
+#define CSV_SECTOR_SIZE         512
+#define CSV_SECTORS_PER_PAGE    (CSV_PAGE_SIZE / CSV_SECTOR_SIZE)
+#define CSV_L1_PER_SECTOR       62
+#define CSV_L2_PER_SECTOR       31
+#define CSV_L1_PER_PAGE         (CSV_L1_PER_SECTOR * CSV_SECTORS_PER_PAGE)
+#define CSV_L2_PER_PAGE         (CSV_L2_PER_SECTOR * CSV_SECTORS_PER_PAGE)
 #define CSV_L2_PAGES            16
+#define CSV_L2_SECTORS          (CSV_L2_PAGES * CSV_SECTORS_PER_PAGE)
 #define CSV_L2_ENTRIES          (CSV_L2_PER_PAGE * CSV_L2_PAGES)
 #define CSV_L2_SIZE             (CSV_L2_PAGES * CSV_PAGE_SIZE)
 /* Level-2 tables in a cluster of tables. */
@@ -60,10 +66,19 @@
     DIV_ROUND_UP(CSV_MAX_DISK_SIZE >> CSV_CLUSTER_BITS, CSV_L2_ENTRIES)
 
 /* In a disk's first segment. */
+#define CSV_HEADER_COPY_0       0
+#define CSV_HEADER_COPY_1       (32 * KiB)
 #define CSV_L1_OFFSET           (64 * KiB)
-#define CSV_L1_PAGES            17
+#define CSV_L1_PAGES            18
+#define CSV_L1_SECTORS          (CSV_L1_PAGES * CSV_SECTORS_PER_PAGE)
 #define CSV_JOURNAL_OFFSET      (256 * KiB)
 #define CSV_JOURNAL_BYTES       (CSV_CLUSTER_SIZE - CSV_JOURNAL_OFFSET)
+#define CSV_JOURNAL_PAGES       (CSV_JOURNAL_BYTES / CSV_PAGE_SIZE)
+/* The largest record, and the entries in it. */
+#define CSV_JOURNAL_RECORD_MAX  (512 * KiB)
+#define CSV_JOURNAL_ENTRIES_MAX \
+    ((CSV_JOURNAL_RECORD_MAX - sizeof(CsvJournalPage)) / \
+     sizeof(CsvJournalPageEntry))
 
 #define CSV_NO_SEGMENT          UINT64_MAX
 
@@ -72,6 +87,20 @@
 
 /* Flags of a disk record. */
 #define CSV_DISK_SEALED         (1U << 0)
+#define CSV_DISK_SHARED         (1U << 1)
+#define CSV_DISK_FLAGS          (CSV_DISK_SEALED | CSV_DISK_SHARED)
+
+/* Incompatible features of a disk. */
+#define CSV_INCOMPAT_BACKING    (1ULL << 0)
+
+#define CSV_DESCRIPTION_MAX     95
+#define CSV_BACKING_FILE_MAX    1023
+#define CSV_BACKING_FORMAT_MAX  31
+
+/* Disks that a member may use without owning them, and how. */
+#define CSV_MEMBER_USES         80
+#define CSV_USE_SLOT            0x00ffffffU     /* disk slot plus one */
+#define CSV_USE_WRITE           (1U << 31)
 
 typedef enum CsvMagic {
     CSV_MAGIC_SUPERBLOCK = 0x53565343,  /* "CSVS" */
@@ -81,6 +110,7 @@ typedef enum CsvMagic {
     CSV_MAGIC_HEADER     = 0x48565343,  /* "CSVH" */
     CSV_MAGIC_L1         = 0x31565343,  /* "CSV1" */
     CSV_MAGIC_L2         = 0x32565343,  /* "CSV2" */
+    CSV_MAGIC_JOURNAL    = 0x4a565343,  /* "CSVJ" */
 } CsvMagic;
 
 typedef struct QEMU_PACKED CsvPageHeader {
@@ -138,7 +168,7 @@ typedef struct QEMU_PACKED CsvMemberPage {
     uint64_t reserved104;
     char host[64];
     uint8_t boot_id[16];
-    uint8_t reserved192[320];
+    uint32_t use[CSV_MEMBER_USES];
 } CsvMemberPage;
 QEMU_BUILD_BUG_ON(sizeof(CsvMemberPage) != CSV_RECORD_SIZE);
 QEMU_BUILD_BUG_ON(offsetof(CsvMemberPage, host) != 112);
@@ -160,10 +190,14 @@ typedef struct QEMU_PACKED CsvDiskPage {
     uint16_t name_bytes;
     uint8_t reserved138[6];
     char name[256];
-    uint8_t reserved400[112];
+    uint64_t journal_sequence;
+    uint32_t journal_page;
+    uint32_t reserved412;
+    char description[96];
 } CsvDiskPage;
 QEMU_BUILD_BUG_ON(sizeof(CsvDiskPage) != CSV_RECORD_SIZE);
 QEMU_BUILD_BUG_ON(offsetof(CsvDiskPage, name) != 144);
+QEMU_BUILD_BUG_ON(offsetof(CsvDiskPage, description) != 416);
 
 typedef struct QEMU_PACKED CsvSegmentPage {
     CsvPageHeader header;
@@ -186,8 +220,9 @@ typedef struct QEMU_PACKED CsvHeaderPage {
     uint32_t reserved76;
     uint64_t journal_offset;
     uint64_t journal_bytes;
-    uint64_t journal_tail;
-    uint8_t reserved104[24];
+    uint64_t generation;
+    uint8_t backing[16];
+    uint8_t reserved120[8];
     uint16_t backing_format_bytes;
     uint16_t backing_file_bytes;
     uint8_t reserved132[28];
@@ -198,21 +233,51 @@ typedef struct QEMU_PACKED CsvHeaderPage {
 QEMU_BUILD_BUG_ON(sizeof(CsvHeaderPage) != CSV_PAGE_SIZE);
 QEMU_BUILD_BUG_ON(offsetof(CsvHeaderPage, backing_file) != 192);
 
-typedef struct QEMU_PACKED CsvL1Page {
-    CsvPageHeader header;
-    uint64_t table[CSV_L1_PER_PAGE];
-} CsvL1Page;
-QEMU_BUILD_BUG_ON(sizeof(CsvL1Page) != CSV_PAGE_SIZE);
+/* What stands at the start of each sector of a map. */
+typedef struct QEMU_PACKED CsvSectorHeader {
+    uint32_t magic;
+    uint32_t crc;
+    uint64_t number;
+} CsvSectorHeader;
+QEMU_BUILD_BUG_ON(sizeof(CsvSectorHeader) != 16);
 
-typedef struct QEMU_PACKED CsvL2Page {
+typedef struct QEMU_PACKED CsvL1Sector {
+    CsvSectorHeader header;
+    uint64_t table[CSV_L1_PER_SECTOR];
+} CsvL1Sector;
+QEMU_BUILD_BUG_ON(sizeof(CsvL1Sector) != CSV_SECTOR_SIZE);
+
+typedef struct QEMU_PACKED CsvL2PageEntry {
+    uint64_t offset;
+    uint32_t data;
+    uint32_t zero;
+} CsvL2PageEntry;
+QEMU_BUILD_BUG_ON(sizeof(CsvL2PageEntry) != 16);
+
+typedef struct QEMU_PACKED CsvL2Sector {
+    CsvSectorHeader header;
+    CsvL2PageEntry entry[CSV_L2_PER_SECTOR];
+} CsvL2Sector;
+QEMU_BUILD_BUG_ON(sizeof(CsvL2Sector) != CSV_SECTOR_SIZE);
+
+typedef struct QEMU_PACKED CsvJournalPageEntry {
+    uint32_t type;
+    uint32_t reserved4;
+    uint64_t index;
+    CsvL2PageEntry value;
+} CsvJournalPageEntry;
+QEMU_BUILD_BUG_ON(sizeof(CsvJournalPageEntry) != 32);
+
+typedef struct QEMU_PACKED CsvJournalPage {
     CsvPageHeader header;
-    struct QEMU_PACKED {
-        uint64_t offset;
-        uint32_t data;
-        uint32_t zero;
-    } entry[CSV_L2_PER_PAGE];
-} CsvL2Page;
-QEMU_BUILD_BUG_ON(sizeof(CsvL2Page) != CSV_PAGE_SIZE);
+    uint64_t epoch;
+    uint32_t bytes;
+    uint32_t entries;
+    uint64_t tail;
+    uint64_t reserved56;
+    CsvJournalPageEntry entry[];
+} CsvJournalPage;
+QEMU_BUILD_BUG_ON(sizeof(CsvJournalPage) != 64);
 
 /* The same in host byte order, checked. */
 
@@ -257,6 +322,7 @@ typedef struct CsvMemberRecord {
     QemuUUID host_id;
     QemuUUID boot_id;
     char host[CSV_HOST_NAME_MAX + 1];
+    uint32_t use[CSV_MEMBER_USES];      /* as on the volume; 0: none */
 } CsvMemberRecord;
 
 typedef enum CsvDiskRecordState {
@@ -280,8 +346,16 @@ typedef struct CsvDiskRecord {
     QemuUUID uuid;
     QemuUUID token;
     uint64_t first_segment;
-    QemuUUID backing;
+    QemuUUID backing;           /* held for this disk, see CsvHeader */
     char name[CSV_DISK_NAME_MAX + 1];
+    /*
+     * Of a disk without owner: the last journal record, after which nothing
+     * is left to replay, and the page of the ring where the next one goes.
+     * Sequence 0: not known, the ring must be looked through.
+     */
+    uint64_t journal_sequence;
+    uint32_t journal_page;
+    char description[CSV_DESCRIPTION_MAX + 1];
 } CsvDiskRecord;
 
 typedef struct CsvSegmentEntry {
@@ -290,11 +364,13 @@ typedef struct CsvSegmentEntry {
 } CsvSegmentEntry;
 
 typedef struct CsvHeader {
-    uint32_t disk;
-    uint64_t incompatible;
     uint64_t compatible;
     uint64_t autoclear;
-    uint64_t journal_tail;
+    uint64_t generation;
+    /* The backing image: a disk of this volume, or else a file; or neither. */
+    QemuUUID backing;
+    char backing_format[CSV_BACKING_FORMAT_MAX + 1];
+    char backing_file[CSV_BACKING_FILE_MAX + 1];
 } CsvHeader;
 
 /*
@@ -305,6 +381,25 @@ typedef struct CsvL2Entry {
     uint64_t offset;
     uint64_t masks;
 } CsvL2Entry;
+
+typedef enum CsvJournalType {
+    CSV_JOURNAL_L2 = 1,         /* index: of the cluster */
+    CSV_JOURNAL_L1 = 2,         /* index: of the table; value.masks is 0 */
+} CsvJournalType;
+
+typedef struct CsvJournalEntry {
+    CsvJournalType type;
+    uint64_t index;
+    CsvL2Entry value;
+} CsvJournalEntry;
+
+typedef struct CsvJournalRecord {
+    uint64_t sequence;
+    uint64_t epoch;
+    uint64_t tail;              /* oldest record that is still needed */
+    uint32_t bytes;
+    uint32_t entries;
+} CsvJournalRecord;
 
 static inline uint32_t csv_masks_data(uint64_t masks)
 {
@@ -370,28 +465,50 @@ bool csv_segments_decode(const uint8_t *buf, const CsvSuperblock *sb,
 void csv_segments_encode(const CsvSegmentEntry *entry, const CsvSuperblock *sb,
                          uint64_t page, uint8_t *buf);
 
+/* @copy: 0 or 1. */
 bool csv_header_decode(const uint8_t *buf, const CsvDiskRecord *disk,
-                       CsvHeader *out, Error **errp);
+                       unsigned copy, CsvHeader *out, Error **errp);
 void csv_header_encode(const CsvHeader *in, const CsvDiskRecord *disk,
-                       uint8_t *buf);
+                       unsigned copy, uint8_t *buf);
 
-/* @table: CSV_L1_PER_PAGE offsets; their segments are for the caller. */
-bool csv_l1_decode(const uint8_t *buf, const CsvDiskRecord *disk,
-                   unsigned page, uint64_t *table, Error **errp);
-void csv_l1_encode(const uint64_t *table, const CsvDiskRecord *disk,
-                   unsigned page, uint8_t *buf);
+/*
+ * Map sectors.  @buf is CSV_SECTOR_SIZE bytes; a level-2 sector counts
+ * through all tables.  Offsets are multiples of what they must be, masks do
+ * not overlap; whether the places are the disk's is for the caller, and so
+ * is what lies past the disk's end.
+ */
+bool csv_l1_decode(const uint8_t *buf, const QemuUUID *disk, uint64_t sector,
+                   uint64_t table[CSV_L1_PER_SECTOR], Error **errp);
+void csv_l1_encode(const uint64_t table[CSV_L1_PER_SECTOR],
+                   const QemuUUID *disk, uint64_t sector, uint8_t *buf);
+bool csv_l2_decode(const uint8_t *buf, const QemuUUID *disk, uint64_t sector,
+                   CsvL2Entry entry[CSV_L2_PER_SECTOR], Error **errp);
+void csv_l2_encode(const CsvL2Entry entry[CSV_L2_PER_SECTOR],
+                   const QemuUUID *disk, uint64_t sector, uint8_t *buf);
 
-/* @entry: CSV_L2_PER_PAGE entries; their segments are for the caller. */
-bool csv_l2_decode(const uint8_t *buf, const CsvDiskRecord *disk,
-                   unsigned table, unsigned page, CsvL2Entry *entry,
-                   Error **errp);
-void csv_l2_encode(const CsvL2Entry *entry, const CsvDiskRecord *disk,
-                   unsigned table, unsigned page, uint8_t *buf);
+/*
+ * Journal records.  @buf starts with the record, @room bytes are there.
+ * Decoding checks header, CRC and every entry.
+ */
+bool csv_journal_decode(const uint8_t *buf, size_t room,
+                        const QemuUUID *disk, CsvJournalRecord *out,
+                        Error **errp);
+/* Entry @i of a record that was decoded. */
+void csv_journal_entry(const uint8_t *buf, uint32_t i, CsvJournalEntry *out);
+/* Put @in as entry @i of the record that is being made in @buf. */
+void csv_journal_put(uint8_t *buf, uint32_t i, const CsvJournalEntry *in);
+/* Bytes of a record with @entries entries. */
+uint32_t csv_journal_bytes(uint32_t entries);
+/* Complete a record: @in->bytes is csv_journal_bytes(@in->entries). */
+void csv_journal_encode(const CsvJournalRecord *in, const QemuUUID *disk,
+                        uint8_t *buf);
 
 /*
  * True when @name can be the name of a disk: 1 to 255 bytes of UTF-8, no
  * control characters; otherwise sets @errp.
  */
 bool csv_disk_name_check(const char *name, Error **errp);
+/* The same for a description: up to 95 bytes, may be empty. */
+bool csv_description_check(const char *text, Error **errp);
 
 #endif /* BLOCK_CSV_ONDISK_H */

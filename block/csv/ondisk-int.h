@@ -1,0 +1,39 @@
+/*
+ * Cluster shared volume: what the two halves of the codec share
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef BLOCK_CSV_ONDISK_INT_H
+#define BLOCK_CSV_ONDISK_INT_H
+
+#include "ondisk.h"
+
+/* 1 was that of drafts without a journal. */
+#define CSV_VERSION 2
+
+/* Which structure is being checked; kept together for the messages. */
+typedef struct CsvCheck {
+    const char *what;
+    uint64_t number;
+    Error **errp;
+} CsvCheck;
+
+/* Set c->errp to a message about @field, and return false. */
+bool G_GNUC_PRINTF(3, 4)
+csv_bad(const CsvCheck *c, const char *field, const char *fmt, ...);
+
+/* CRC of a page or record, its own field taken as zero. */
+uint32_t csv_crc(const uint8_t *buf, size_t bytes);
+/* Fill in the page header, CRC last. */
+void csv_seal(uint8_t *buf, size_t bytes, CsvMagic magic,
+              const QemuUUID *uuid, uint64_t number);
+/* Check it; @uuid may be NULL. */
+bool csv_check_header(const CsvCheck *c, const uint8_t *buf, size_t bytes,
+                      CsvMagic magic, const QemuUUID *uuid);
+/* Text of at most @max bytes, padded with zeroes to @room. */
+bool csv_text_ok(const char *text, size_t room, size_t max);
+
+#endif /* BLOCK_CSV_ONDISK_INT_H */
