@@ -308,7 +308,8 @@ csv_disk_decide(CsvDisk *disk, const CsvDiskRecord *rec, const QemuUUID *token,
     }
 }
 
-int csv_disk_claim(CsvDisk *disk, const QemuUUID *token, Error **errp)
+int csv_disk_claim(CsvDisk *disk, const QemuUUID *token, CsvDiskRecord *was,
+                   Error **errp)
 {
     CsvVolume *vol = disk->volume;
     BdrvChild *file = disk->bs->file;
@@ -333,6 +334,7 @@ int csv_disk_claim(CsvDisk *disk, const QemuUUID *token, Error **errp)
         if (ret < 0) {
             return ret;
         }
+        *was = rec;
         rec.state = CSV_RECORD_OWNED;
         rec.epoch++;
         rec.owner = vol->me.slot;
@@ -703,7 +705,7 @@ int coroutine_fn csv_disk_make(CsvVolume *vol, BdrvChild *file,
                                 errp);
     }
     if (ret >= 0) {
-        ret = csv_map_format(vol, file, &rec, errp);
+        ret = csv_map_format(vol, file, &rec, &(CsvHeader) { 0 }, errp);
     }
     if (ret >= 0) {
         rec.state = CSV_RECORD_FREE;

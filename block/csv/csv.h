@@ -4,7 +4,9 @@
  *   handover.c all disks of a virtual machine at once
  *   driver.c   the BlockDriver: open, close, activation, permissions
  *   io.c       the I/O path
+ *   journal.c  what makes changes of the map durable
  *   map.c      level-1 and level-2 maps in memory
+ *   map-load.c header and maps from the volume
  *   segment.c  segments of a disk, and the clusters in them
  *   claim.c    disk records: find, claim, release, make, delete
  *   member.c   registration, and who is alive
@@ -22,8 +24,10 @@
  * that return int return 0 or more for success and -errno for failure, with
  * @errp set in every case of failure if they take one.
  *
- * Locks: CsvDisk.alloc_lock before CsvDisk.flush_lock; neither is held while
- * the other's holder waits for I/O of the guest.
+ * Locks, outermost first: flush_lock, make_lock, claim_lock, alloc_lock,
+ * map_lock, all of CsvDisk.  A request of the guest that is in line for a
+ * cluster (see io.c) takes any of them but flush_lock; so nobody waits in
+ * that line who holds one.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -85,13 +89,38 @@ typedef struct CsvSegment {
     unsigned long *used;        /* a bit for each cluster */
 } CsvSegment;
 
-/* A level-2 table, in memory. */
+/*
+ * The journal of an owned disk.  Under CsvDisk.flush_lock, or while nobody
+ * else can use the disk.
+ */
+typedef struct CsvJournal {
+    uint64_t sequence;          /* of the last record; 0: there is none */
+    uint64_t tail;              /* what the next record gives as tail */
+    uint32_t head;              /* page for the next record */
+    uint32_t oldest;            /* page of the last durable record's tail */
+    bool broken;                /* a write failed: begin a new chain */
+} CsvJournal;
+
+/*
+ * A level-2 table, in memory: 12 bytes an entry, 6 MiB for a TiB.  Entries
+ * are read without a lock: masks first, then place.  A place is given before
+ * the first bit of the masks is set.
+ */
 typedef struct CsvL2Table {
     struct rcu_head rcu;
     uint64_t offset;            /* in the volume */
-    uint16_t dirty;             /* a bit for each page; under map_lock */
-    CsvL2Entry entry[CSV_L2_ENTRIES];
+    uint16_t dirty;             /* pages to write; under map_lock */
+    DECLARE_BITMAP(pending, CSV_L2_ENTRIES);    /* to journal; map_lock */
+    uint64_t masks[CSV_L2_ENTRIES];
+    uint32_t place[CSV_L2_ENTRIES];     /* offset / CSV_CLUSTER_SIZE */
 } CsvL2Table;
+
+/* Space of the volume that a cluster of the disk does not use any more. */
+typedef struct CsvTrim {
+    uint64_t cluster;           /* of the disk */
+    uint64_t offset;            /* in the volume */
+    uint32_t subclusters;       /* all ones: the cluster itself is free */
+} CsvTrim;
 
 /* A disk that is open: the state of a csv block node. */
 struct CsvDisk {
@@ -112,28 +141,39 @@ struct CsvDisk {
     bool attached;              /* counts in volume->attached */
 
     /*
-     * The map.  Entries are read without a lock and published in an order
-     * that keeps them true at every moment: offset, then masks.  Tables are
-     * added while the disk is owned, and replaced, by RCU, when the map is
-     * read anew because the disk gets owned.
+     * The map.  Tables are added while the disk is owned, and replaced, by
+     * RCU, when the map is read anew because the disk gets owned.
      */
+    CsvHeader header;
     CsvL2Table *l2[CSV_MAX_L2_TABLES];
-    QemuMutex map_lock;         /* the dirty bits; never held over I/O */
-    DECLARE_BITMAP(l2_dirty, CSV_MAX_L2_TABLES);    /* tables with a bit */
-    uint32_t l1_dirty;          /* a bit for each page */
+    CoMutex make_lock;          /* adds tables, and places to entries */
+    uint64_t tables;            /* cluster with room for tables, or 0 */
+    uint32_t tables_used;       /* tables in it */
 
     /*
-     * Allocation: segments and their bitmaps, the current cluster of tables,
-     * and requests that are allocating.
+     * What is to be journalled, and what the map on the volume lacks.
+     * Under map_lock, which is never held over I/O.
      */
+    QemuMutex map_lock;
+    bool pending;               /* any pending bit below is set */
+    DECLARE_BITMAP(l2_pending, CSV_MAX_L2_TABLES);  /* tables with a bit */
+    DECLARE_BITMAP(l1_pending, CSV_MAX_L2_TABLES);  /* new tables */
+    DECLARE_BITMAP(l2_dirty, CSV_MAX_L2_TABLES);    /* tables with a bit */
+    uint32_t l1_dirty;          /* a bit for each page */
+    GArray *freed;              /* of CsvTrim: by changes that are pending */
+    GArray *trims;              /* of CsvTrim: by changes that are durable */
+
+    /* Allocation: segments and their bitmaps, requests that allocate. */
+    CoMutex claim_lock;         /* one claim of a segment at a time */
     CoMutex alloc_lock;
     GArray *segments;           /* of CsvSegment, by sequence of discovery */
     guint segment_current;      /* where clusters come from */
-    uint64_t tables;            /* cluster with room for tables, or 0 */
-    uint32_t tables_used;       /* tables in it */
+    uint64_t free_clusters;     /* in all segments */
+    bool claiming;              /* a claim ahead of need is under way */
     BlockReqList allocating;
 
-    CoMutex flush_lock;         /* one write-back at a time */
+    CoMutex flush_lock;         /* one commit or checkpoint at a time */
+    CsvJournal journal;
 };
 
 /* volume.c */
@@ -230,10 +270,11 @@ int GRAPH_RDLOCK csv_disk_reread(CsvDisk *disk, CsvDiskRecord *out,
 /*
  * Make this member the owner of disk->record.slot.  @token is that of the
  * hand-over in which the disk comes to us, or back to us, and then no other
- * way to get it will do; or NULL.  Sends the event.
+ * way to get it will do; or NULL.  *was gets the record as it was before.
+ * Sends the event.
  */
 int GRAPH_RDLOCK csv_disk_claim(CsvDisk *disk, const QemuUUID *token,
-                                Error **errp);
+                                CsvDiskRecord *was, Error **errp);
 /*
  * Give the disk up: to whoever has @token, or to anybody if that is NULL.
  * All that the disk holds must be on stable storage.  Sends the event.
@@ -277,40 +318,99 @@ void csv_segments_drop(CsvDisk *disk);
  * the disk's segments, or used already.
  */
 bool csv_cluster_use(CsvDisk *disk, uint64_t offset, Error **errp);
+/* True if @offset is in a segment of the disk. */
+bool csv_segment_has(CsvDisk *disk, uint64_t offset);
 /*
- * Allocate a cluster; *offset gets its place.  In a coroutine, with
- * alloc_lock held; may claim a segment.
+ * Allocate a cluster; *offset gets its place.  May claim a segment, or start
+ * to claim one ahead of need.
  */
 int coroutine_fn GRAPH_RDLOCK csv_cluster_alloc(CsvDisk *disk,
                                                 uint64_t *offset);
-/* Give back a cluster that no map entry names.  alloc_lock held. */
+/* Give back a cluster that nothing on the volume names.  alloc_lock held. */
 void csv_cluster_free(CsvDisk *disk, uint64_t offset);
+/*
+ * Give segments without a used cluster back to the volume, all but @keep.
+ * Failure costs nothing but space until the disk is opened next.
+ */
+void GRAPH_RDLOCK csv_segments_trim(CsvDisk *disk, unsigned keep);
 
 /* map.c */
 
-/* Read header and maps; segments must be loaded. */
-int GRAPH_RDLOCK csv_map_load(CsvDisk *disk, Error **errp);
+/*
+ * Read header and maps, and what the journal holds beyond them; segments
+ * must be loaded.  @clean: the disk record says that this is nothing.
+ */
+int GRAPH_RDLOCK csv_map_load(CsvDisk *disk, bool clean, Error **errp);
 void csv_map_drop(CsvDisk *disk);
 /* Write the header and an empty level-1 map into a new disk. */
 int GRAPH_RDLOCK csv_map_format(CsvVolume *vol, BdrvChild *file,
-                                const CsvDiskRecord *disk, Error **errp);
+                                const CsvDiskRecord *disk,
+                                const CsvHeader *header, Error **errp);
+/* Replace the header of an owned disk: both copies, one after the other. */
+int GRAPH_RDLOCK csv_header_write(CsvDisk *disk, const CsvHeader *header,
+                                  Error **errp);
+/* The entry of a cluster; all zero where there is no table.  Any thread. */
+CsvL2Entry csv_map_get(CsvDisk *disk, uint64_t cluster);
 /*
- * The entry of a cluster, or NULL where there is no table.  Any thread, in an
- * RCU read section or where the map cannot be replaced: while allocating.
+ * Give @cluster a place if it has none.  The caller is in line for a part of
+ * the cluster.
  */
-CsvL2Entry *csv_map_entry(CsvDisk *disk, uint64_t cluster);
-/* The same, but makes the table.  In a coroutine, alloc_lock held. */
-int coroutine_fn GRAPH_RDLOCK csv_map_entry_make(CsvDisk *disk,
-                                                 uint64_t cluster,
-                                                 CsvL2Entry **entry);
-/* Publish a new value of an entry and mark it for the next flush. */
-void csv_map_set(CsvDisk *disk, uint64_t cluster, CsvL2Entry *entry,
-                 uint64_t offset, uint64_t masks);
+int coroutine_fn GRAPH_RDLOCK csv_map_place(CsvDisk *disk, uint64_t cluster,
+                                            uint64_t *place);
+/* Make a table for @cluster if there is none. */
+int coroutine_fn GRAPH_RDLOCK csv_map_make_table(CsvDisk *disk,
+                                                 uint64_t cluster);
 /*
- * Make all map changes durable that were published before the call, and
- * the data they stand for, except for a last flush of the volume.
+ * Subclusters in @data hold data now, those in @zero read as zeroes, those in
+ * @hole as what is below.  The masks do not overlap.  The table is there; the
+ * caller is in line for these subclusters, for the whole cluster if @unmap,
+ * which frees what holds no data any more.
  */
-int coroutine_fn GRAPH_RDLOCK csv_map_write_back(CsvDisk *disk);
+void csv_map_change(CsvDisk *disk, uint64_t cluster, uint32_t data,
+                    uint32_t zero, uint32_t hole, bool unmap);
+/* Forget what is past the end of the disk, @size bytes. */
+void csv_map_cut(CsvDisk *disk, uint64_t size);
+/* For replay: take over @entry into @l2.  False with @errp: it cannot be. */
+bool csv_map_apply(CsvL2Table **l2, const CsvJournalEntry *entry,
+                   Error **errp);
+/*
+ * Move up to @max changes that are pending into a record at @buf, oldest
+ * tables first, and *freed, if it gets them all, what they free.
+ */
+uint32_t csv_map_collect(CsvDisk *disk, uint8_t *buf, uint32_t max,
+                         GArray *freed);
+/* The record in @buf was not written: its changes are pending again. */
+void csv_map_uncollect(CsvDisk *disk, const uint8_t *buf, uint32_t entries);
+/*
+ * Write all map pages that lack something.  Flushes before each write what
+ * it depends on, but not after the last.
+ */
+int GRAPH_RDLOCK csv_map_write_pages(CsvDisk *disk);
+bool csv_map_dirty(CsvDisk *disk);
+
+/* journal.c */
+
+/*
+ * Look through the ring of a disk that may not have been closed in order, and
+ * apply what counts to the tables in @l2.  Sets disk->journal.
+ */
+int GRAPH_RDLOCK csv_journal_replay(CsvDisk *disk, CsvL2Table **l2,
+                                    Error **errp);
+/* The position as the disk record gives it. */
+void csv_journal_position(CsvDisk *disk, const CsvDiskRecord *rec);
+/* A new owner's first act: pages, then a record with its epoch. */
+int GRAPH_RDLOCK csv_journal_mount(CsvDisk *disk, Error **errp);
+/*
+ * Before a disk is let go: all is in the map, and the last record says so.
+ * Fills the journal position in @rec.
+ */
+int GRAPH_RDLOCK csv_journal_settle(CsvDisk *disk, CsvDiskRecord *rec);
+/*
+ * Make all changes of the map durable that were made before the call, and
+ * the data they stand for.  When nothing changed this does nothing, and not
+ * even flush.
+ */
+int coroutine_fn GRAPH_RDLOCK csv_journal_commit(CsvDisk *disk);
 
 /* What a range of a disk is. */
 typedef enum CsvExtentKind {
@@ -340,6 +440,8 @@ csv_co_pwritev_part(BlockDriverState *bs, int64_t offset, int64_t bytes,
 int coroutine_fn GRAPH_RDLOCK
 csv_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
                      BdrvRequestFlags flags);
+int coroutine_fn GRAPH_RDLOCK
+csv_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes);
 int coroutine_fn GRAPH_RDLOCK csv_co_flush_to_os(BlockDriverState *bs);
 int coroutine_fn GRAPH_RDLOCK
 csv_co_block_status(BlockDriverState *bs, bool want_zero,

@@ -77,14 +77,24 @@ csv_disk_look(CsvDisk *disk, Error **errp)
     return 0;
 }
 
+/* Did whoever had the disk last let it go in order? */
+static bool csv_disk_is_clean(const CsvDiskRecord *rec)
+{
+    return (rec->state == CSV_RECORD_FREE ||
+            rec->state == CSV_RECORD_HANDOVER) && rec->journal_sequence;
+}
+
 static int GRAPH_RDLOCK
-csv_disk_load_once(CsvDisk *disk, Error **errp)
+csv_disk_load_once(CsvDisk *disk, bool clean, Error **errp)
 {
     BlockDriverState *file = disk->bs->file->bs;
     int ret = disk->owned ? 0 : csv_disk_look(disk, errp);
 
     if (ret < 0) {
         return ret;
+    }
+    if (!disk->owned) {
+        clean = csv_disk_is_clean(&disk->record);
     }
     ret = csv_refresh_length(file);
     if (ret < 0) {
@@ -93,21 +103,22 @@ csv_disk_load_once(CsvDisk *disk, Error **errp)
         return ret;
     }
     ret = csv_segments_load(disk, errp);
-    return ret < 0 ? ret : csv_map_load(disk, errp);
+    return ret < 0 ? ret : csv_map_load(disk, clean, errp);
 }
 
 /*
  * Read segments and map.  While another member owns the disk a page may be
- * caught half written, so then a failure counts only if it stays.
+ * caught half written, so then a failure counts only if it stays.  @clean: of
+ * a disk that we own, there is nothing to replay.
  */
 static int GRAPH_RDLOCK
-csv_disk_load(CsvDisk *disk, Error **errp)
+csv_disk_load(CsvDisk *disk, bool clean, Error **errp)
 {
     Error *err = NULL;
     int tries, ret;
 
     for (tries = 1; ; tries++) {
-        ret = csv_disk_load_once(disk, &err);
+        ret = csv_disk_load_once(disk, clean, &err);
         if (ret != -EINVAL || disk->owned ||
             disk->record.state != CSV_RECORD_OWNED ||
             tries == CSV_READ_TRIES) {
@@ -130,10 +141,28 @@ csv_disk_detach(CsvDisk *disk)
     disk->attached = false;
 }
 
+/* We have claimed the disk: read it, and say so in its journal. */
+static int GRAPH_RDLOCK
+csv_disk_take(CsvDisk *disk, const CsvDiskRecord *was, Error **errp)
+{
+    bool clean = csv_disk_is_clean(was);
+    int ret = csv_disk_load(disk, clean, errp);
+
+    if (ret < 0) {
+        return ret;
+    }
+    if (clean) {
+        csv_journal_position(disk, was);
+    }
+    csv_map_cut(disk, disk->record.size);
+    return csv_journal_mount(disk, errp);
+}
+
 int csv_disk_activate(CsvDisk *disk, const QemuUUID *token, Error **errp)
 {
     BdrvChild *file = disk->bs->file;
     bool joined = !disk->attached;
+    CsvDiskRecord was;
     int ret;
 
     if (joined) {
@@ -143,18 +172,21 @@ int csv_disk_activate(CsvDisk *disk, const QemuUUID *token, Error **errp)
         }
         disk->attached = true;
     }
-    ret = csv_disk_claim(disk, token, errp);
+    ret = csv_disk_claim(disk, token, &was, errp);
     if (ret < 0) {
         if (joined) {
             csv_disk_detach(disk);
         }
         return ret;
     }
-    ret = csv_disk_load(disk, errp);
-    /* As it was: whoever had the token can still come. */
-    if (ret < 0 && csv_disk_release(disk, token, NULL) < 0) {
-        /* The record names us until we leave the volume. */
-        disk->owned = false;
+    ret = csv_disk_take(disk, &was, errp);
+    if (ret < 0) {
+        /* As it was: whoever had the token can still come. */
+        disk->record.journal_sequence = 0;
+        if (csv_disk_release(disk, token, NULL) < 0) {
+            /* The record names us until we leave the volume. */
+            disk->owned = false;
+        }
     }
     return ret;
 }
@@ -177,7 +209,11 @@ static void csv_disk_init(CsvDisk *disk, BlockDriverState *bs)
 {
     disk->bs = bs;
     disk->segments = g_array_new(false, false, sizeof(CsvSegment));
+    disk->freed = g_array_new(false, false, sizeof(CsvTrim));
+    disk->trims = g_array_new(false, false, sizeof(CsvTrim));
     qemu_mutex_init(&disk->map_lock);
+    qemu_co_mutex_init(&disk->make_lock);
+    qemu_co_mutex_init(&disk->claim_lock);
     qemu_co_mutex_init(&disk->alloc_lock);
     qemu_co_mutex_init(&disk->flush_lock);
     QLIST_INIT(&disk->allocating);
@@ -191,6 +227,8 @@ csv_disk_clear(CsvDisk *disk)
     csv_map_drop(disk);
     csv_segments_drop(disk);
     g_array_free(disk->segments, true);
+    g_array_free(disk->freed, true);
+    g_array_free(disk->trims, true);
     if (disk->attached) {
         csv_disk_detach(disk);
     }
@@ -228,7 +266,7 @@ csv_open_disk(CsvDisk *disk, int flags, Error **errp)
     if ((flags & BDRV_O_RDWR) && !(flags & BDRV_O_INACTIVE)) {
         return csv_disk_activate(disk, NULL, errp);
     }
-    return csv_disk_load(disk, errp);
+    return csv_disk_load(disk, false, errp);
 }
 
 static int csv_open(BlockDriverState *bs, QDict *options, int flags,
@@ -257,6 +295,22 @@ static int csv_open(BlockDriverState *bs, QDict *options, int flags,
     return ret;
 }
 
+/*
+ * Write everything back and let the disk go.  What cannot be settled is left
+ * to the next owner's replay.
+ */
+static int GRAPH_RDLOCK
+csv_disk_let_go(CsvDisk *disk, const QemuUUID *token, Error **errp)
+{
+    if (!disk->pending) {
+        csv_segments_trim(disk, 0);
+        csv_journal_settle(disk, &disk->record);
+    } else {
+        disk->record.journal_sequence = 0;
+    }
+    return csv_disk_release(disk, token, errp);
+}
+
 /* The block layer has flushed the disk if it could. */
 static void csv_close(BlockDriverState *bs)
 {
@@ -274,7 +328,7 @@ static void csv_close(BlockDriverState *bs)
                          disk->record.name, csv_volume_label(disk->volume),
                          strerror(-ret));
         }
-        if (csv_disk_release(disk, NULL, &err) < 0) {
+        if (csv_disk_let_go(disk, NULL, &err) < 0) {
             error_report_err(err);
             disk->owned = false;
         }
@@ -296,9 +350,9 @@ static int GRAPH_RDLOCK csv_inactivate(BlockDriverState *bs)
                          "flush failed: %s", disk->record.name,
                          csv_volume_label(disk->volume), strerror(-ret));
         } else {
-            ret = csv_disk_release(disk, qemu_uuid_is_null(&token) ? NULL
-                                                                   : &token,
-                                   &err);
+            ret = csv_disk_let_go(disk, qemu_uuid_is_null(&token) ? NULL
+                                                                  : &token,
+                                  &err);
             if (ret < 0) {
                 error_report_err(err);
             }
@@ -319,7 +373,7 @@ csv_co_invalidate_cache(BlockDriverState *bs, Error **errp)
         return;
     }
     if (bdrv_is_read_only(bs)) {
-        ret = csv_disk_load(disk, errp);
+        ret = csv_disk_load(disk, false, errp);
     } else {
         ret = csv_disk_activate(disk, qemu_uuid_is_null(&token) ? NULL
                                                                 : &token,
@@ -360,6 +414,7 @@ static int csv_reopen_prepare(BDRVReopenState *state, BlockReopenQueue *queue,
 static void csv_refresh_limits(BlockDriverState *bs, Error **errp)
 {
     bs->bl.pwrite_zeroes_alignment = CSV_SUBCLUSTER_SIZE;
+    bs->bl.pdiscard_alignment = CSV_SUBCLUSTER_SIZE;
 }
 
 static int64_t coroutine_fn csv_co_getlength(BlockDriverState *bs)
@@ -482,6 +537,7 @@ static BlockDriver bdrv_csv = {
     .bdrv_co_preadv_part            = csv_co_preadv_part,
     .bdrv_co_pwritev_part           = csv_co_pwritev_part,
     .bdrv_co_pwrite_zeroes          = csv_co_pwrite_zeroes,
+    .bdrv_co_pdiscard               = csv_co_pdiscard,
     .bdrv_co_flush_to_os            = csv_co_flush_to_os,
     .bdrv_co_block_status           = csv_co_block_status,
     .bdrv_co_truncate               = csv_co_truncate,

@@ -3,10 +3,15 @@
  *
  * A read, and a write to subclusters that hold data, is a look at the map and
  * one request to the volume; no lock is taken.  A write to anything else
- * allocates: such requests are in line for each cluster, so that an entry of
- * the map has one writer.  The part of a subcluster that the guest does not
- * write is filled with zeroes in the same request, because a cluster may hold
- * what an earlier disk left there.
+ * allocates: such requests are in line for the subclusters they touch, so
+ * that no two change the same bits of the map.  The part of a subcluster that
+ * the guest does not write is filled, in the same request, with what it reads
+ * as so far: with zeroes, for a cluster may hold what an earlier disk left
+ * there, or from the backing image.
+ *
+ * Discards are in line for whole clusters.  Besides, they wait for all
+ * requests in flight on what they free (the block layer tracks those), since
+ * a read or write that looked at the map before still goes to the old place.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -29,15 +34,19 @@ csv_co_preadv_part(BlockDriverState *bs, int64_t offset, int64_t bytes,
         CsvExtentKind kind;
         uint64_t host;
         int64_t n = csv_map_extent(disk, offset, bytes, &kind, &host);
+        int ret = 0;
 
         if (kind == CSV_EXTENT_DATA) {
-            int ret = bdrv_co_preadv_part(bs->file, host, n, qiov,
-                                          qiov_offset, 0);
-            if (ret < 0) {
-                return ret;
-            }
+            ret = bdrv_co_preadv_part(bs->file, host, n, qiov, qiov_offset,
+                                      0);
+        } else if (kind == CSV_EXTENT_HOLE && bs->backing) {
+            ret = bdrv_co_preadv_part(bs->backing, offset, n, qiov,
+                                      qiov_offset, 0);
         } else {
             qemu_iovec_memset(qiov, qiov_offset, 0, n);
+        }
+        if (ret < 0) {
+            return ret;
         }
         offset += n;
         bytes -= n;
@@ -57,27 +66,61 @@ static uint32_t csv_touched(uint64_t offset, uint64_t bytes)
     return MAKE_64BIT_MASK(first, last - first + 1);
 }
 
+/* Enter the line for the subclusters, or the whole clusters, of a range. */
+static void coroutine_fn csv_line_enter(CsvDisk *disk, BlockReq *req,
+                                        uint64_t offset, uint64_t bytes,
+                                        uint64_t unit)
+{
+    uint64_t start = ROUND_DOWN(offset, unit);
+    uint64_t end = ROUND_UP(offset + bytes, unit);
+
+    QEMU_LOCK_GUARD(&disk->alloc_lock);
+    reqlist_wait_all(&disk->allocating, start, end - start,
+                     &disk->alloc_lock);
+    reqlist_init_req(&disk->allocating, req, start, end - start);
+}
+
+static void coroutine_fn csv_line_leave(CsvDisk *disk, BlockReq *req)
+{
+    QEMU_LOCK_GUARD(&disk->alloc_lock);
+    reqlist_remove_req(req);
+}
+
+/* What [offset, offset + bytes) reads as before the write, into @buf. */
+static int coroutine_fn GRAPH_RDLOCK
+csv_fill(BlockDriverState *bs, uint64_t offset, uint64_t bytes, uint64_t masks,
+         uint8_t *buf)
+{
+    uint32_t sub = csv_touched(offset, bytes);
+
+    if (!bytes || !bs->backing || (csv_masks_zero(masks) & sub)) {
+        memset(buf, 0, bytes);
+        return 0;
+    }
+    return bdrv_co_pread(bs->backing, offset, bytes, buf, 0);
+}
+
 /*
  * Write [offset, offset + bytes) of the disk into its cluster at @place, and
- * zeroes around it up to the bounds of subclusters that hold no data yet.
+ * what is around it up to the bounds of subclusters that hold no data yet.
  */
 static int coroutine_fn GRAPH_RDLOCK
-csv_write_padded(BlockDriverState *bs, uint64_t place, uint64_t offset,
-                 uint64_t bytes, uint32_t data, QEMUIOVector *qiov,
+csv_write_filled(BlockDriverState *bs, uint64_t place, uint64_t offset,
+                 uint64_t bytes, uint64_t masks, QEMUIOVector *qiov,
                  size_t qiov_offset, BdrvRequestFlags flags)
 {
     uint64_t in = offset & (CSV_CLUSTER_SIZE - 1);
     uint64_t end = in + bytes;
     uint64_t head = in % CSV_SUBCLUSTER_SIZE;
     uint64_t tail = ROUND_UP(end, CSV_SUBCLUSTER_SIZE) - end;
-    QEMU_AUTO_VFREE uint8_t *zeroes = NULL;
-    QEMUIOVector padded;
-    int ret;
+    QEMU_AUTO_VFREE uint8_t *fill = NULL;
+    QEMUIOVector filled;
+    int ret = 0;
 
-    if (data & (1U << (in >> CSV_SUBCLUSTER_BITS))) {
+    if (csv_masks_data(masks) & (1U << (in >> CSV_SUBCLUSTER_BITS))) {
         head = 0;
     }
-    if (data & (1U << ((end - 1) >> CSV_SUBCLUSTER_BITS))) {
+    if (csv_masks_data(masks) & (1U << ((end - 1) >> CSV_SUBCLUSTER_BITS))) {
         tail = 0;
     }
     if (!head && !tail) {
@@ -85,59 +128,40 @@ csv_write_padded(BlockDriverState *bs, uint64_t place, uint64_t offset,
                                     qiov_offset, flags);
     }
 
-    zeroes = qemu_blockalign0(bs->file->bs, MAX(head, tail));
+    fill = qemu_blockalign(bs->file->bs, head + tail);
+    if (head) {
+        ret = csv_fill(bs, offset - head, head, masks, fill);
+    }
+    if (ret >= 0 && tail) {
+        ret = csv_fill(bs, offset + bytes, tail, masks, fill + head);
+    }
+    if (ret < 0) {
+        return ret;
+    }
     if (qemu_iovec_subvec_niov(qiov, qiov_offset, bytes) + 2 > IOV_MAX) {
-        /* The padding does not fit into the request. */
-        ret = head ? bdrv_co_pwrite(bs->file, place + in - head, head, zeroes,
+        /* The filling does not fit into the request. */
+        ret = head ? bdrv_co_pwrite(bs->file, place + in - head, head, fill,
                                     0) : 0;
         if (ret >= 0 && tail) {
-            ret = bdrv_co_pwrite(bs->file, place + end, tail, zeroes, 0);
+            ret = bdrv_co_pwrite(bs->file, place + end, tail, fill + head, 0);
         }
         return ret < 0 ? ret : bdrv_co_pwritev_part(bs->file, place + in,
                                                     bytes, qiov, qiov_offset,
                                                     flags);
     }
-    qemu_iovec_init(&padded, qiov->niov + 2);
+    qemu_iovec_init(&filled, qiov->niov + 2);
     if (head) {
-        qemu_iovec_add(&padded, zeroes, head);
+        qemu_iovec_add(&filled, fill, head);
     }
-    qemu_iovec_concat(&padded, qiov, qiov_offset, bytes);
+    qemu_iovec_concat(&filled, qiov, qiov_offset, bytes);
     if (tail) {
-        qemu_iovec_add(&padded, zeroes, tail);
+        qemu_iovec_add(&filled, fill + head, tail);
     }
-    /* The padding is not in a buffer that was registered. */
-    ret = bdrv_co_pwritev(bs->file, place + in - head, padded.size, &padded,
+    /* The filling is not in a buffer that was registered. */
+    ret = bdrv_co_pwritev(bs->file, place + in - head, filled.size, &filled,
                           flags & ~BDRV_REQ_REGISTERED_BUF);
-    qemu_iovec_destroy(&padded);
+    qemu_iovec_destroy(&filled);
     return ret;
-}
-
-/*
- * Enter the line of requests that change the map entry of @cluster.  On
- * success alloc_lock is not held, and csv_alloc_end() must follow.
- */
-static int coroutine_fn GRAPH_RDLOCK
-csv_alloc_begin(CsvDisk *disk, uint64_t cluster, BlockReq *req,
-                CsvL2Entry **entry)
-{
-    int64_t start = cluster << CSV_CLUSTER_BITS;
-    int ret;
-
-    QEMU_LOCK_GUARD(&disk->alloc_lock);
-    reqlist_wait_all(&disk->allocating, start, CSV_CLUSTER_SIZE,
-                     &disk->alloc_lock);
-    ret = csv_map_entry_make(disk, cluster, entry);
-    if (ret < 0) {
-        return ret;
-    }
-    reqlist_init_req(&disk->allocating, req, start, CSV_CLUSTER_SIZE);
-    return 0;
-}
-
-static void coroutine_fn csv_alloc_end(CsvDisk *disk, BlockReq *req)
-{
-    QEMU_LOCK_GUARD(&disk->alloc_lock);
-    reqlist_remove_req(req);
 }
 
 /* A write within one cluster, of which some subclusters hold no data. */
@@ -148,39 +172,23 @@ csv_write_alloc(BlockDriverState *bs, uint64_t offset, uint64_t bytes,
 {
     CsvDisk *disk = bs->opaque;
     uint64_t cluster = offset >> CSV_CLUSTER_BITS;
-    uint32_t touched = csv_touched(offset, bytes);
-    CsvL2Entry *entry;
-    uint64_t place, masks;
+    uint64_t place;
     BlockReq req;
-    bool fresh;
     int ret;
 
-    ret = csv_alloc_begin(disk, cluster, &req, &entry);
-    if (ret < 0) {
-        return ret;
-    }
-    place = entry->offset;
-    masks = entry->masks;
-    fresh = !place;
-    if (fresh) {
-        QEMU_LOCK_GUARD(&disk->alloc_lock);
-        ret = csv_cluster_alloc(disk, &place);
-    }
+    csv_line_enter(disk, &req, offset, bytes, CSV_SUBCLUSTER_SIZE);
+    ret = csv_map_place(disk, cluster, &place);
     trace_csv_write_alloc(disk, cluster, place, bytes);
     if (ret >= 0) {
-        ret = csv_write_padded(bs, place, offset, bytes,
-                               csv_masks_data(masks), qiov, qiov_offset,
-                               flags);
-        if (ret >= 0) {
-            csv_map_set(disk, cluster, entry, place,
-                        csv_masks(csv_masks_data(masks) | touched,
-                                  csv_masks_zero(masks) & ~touched));
-        } else if (fresh) {
-            QEMU_LOCK_GUARD(&disk->alloc_lock);
-            csv_cluster_free(disk, place);
-        }
+        ret = csv_write_filled(bs, place, offset, bytes,
+                               csv_map_get(disk, cluster).masks, qiov,
+                               qiov_offset, flags);
     }
-    csv_alloc_end(disk, &req);
+    if (ret >= 0) {
+        csv_map_change(disk, cluster, csv_touched(offset, bytes), 0, 0,
+                       false);
+    }
+    csv_line_leave(disk, &req);
     return ret;
 }
 
@@ -217,9 +225,42 @@ csv_co_pwritev_part(BlockDriverState *bs, int64_t offset, int64_t bytes,
     return 0;
 }
 
-int coroutine_fn GRAPH_RDLOCK
-csv_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
-                     BdrvRequestFlags flags)
+/*
+ * Nobody may still be on the way to what is about to be freed.  Clusters at
+ * the bounds are freed as a whole, so the request counts for all of them.
+ */
+static void coroutine_fn csv_wait_for_others(BlockDriverState *bs)
+{
+    bdrv_make_request_serialising(bdrv_co_get_self_request(bs),
+                                  CSV_CLUSTER_SIZE);
+}
+
+/* Make whole subclusters within one cluster read as zeroes or as a hole. */
+static int coroutine_fn GRAPH_RDLOCK
+csv_clear(CsvDisk *disk, uint64_t offset, uint64_t bytes, bool zero,
+          bool unmap)
+{
+    uint64_t cluster = offset >> CSV_CLUSTER_BITS;
+    uint32_t touched = csv_touched(offset, bytes);
+    BlockReq req;
+    int ret = 0;
+
+    csv_line_enter(disk, &req, offset, bytes,
+                   unmap ? CSV_CLUSTER_SIZE : CSV_SUBCLUSTER_SIZE);
+    if (zero) {
+        ret = csv_map_make_table(disk, cluster);
+    }
+    if (ret >= 0 && (zero || csv_map_get(disk, cluster).masks)) {
+        csv_map_change(disk, cluster, 0, zero ? touched : 0,
+                       zero ? 0 : touched, unmap);
+    }
+    csv_line_leave(disk, &req);
+    return ret;
+}
+
+static int coroutine_fn GRAPH_RDLOCK
+csv_clear_range(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                bool zero, bool unmap)
 {
     CsvDisk *disk = bs->opaque;
     int64_t size = bs->total_sectors * BDRV_SECTOR_SIZE;
@@ -233,33 +274,101 @@ csv_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
     if (!whole) {
         return -ENOTSUP;    /* the block layer writes zeroes then */
     }
+    if (unmap) {
+        csv_wait_for_others(bs);
+    }
     while (bytes) {
         int64_t n = MIN(bytes, ROUND_UP(offset + 1, CSV_CLUSTER_SIZE) -
                                offset);
-        uint32_t touched = csv_touched(offset, n);
-        CsvL2Entry *entry;
-        BlockReq req;
-        int ret = csv_alloc_begin(disk, offset >> CSV_CLUSTER_BITS, &req,
-                                  &entry);
+        int ret = csv_clear(disk, offset, n, zero, unmap);
 
         if (ret < 0) {
             return ret;
         }
-        csv_map_set(disk, offset >> CSV_CLUSTER_BITS, entry, entry->offset,
-                    csv_masks(csv_masks_data(entry->masks) & ~touched,
-                              csv_masks_zero(entry->masks) | touched));
-        csv_alloc_end(disk, &req);
         offset += n;
         bytes -= n;
     }
     return 0;
 }
 
+int coroutine_fn GRAPH_RDLOCK
+csv_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                     BdrvRequestFlags flags)
+{
+    return csv_clear_range(bs, offset, bytes, true,
+                           flags & BDRV_REQ_MAY_UNMAP);
+}
+
+int coroutine_fn GRAPH_RDLOCK
+csv_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes)
+{
+    /* What was written here must not show what is below. */
+    return csv_clear_range(bs, offset, bytes, bs->backing, true);
+}
+
+/* Pass subclusters that are free now down to the storage. */
+static void coroutine_fn GRAPH_RDLOCK
+csv_trim_subclusters(CsvDisk *disk, const CsvTrim *trim)
+{
+    CsvL2Entry entry;
+    uint32_t left;
+    BlockReq req;
+
+    csv_line_enter(disk, &req, trim->cluster << CSV_CLUSTER_BITS,
+                   CSV_CLUSTER_SIZE, CSV_CLUSTER_SIZE);
+    entry = csv_map_get(disk, trim->cluster);
+    /* They may have been written again. */
+    left = entry.offset == trim->offset ?
+           trim->subclusters & ~csv_masks_data(entry.masks) : 0;
+    while (left) {
+        unsigned first = ctz32(left);
+        unsigned n = ctz64(~((uint64_t)left >> first));
+
+        bdrv_co_pdiscard(disk->bs->file,
+                         trim->offset + first * CSV_SUBCLUSTER_SIZE,
+                         n * CSV_SUBCLUSTER_SIZE);
+        left &= ~(uint32_t)MAKE_64BIT_MASK(first, n);
+    }
+    csv_line_leave(disk, &req);
+}
+
+/* What changes that are durable now have freed can be used again. */
+static void coroutine_fn GRAPH_RDLOCK csv_trim(CsvDisk *disk)
+{
+    g_autoptr(GArray) trims = NULL;
+    guint i;
+
+    WITH_QEMU_LOCK_GUARD(&disk->map_lock) {
+        if (!disk->trims->len) {
+            return;
+        }
+        trims = g_steal_pointer(&disk->trims);
+        disk->trims = g_array_new(false, false, sizeof(CsvTrim));
+    }
+    for (i = 0; i < trims->len; i++) {
+        CsvTrim *trim = &g_array_index(trims, CsvTrim, i);
+
+        trace_csv_trim(disk, trim->cluster, trim->offset, trim->subclusters);
+        if (trim->subclusters != UINT32_MAX) {
+            csv_trim_subclusters(disk, trim);
+            continue;
+        }
+        bdrv_co_pdiscard(disk->bs->file, trim->offset, CSV_CLUSTER_SIZE);
+        QEMU_LOCK_GUARD(&disk->alloc_lock);
+        csv_cluster_free(disk, trim->offset);
+    }
+    csv_segments_trim(disk, 1);
+}
+
 int coroutine_fn GRAPH_RDLOCK csv_co_flush_to_os(BlockDriverState *bs)
 {
     CsvDisk *disk = bs->opaque;
+    int ret = csv_journal_commit(disk);
 
-    return csv_map_write_back(disk);
+    if (ret >= 0) {
+        csv_trim(disk);
+    }
+    return ret;
 }
 
 int coroutine_fn GRAPH_RDLOCK
@@ -279,7 +388,6 @@ csv_co_block_status(BlockDriverState *bs, bool want_zero,
     case CSV_EXTENT_ZERO:
         return BDRV_BLOCK_ZERO | BDRV_BLOCK_ALLOCATED;
     default:
-        /* There are no backing images, so a hole reads as zeroes. */
-        return BDRV_BLOCK_ZERO;
+        return 0;               /* the backing image, or zeroes */
     }
 }

@@ -3,14 +3,13 @@
  *
  * Level-2 tables stand in memory as long as the disk is open; the level-1
  * map is where they are.  The I/O path reads entries without a lock.  Only
- * allocation and zeroing change them, one request at a time for each cluster
- * (see io.c), so an entry has one writer.
+ * requests that are in line for a subcluster change its bits (see io.c), and
+ * all changes of entries are made under map_lock, so that the journal takes
+ * each whole.
  *
- * Order of writes at a flush (docs/interop/csv.rst, "Order of writes without
- * a journal"): what is to be written is encoded first, then the data is
- * flushed, then the pages are written.  An entry is published only after its
- * data was written, so whatever was encoded stands for data that the flush
- * in between has made durable.
+ * A change makes its entry pending, for the journal, and its page dirty, for
+ * the next checkpoint; journal.c says in which order they are written and
+ * why.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -23,293 +22,51 @@
 #include "csv.h"
 #include "trace.h"
 
-/* Map pages that are written between two flushes, to bound memory. */
-#define CSV_BATCH_PAGES 256
-
-static uint64_t csv_l1_offset(const CsvDisk *disk, unsigned page)
+CsvL2Entry csv_map_get(CsvDisk *disk, uint64_t cluster)
 {
-    return csv_segment_start(&disk->volume->sb, disk->record.first_segment) +
-           CSV_L1_OFFSET + page * CSV_PAGE_SIZE;
+    CsvL2Table *table;
+    unsigned i = cluster % CSV_L2_ENTRIES;
+    CsvL2Entry entry = { 0 };
+
+    RCU_READ_LOCK_GUARD();
+    table = qatomic_rcu_read(&disk->l2[cluster / CSV_L2_ENTRIES]);
+    if (table) {
+        entry.masks = qatomic_load_acquire(&table->masks[i]);
+        entry.offset = (uint64_t)qatomic_read(&table->place[i]) <<
+                       CSV_CLUSTER_BITS;
+    }
+    return entry;
 }
 
-int csv_map_format(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *disk,
-                   Error **errp)
+/* Entry @i of table @t was changed.  map_lock held. */
+static void csv_map_mark(CsvDisk *disk, unsigned t, unsigned i)
 {
-    uint64_t start = csv_segment_start(&vol->sb, disk->first_segment);
-    const uint64_t none[CSV_L1_PER_PAGE] = { 0 };
-    size_t bytes = CSV_L1_PAGES * CSV_PAGE_SIZE;
-    uint8_t *buf = qemu_blockalign0(file->bs, bytes);
-    CsvHeader header = { .disk = disk->slot };
-    unsigned i;
-    int ret;
+    CsvL2Table *table = disk->l2[t];
 
-    for (i = 0; i < CSV_L1_PAGES; i++) {
-        csv_l1_encode(none, disk, i, buf + i * CSV_PAGE_SIZE);
-    }
-    ret = bdrv_pwrite(file, start + CSV_L1_OFFSET, bytes, buf, 0);
-    if (ret >= 0) {
-        csv_header_encode(&header, disk, buf);
-        ret = bdrv_pwrite(file, start, CSV_PAGE_SIZE, buf, 0);
-    }
-    if (ret >= 0) {
-        ret = bdrv_flush(file->bs);
-    }
-    qemu_vfree(buf);
-    if (ret < 0) {
-        error_setg_errno(errp, -ret, "Cannot write the header of disk '%s' of "
-                         "csv volume '%s'", disk->name, csv_volume_label(vol));
-    }
-    return ret;
+    set_bit(i, table->pending);
+    set_bit(t, disk->l2_pending);
+    table->dirty |= 1U << (i / CSV_L2_PER_PAGE);
+    set_bit(t, disk->l2_dirty);
+    qatomic_set(&disk->pending, true);
 }
 
-static int GRAPH_RDLOCK
-csv_map_read(CsvDisk *disk, uint64_t offset, size_t bytes, uint8_t *buf,
-             const char *what, Error **errp)
+/* Table @t is new.  map_lock held. */
+static void csv_map_mark_new(CsvDisk *disk, unsigned t)
 {
-    int ret = bdrv_pread(disk->bs->file, offset, bytes, buf, 0);
-
-    if (ret < 0) {
-        error_setg_errno(errp, -ret, "Cannot read the %s of disk '%s' of csv "
-                         "volume '%s'", what, disk->record.name,
-                         csv_volume_label(disk->volume));
-    }
-    return ret;
+    set_bit(t, disk->l1_pending);
+    /* All pages: the table's place may hold anything. */
+    disk->l2[t]->dirty = UINT16_MAX;
+    set_bit(t, disk->l2_dirty);
+    disk->l1_dirty |= 1U << (t / CSV_L1_PER_PAGE);
+    qatomic_set(&disk->pending, true);
 }
 
-/*
- * A table's place: in a cluster of the disk that holds nothing but tables.
- * @clusters: those seen so far, with a mask of the tables in each.
- */
-static bool csv_map_use_table(CsvDisk *disk, GHashTable *clusters,
-                              uint64_t offset, Error **errp)
+static int coroutine_fn GRAPH_RDLOCK
+csv_map_make_table_locked(CsvDisk *disk, unsigned t)
 {
-    uint64_t cluster = ROUND_DOWN(offset, CSV_CLUSTER_SIZE);
-    uint32_t bit = 1U << ((offset - cluster) / CSV_L2_SIZE);
-    uint32_t *mask = g_hash_table_lookup(clusters, &cluster);
-
-    if (!mask) {
-        uint64_t *key;
-
-        if (!csv_cluster_use(disk, cluster, errp)) {
-            return false;
-        }
-        key = g_new(uint64_t, 1);
-        *key = cluster;
-        mask = g_new0(uint32_t, 1);
-        g_hash_table_insert(clusters, key, mask);
-    }
-    if (*mask & bit) {
-        error_setg(errp, "the table at %" PRIu64 " is used twice", offset);
-        return false;
-    }
-    *mask |= bit;
-    return true;
-}
-
-/* What lies past the @end of the volume would read as zeroes. */
-static bool csv_map_check_data(const CsvL2Entry *entry, uint64_t end,
-                               Error **errp)
-{
-    uint32_t data = csv_masks_data(entry->masks);
-    uint64_t bytes = (32ULL - clz32(data)) << CSV_SUBCLUSTER_BITS;
-
-    if (data && entry->offset + bytes > end) {
-        error_setg(errp, "the data at %" PRIu64 " is past the end of the "
-                   "volume, at %" PRIu64, entry->offset, end);
-        return false;
-    }
-    return true;
-}
-
-static int GRAPH_RDLOCK
-csv_map_load_table(CsvDisk *disk, unsigned t, CsvL2Table *table, uint64_t end,
-                   uint8_t *buf, Error **errp)
-{
-    ERRP_GUARD();
-    unsigned i;
-    int ret = csv_map_read(disk, table->offset, CSV_L2_SIZE, buf,
-                           "level-2 map", errp);
-
-    if (ret < 0) {
-        return ret;
-    }
-    for (i = 0; i < CSV_L2_PAGES; i++) {
-        if (!csv_l2_decode(buf + i * CSV_PAGE_SIZE, &disk->record, t, i,
-                           &table->entry[i * CSV_L2_PER_PAGE], errp)) {
-            return -EINVAL;
-        }
-    }
-    for (i = 0; i < CSV_L2_ENTRIES; i++) {
-        if (table->entry[i].offset &&
-            (!csv_cluster_use(disk, table->entry[i].offset, errp) ||
-             !csv_map_check_data(&table->entry[i], end, errp))) {
-            error_prepend(errp, "level-2 map page %u: field 'offset': entry "
-                          "%u: ", t * CSV_L2_PAGES + i / CSV_L2_PER_PAGE,
-                          i % CSV_L2_PER_PAGE);
-            return -EINVAL;
-        }
-    }
-    return 0;
-}
-
-/* Fill @l2, one table for each offset in the level-1 map @l1. */
-static int GRAPH_RDLOCK
-csv_map_load_tables(CsvDisk *disk, GHashTable *clusters, const uint8_t *l1,
-                    CsvL2Table **l2, Error **errp)
-{
-    ERRP_GUARD();
-    QEMU_AUTO_VFREE uint8_t *buf = qemu_blockalign(disk->bs->file->bs,
-                                                   CSV_L2_SIZE);
-    uint64_t offset[CSV_L1_PER_PAGE];
-    int64_t end = bdrv_getlength(disk->bs->file->bs);
-    unsigned page, i;
-    int ret;
-
-    if (end < 0) {
-        error_setg_errno(errp, -end, "Cannot find the size of node '%s'",
-                         bdrv_get_node_name(disk->bs->file->bs));
-        return end;
-    }
-    for (page = 0; page < CSV_L1_PAGES; page++) {
-        if (!csv_l1_decode(l1 + page * CSV_PAGE_SIZE, &disk->record, page,
-                           offset, errp)) {
-            return -EINVAL;
-        }
-        for (i = 0; i < CSV_L1_PER_PAGE; i++) {
-            unsigned t = page * CSV_L1_PER_PAGE + i;
-
-            if (!offset[i]) {
-                continue;
-            }
-            if (!csv_map_use_table(disk, clusters, offset[i], errp)) {
-                error_prepend(errp, "level-1 map page %u: field 'table': "
-                              "entry %u: ", page, i);
-                return -EINVAL;
-            }
-            l2[t] = g_new0(CsvL2Table, 1);
-            l2[t]->offset = offset[i];
-            ret = csv_map_load_table(disk, t, l2[t], end, buf, errp);
-            if (ret < 0) {
-                return ret;
-            }
-        }
-    }
-    return 0;
-}
-
-/* Go on filling a cluster of tables that has room. */
-static void csv_map_resume_tables(CsvDisk *disk, GHashTable *clusters)
-{
-    GHashTableIter it;
-    uint64_t *cluster;
-    uint32_t *mask;
-
-    g_hash_table_iter_init(&it, clusters);
-    while (g_hash_table_iter_next(&it, (void **)&cluster, (void **)&mask)) {
-        unsigned n = ctpop32(*mask);
-
-        if (n < CSV_L2_PER_CLUSTER && *mask == (1U << n) - 1) {
-            disk->tables = *cluster;
-            disk->tables_used = n;
-            return;
-        }
-    }
-}
-
-/* Put the tables of @l2 in the place of those that were there. */
-static void csv_map_replace(CsvDisk *disk, CsvL2Table **l2)
-{
-    unsigned t;
-
-    for (t = 0; t < CSV_MAX_L2_TABLES; t++) {
-        CsvL2Table *old = disk->l2[t];
-
-        if (old || l2[t]) {
-            qatomic_rcu_set(&disk->l2[t], l2[t]);
-        }
-        if (old) {
-            g_free_rcu(old, rcu);
-        }
-    }
-    bitmap_zero(disk->l2_dirty, CSV_MAX_L2_TABLES);
-    disk->l1_dirty = 0;
-}
-
-void csv_map_drop(CsvDisk *disk)
-{
-    g_autofree CsvL2Table **none = g_new0(CsvL2Table *, CSV_MAX_L2_TABLES);
-
-    csv_map_replace(disk, none);
-}
-
-static int GRAPH_RDLOCK
-csv_map_load_all(CsvDisk *disk, GHashTable *clusters, CsvL2Table **l2,
-                 Error **errp)
-{
-    size_t bytes = CSV_L1_PAGES * CSV_PAGE_SIZE;
-    QEMU_AUTO_VFREE uint8_t *buf = qemu_blockalign(disk->bs->file->bs, bytes);
-    CsvHeader header;
-    int ret;
-
-    ret = csv_map_read(disk, csv_segment_start(&disk->volume->sb,
-                                               disk->record.first_segment),
-                       CSV_PAGE_SIZE, buf, "header", errp);
-    if (ret < 0) {
-        return ret;
-    }
-    if (!csv_header_decode(buf, &disk->record, &header, errp)) {
-        return -EINVAL;
-    }
-    ret = csv_map_read(disk, csv_l1_offset(disk, 0), bytes, buf,
-                       "level-1 map", errp);
-    if (ret < 0) {
-        return ret;
-    }
-    return csv_map_load_tables(disk, clusters, buf, l2, errp);
-}
-
-int csv_map_load(CsvDisk *disk, Error **errp)
-{
-    ERRP_GUARD();
-    g_autoptr(GHashTable) clusters =
-        g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, g_free);
-    g_autofree CsvL2Table **l2 = g_new0(CsvL2Table *, CSV_MAX_L2_TABLES);
-    int ret = csv_map_load_all(disk, clusters, l2, errp);
-
-    if (ret < 0) {
-        unsigned t;
-
-        for (t = 0; t < CSV_MAX_L2_TABLES; t++) {
-            g_free(l2[t]);
-        }
-        if (ret == -EINVAL) {
-            error_prepend(errp, "Disk '%s' of csv volume '%s' is damaged: ",
-                          disk->record.name, csv_volume_label(disk->volume));
-        }
-        return ret;
-    }
-    csv_map_replace(disk, l2);
-    csv_map_resume_tables(disk, clusters);
-    return 0;
-}
-
-CsvL2Entry *csv_map_entry(CsvDisk *disk, uint64_t cluster)
-{
-    CsvL2Table *table =
-        qatomic_rcu_read(&disk->l2[cluster / CSV_L2_ENTRIES]);
-
-    return table ? &table->entry[cluster % CSV_L2_ENTRIES] : NULL;
-}
-
-int coroutine_fn GRAPH_RDLOCK csv_map_entry_make(CsvDisk *disk,
-                                                 uint64_t cluster,
-                                                 CsvL2Entry **entry)
-{
-    unsigned t = cluster / CSV_L2_ENTRIES;
     CsvL2Table *table;
 
-    *entry = csv_map_entry(disk, cluster);
-    if (*entry) {
+    if (disk->l2[t]) {
         return 0;
     }
     if (!disk->tables) {
@@ -326,30 +83,233 @@ int coroutine_fn GRAPH_RDLOCK csv_map_entry_make(CsvDisk *disk,
     if (++disk->tables_used == CSV_L2_PER_CLUSTER) {
         disk->tables = 0;
     }
-    WITH_QEMU_LOCK_GUARD(&disk->map_lock) {
-        /* All pages: the table's place may hold anything. */
-        table->dirty = UINT16_MAX;
-        set_bit(t, disk->l2_dirty);
-        disk->l1_dirty |= 1U << (t / CSV_L1_PER_PAGE);
-        qatomic_rcu_set(&disk->l2[t], table);
-    }
-    *entry = &table->entry[cluster % CSV_L2_ENTRIES];
+    QEMU_LOCK_GUARD(&disk->map_lock);
+    qatomic_rcu_set(&disk->l2[t], table);
+    csv_map_mark_new(disk, t);
     return 0;
 }
 
-void csv_map_set(CsvDisk *disk, uint64_t cluster, CsvL2Entry *entry,
-                 uint64_t offset, uint64_t masks)
+int coroutine_fn csv_map_make_table(CsvDisk *disk, uint64_t cluster)
 {
     unsigned t = cluster / CSV_L2_ENTRIES;
-    unsigned page = cluster % CSV_L2_ENTRIES / CSV_L2_PER_PAGE;
 
-    assert(!(csv_masks_data(masks) & csv_masks_zero(masks)));
-    assert(offset || !csv_masks_data(masks));
-    qatomic_set(&entry->offset, offset);
-    qatomic_store_release(&entry->masks, masks);
-    WITH_QEMU_LOCK_GUARD(&disk->map_lock) {
-        disk->l2[t]->dirty |= 1U << page;
-        set_bit(t, disk->l2_dirty);
+    if (qatomic_read(&disk->l2[t])) {
+        return 0;
+    }
+    QEMU_LOCK_GUARD(&disk->make_lock);
+    return csv_map_make_table_locked(disk, t);
+}
+
+int coroutine_fn csv_map_place(CsvDisk *disk, uint64_t cluster,
+                               uint64_t *place)
+{
+    unsigned t = cluster / CSV_L2_ENTRIES, i = cluster % CSV_L2_ENTRIES;
+    int ret;
+
+    *place = csv_map_get(disk, cluster).offset;
+    if (*place) {
+        return 0;
+    }
+    QEMU_LOCK_GUARD(&disk->make_lock);
+    ret = csv_map_make_table_locked(disk, t);
+    if (ret < 0) {
+        return ret;
+    }
+    /* Another part of the cluster may have been quicker. */
+    *place = csv_map_get(disk, cluster).offset;
+    if (*place) {
+        return 0;
+    }
+    ret = csv_cluster_alloc(disk, place);
+    if (ret < 0) {
+        return ret;
+    }
+    QEMU_LOCK_GUARD(&disk->map_lock);
+    qatomic_set(&disk->l2[t]->place[i], *place >> CSV_CLUSTER_BITS);
+    csv_map_mark(disk, t, i);
+    return 0;
+}
+
+/* The cluster of an entry, or parts of it, hold nothing more. map_lock held. */
+static void csv_map_free(CsvDisk *disk, uint64_t cluster, uint64_t offset,
+                         uint32_t subclusters)
+{
+    CsvTrim trim = {
+        .cluster = cluster,
+        .offset = offset,
+        .subclusters = subclusters,
+    };
+
+    g_array_append_val(disk->freed, trim);
+}
+
+void csv_map_change(CsvDisk *disk, uint64_t cluster, uint32_t data,
+                    uint32_t zero, uint32_t hole, bool unmap)
+{
+    unsigned t = cluster / CSV_L2_ENTRIES, i = cluster % CSV_L2_ENTRIES;
+    CsvL2Table *table = disk->l2[t];
+    uint32_t old_data, new_data, new_zero;
+    uint64_t masks, place;
+
+    QEMU_LOCK_GUARD(&disk->map_lock);
+    masks = table->masks[i];
+    place = (uint64_t)table->place[i] << CSV_CLUSTER_BITS;
+    old_data = csv_masks_data(masks);
+    new_data = (old_data | data) & ~(zero | hole);
+    new_zero = (csv_masks_zero(masks) | zero) & ~(data | hole);
+    assert(place || !new_data);
+
+    qatomic_store_release(&table->masks[i], csv_masks(new_data, new_zero));
+    if (unmap && place && !new_data) {
+        qatomic_set(&table->place[i], 0);
+        csv_map_free(disk, cluster, place, UINT32_MAX);
+    } else if (unmap && (old_data & ~new_data)) {
+        csv_map_free(disk, cluster, place, old_data & ~new_data);
+    } else if (masks == table->masks[i]) {
+        return;
+    }
+    csv_map_mark(disk, t, i);
+}
+
+void csv_map_cut(CsvDisk *disk, uint64_t size)
+{
+    uint64_t first = DIV_ROUND_UP(size, CSV_CLUSTER_SIZE);
+    uint64_t in = size % CSV_CLUSTER_SIZE;
+    unsigned t;
+
+    for (t = first / CSV_L2_ENTRIES; t < CSV_MAX_L2_TABLES; t++) {
+        uint64_t c = MAX(first, (uint64_t)t * CSV_L2_ENTRIES);
+
+        if (!disk->l2[t]) {
+            continue;
+        }
+        for (; c < (uint64_t)(t + 1) * CSV_L2_ENTRIES; c++) {
+            CsvL2Entry e = csv_map_get(disk, c);
+
+            if (e.offset || e.masks) {
+                csv_map_change(disk, c, 0, 0, UINT32_MAX, true);
+            }
+        }
+    }
+    if (in) {
+        unsigned sub = DIV_ROUND_UP(in, CSV_SUBCLUSTER_SIZE);
+        uint64_t c = size >> CSV_CLUSTER_BITS;
+        CsvL2Entry e = csv_map_get(disk, c);
+        uint32_t past = sub < CSV_SUBCLUSTERS ? UINT32_MAX << sub : 0;
+
+        if (e.masks & csv_masks(past, past)) {
+            csv_map_change(disk, c, 0, 0, past, true);
+        }
+    }
+}
+
+/* Map pages that are written between two flushes, to bound memory. */
+#define CSV_BATCH_PAGES 256
+
+static uint64_t csv_l1_offset(const CsvDisk *disk, unsigned page)
+{
+    return csv_segment_start(&disk->volume->sb, disk->record.first_segment) +
+           CSV_L1_OFFSET + page * CSV_PAGE_SIZE;
+}
+
+/* Take the changes of table @t that are pending, up to @max in all. */
+static uint32_t csv_map_collect_table(CsvDisk *disk, unsigned t, uint8_t *buf,
+                                      uint32_t n, uint32_t max)
+{
+    CsvL2Table *table = disk->l2[t];
+    unsigned i;
+
+    for (i = find_first_bit(table->pending, CSV_L2_ENTRIES);
+         i < CSV_L2_ENTRIES && n < max;
+         i = find_next_bit(table->pending, CSV_L2_ENTRIES, i + 1)) {
+        CsvJournalEntry e = {
+            .type = CSV_JOURNAL_L2,
+            .index = (uint64_t)t * CSV_L2_ENTRIES + i,
+            .value.offset = (uint64_t)table->place[i] << CSV_CLUSTER_BITS,
+            .value.masks = table->masks[i],
+        };
+
+        csv_journal_put(buf, n++, &e);
+        clear_bit(i, table->pending);
+    }
+    if (i == CSV_L2_ENTRIES) {
+        clear_bit(t, disk->l2_pending);
+    }
+    return n;
+}
+
+uint32_t csv_map_collect(CsvDisk *disk, uint8_t *buf, uint32_t max,
+                         GArray *freed)
+{
+    uint32_t n = 0;
+    unsigned t;
+
+    QEMU_LOCK_GUARD(&disk->map_lock);
+    for (t = find_first_bit(disk->l1_pending, CSV_MAX_L2_TABLES);
+         t < CSV_MAX_L2_TABLES && n < max;
+         t = find_next_bit(disk->l1_pending, CSV_MAX_L2_TABLES, t + 1)) {
+        CsvJournalEntry e = {
+            .type = CSV_JOURNAL_L1,
+            .index = t,
+            .value.offset = disk->l2[t]->offset,
+        };
+
+        csv_journal_put(buf, n++, &e);
+        clear_bit(t, disk->l1_pending);
+    }
+    for (t = find_first_bit(disk->l2_pending, CSV_MAX_L2_TABLES);
+         t < CSV_MAX_L2_TABLES && n < max;
+         t = find_next_bit(disk->l2_pending, CSV_MAX_L2_TABLES, t + 1)) {
+        n = csv_map_collect_table(disk, t, buf, n, max);
+    }
+    if (n < max) {
+        qatomic_set(&disk->pending, false);
+        g_array_append_vals(freed, disk->freed->data, disk->freed->len);
+        g_array_set_size(disk->freed, 0);
+    }
+    return n;
+}
+
+void csv_map_uncollect(CsvDisk *disk, const uint8_t *buf, uint32_t entries)
+{
+    uint32_t i;
+
+    QEMU_LOCK_GUARD(&disk->map_lock);
+    for (i = 0; i < entries; i++) {
+        CsvJournalEntry e;
+
+        csv_journal_entry(buf, i, &e);
+        if (e.type == CSV_JOURNAL_L1) {
+            set_bit(e.index, disk->l1_pending);
+        } else {
+            set_bit(e.index % CSV_L2_ENTRIES,
+                    disk->l2[e.index / CSV_L2_ENTRIES]->pending);
+            set_bit(e.index / CSV_L2_ENTRIES, disk->l2_pending);
+        }
+    }
+    qatomic_set(&disk->pending, true);
+}
+
+/* Page @page of table @t, for the volume.  map_lock held. */
+static void csv_map_encode_page(CsvDisk *disk, unsigned t, unsigned page,
+                                uint8_t *buf)
+{
+    CsvL2Table *table = disk->l2[t];
+    unsigned s, i;
+
+    for (s = 0; s < CSV_SECTORS_PER_PAGE; s++) {
+        unsigned sector = page * CSV_SECTORS_PER_PAGE + s;
+        CsvL2Entry entry[CSV_L2_PER_SECTOR];
+
+        for (i = 0; i < CSV_L2_PER_SECTOR; i++) {
+            unsigned at = sector * CSV_L2_PER_SECTOR + i;
+
+            entry[i].offset = (uint64_t)table->place[at] << CSV_CLUSTER_BITS;
+            entry[i].masks = table->masks[at];
+        }
+        csv_l2_encode(entry, &disk->record.uuid,
+                      (uint64_t)t * CSV_L2_SECTORS + sector,
+                      buf + s * CSV_SECTOR_SIZE);
     }
 }
 
@@ -381,9 +341,7 @@ static unsigned csv_batch_l2(CsvBatch *b, unsigned t)
             if (!(table->dirty & (1U << page))) {
                 continue;
             }
-            csv_l2_encode(&table->entry[page * CSV_L2_PER_PAGE],
-                          &disk->record, t, page,
-                          b->buf + b->n * CSV_PAGE_SIZE);
+            csv_map_encode_page(disk, t, page, b->buf + b->n * CSV_PAGE_SIZE);
             b->at[b->n].table = t;
             b->at[b->n].page = page;
             b->n++;
@@ -397,8 +355,8 @@ static unsigned csv_batch_l2(CsvBatch *b, unsigned t)
 static void csv_batch_l1(CsvBatch *b)
 {
     CsvDisk *disk = b->disk;
-    uint64_t offset[CSV_L1_PER_PAGE];
-    unsigned page, i;
+    uint64_t offset[CSV_L1_PER_SECTOR];
+    unsigned page, s, i;
 
     QEMU_LOCK_GUARD(&disk->map_lock);
     b->n = 0;
@@ -406,14 +364,18 @@ static void csv_batch_l1(CsvBatch *b)
         if (!(disk->l1_dirty & (1U << page))) {
             continue;
         }
-        for (i = 0; i < CSV_L1_PER_PAGE; i++) {
-            unsigned t = page * CSV_L1_PER_PAGE + i;
+        for (s = 0; s < CSV_SECTORS_PER_PAGE; s++) {
+            unsigned sector = page * CSV_SECTORS_PER_PAGE + s;
 
-            offset[i] = t < CSV_MAX_L2_TABLES && disk->l2[t] ?
-                        disk->l2[t]->offset : 0;
+            for (i = 0; i < CSV_L1_PER_SECTOR; i++) {
+                unsigned t = sector * CSV_L1_PER_SECTOR + i;
+
+                offset[i] = t < CSV_MAX_L2_TABLES && disk->l2[t] ?
+                            disk->l2[t]->offset : 0;
+            }
+            csv_l1_encode(offset, &disk->record.uuid, sector,
+                          b->buf + b->n * CSV_PAGE_SIZE + s * CSV_SECTOR_SIZE);
         }
-        csv_l1_encode(offset, &disk->record, page,
-                      b->buf + b->n * CSV_PAGE_SIZE);
         b->at[b->n++].page = page;
     }
     disk->l1_dirty = 0;
@@ -445,7 +407,7 @@ static uint64_t csv_batch_offset(CsvBatch *b, unsigned i, bool l1)
 }
 
 /* Flush what the pages stand for, then write them; neighbours at once. */
-static int coroutine_fn GRAPH_RDLOCK csv_batch_write(CsvBatch *b, bool l1)
+static int GRAPH_RDLOCK csv_batch_write(CsvBatch *b, bool l1)
 {
     BdrvChild *file = b->disk->bs->file;
     unsigned i, run;
@@ -454,7 +416,7 @@ static int coroutine_fn GRAPH_RDLOCK csv_batch_write(CsvBatch *b, bool l1)
     if (!b->n) {
         return 0;
     }
-    ret = bdrv_co_flush(file->bs);
+    ret = bdrv_flush(file->bs);
     for (i = 0; ret >= 0 && i < b->n; i += run) {
         uint64_t offset = csv_batch_offset(b, i, l1);
 
@@ -464,8 +426,8 @@ static int coroutine_fn GRAPH_RDLOCK csv_batch_write(CsvBatch *b, bool l1)
                 break;
             }
         }
-        ret = bdrv_co_pwrite(file, offset, run * CSV_PAGE_SIZE,
-                             b->buf + i * CSV_PAGE_SIZE, 0);
+        ret = bdrv_pwrite(file, offset, run * CSV_PAGE_SIZE,
+                          b->buf + i * CSV_PAGE_SIZE, 0);
     }
     trace_csv_map_write_back(b->disk, b->n, ret);
     if (ret < 0) {
@@ -475,7 +437,7 @@ static int coroutine_fn GRAPH_RDLOCK csv_batch_write(CsvBatch *b, bool l1)
     return 0;
 }
 
-static bool csv_map_dirty(CsvDisk *disk)
+bool csv_map_dirty(CsvDisk *disk)
 {
     QEMU_LOCK_GUARD(&disk->map_lock);
     return disk->l1_dirty ||
@@ -483,40 +445,38 @@ static bool csv_map_dirty(CsvDisk *disk)
            CSV_MAX_L2_TABLES;
 }
 
-int coroutine_fn GRAPH_RDLOCK csv_map_write_back(CsvDisk *disk)
+int csv_map_write_pages(CsvDisk *disk)
 {
-    CsvBatch l1 = { .disk = disk }, l2 = { .disk = disk };
+    g_autofree CsvBatch *l1 = g_new0(CsvBatch, 1);
+    g_autofree CsvBatch *l2 = g_new0(CsvBatch, 1);
     unsigned t;
     int ret = 0;
 
-    QEMU_LOCK_GUARD(&disk->flush_lock);
     if (!csv_map_dirty(disk)) {
         return 0;
     }
-    if (!disk->owned) {
-        /* Taken by another member: what we hold back must not be written. */
-        return -ESTALE;
-    }
-    l1.buf = qemu_blockalign(disk->bs->file->bs, CSV_L1_PAGES * CSV_PAGE_SIZE);
-    l2.buf = qemu_blockalign(disk->bs->file->bs,
-                             CSV_BATCH_PAGES * CSV_PAGE_SIZE);
+    l1->disk = l2->disk = disk;
+    l1->buf = qemu_blockalign(disk->bs->file->bs,
+                              CSV_L1_PAGES * CSV_PAGE_SIZE);
+    l2->buf = qemu_blockalign(disk->bs->file->bs,
+                              CSV_BATCH_PAGES * CSV_PAGE_SIZE);
 
     /*
      * Level-1 pages are encoded before level-2 pages are collected, so they
      * name only tables all of whose pages are written before them.
      */
-    csv_batch_l1(&l1);
+    csv_batch_l1(l1);
     for (t = 0; ret >= 0 && t < CSV_MAX_L2_TABLES; ) {
-        t = csv_batch_l2(&l2, t);
-        ret = csv_batch_write(&l2, false);
+        t = csv_batch_l2(l2, t);
+        ret = csv_batch_write(l2, false);
     }
     if (ret >= 0) {
-        ret = csv_batch_write(&l1, true);
+        ret = csv_batch_write(l1, true);
     } else {
-        csv_batch_undo(&l1, true);
+        csv_batch_undo(l1, true);
     }
-    qemu_vfree(l1.buf);
-    qemu_vfree(l2.buf);
+    qemu_vfree(l1->buf);
+    qemu_vfree(l2->buf);
     return ret;
 }
 
@@ -538,10 +498,16 @@ uint64_t csv_map_extent(CsvDisk *disk, uint64_t offset, uint64_t bytes,
     while (done < bytes) {
         uint64_t cluster = (offset + done) >> CSV_CLUSTER_BITS;
         uint64_t in = (offset + done) & (CSV_CLUSTER_SIZE - 1);
-        CsvL2Entry *entry = csv_map_entry(disk, cluster);
-        uint64_t masks = entry ? qatomic_load_acquire(&entry->masks) : 0;
-        uint64_t place = entry ? qatomic_read(&entry->offset) + in : 0;
+        CsvL2Table *table =
+            qatomic_rcu_read(&disk->l2[cluster / CSV_L2_ENTRIES]);
+        unsigned i = cluster % CSV_L2_ENTRIES;
+        uint64_t masks = table ? qatomic_load_acquire(&table->masks[i]) : 0;
+        uint64_t place = table ? qatomic_read(&table->place[i]) : 0;
         unsigned sub = in >> CSV_SUBCLUSTER_BITS;
+
+        /* A status query may meet a discard: the place goes last. */
+        masks = place ? masks : csv_masks(0, csv_masks_zero(masks));
+        place = (place << CSV_CLUSTER_BITS) + in;
 
         if (done == 0) {
             *kind = csv_masks_kind(masks, sub);
@@ -550,7 +516,7 @@ uint64_t csv_map_extent(CsvDisk *disk, uint64_t offset, uint64_t bytes,
         if (*kind == CSV_EXTENT_DATA && place != *host + done) {
             break;
         }
-        if (!entry) {
+        if (!table) {
             /* No table: all that it would map is a hole. */
             if (*kind != CSV_EXTENT_HOLE) {
                 break;

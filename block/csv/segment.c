@@ -180,9 +180,10 @@ int csv_segment_claim(CsvVolume *vol, BdrvChild *file, uint32_t slot,
     return -ENOSPC;
 }
 
+/* Free all segments of @slot in @page, or only segment @which. */
 static int GRAPH_RDLOCK
 csv_segments_free_in(CsvVolume *vol, BdrvChild *file, uint64_t page,
-                     uint32_t slot, Error **errp)
+                     uint32_t slot, uint64_t which, Error **errp)
 {
     CsvSegmentEntry entry[CSV_SEGMENTS_PER_PAGE];
     uint8_t raw[CSV_RECORD_SIZE];
@@ -197,7 +198,9 @@ csv_segments_free_in(CsvVolume *vol, BdrvChild *file, uint64_t page,
             return ret;
         }
         for (i = 0; i < CSV_SEGMENTS_PER_PAGE; i++) {
-            if (entry[i].disk == slot) {
+            if (entry[i].disk == slot &&
+                (which == CSV_NO_SEGMENT ||
+                 which == page * CSV_SEGMENTS_PER_PAGE + i)) {
                 entry[i] = (CsvSegmentEntry) { .disk = -1 };
                 found = true;
             }
@@ -225,7 +228,8 @@ int csv_segments_free(CsvVolume *vol, BdrvChild *file, uint32_t slot,
     }
     pages = csv_segment_pages(vol->sb.segment_count);
     for (page = 0; page < pages; page++) {
-        ret = csv_segments_free_in(vol, file, page, slot, errp);
+        ret = csv_segments_free_in(vol, file, page, slot, CSV_NO_SEGMENT,
+                                   errp);
         if (ret < 0) {
             return ret;
         }
@@ -328,6 +332,7 @@ static void csv_segment_add(CsvDisk *disk, uint64_t index, uint32_t sequence)
         set_bit(0, seg.used);
         seg.free--;
     }
+    disk->free_clusters += seg.free;
     g_array_append_val(disk->segments, seg);
 }
 
@@ -419,6 +424,7 @@ void csv_segments_drop(CsvDisk *disk)
     }
     g_array_set_size(disk->segments, 0);
     disk->segment_current = 0;
+    disk->free_clusters = 0;
     disk->tables = 0;
     disk->tables_used = 0;
 }
@@ -477,9 +483,18 @@ bool csv_cluster_use(CsvDisk *disk, uint64_t offset, Error **errp)
         return false;
     }
     seg->free--;
+    disk->free_clusters--;
     return true;
 }
 
+bool csv_segment_has(CsvDisk *disk, uint64_t offset)
+{
+    uint32_t cluster;
+
+    return csv_cluster_find(disk, offset, &cluster);
+}
+
+/* claim_lock held. */
 static int coroutine_fn GRAPH_RDLOCK csv_segment_claim_more(CsvDisk *disk)
 {
     uint64_t index;
@@ -488,8 +503,10 @@ static int coroutine_fn GRAPH_RDLOCK csv_segment_claim_more(CsvDisk *disk)
     guint i;
     int ret;
 
-    for (i = 0; i < disk->segments->len; i++) {
-        sequence = MAX(sequence, csv_segment_at(disk, i)->sequence + 1);
+    WITH_QEMU_LOCK_GUARD(&disk->alloc_lock) {
+        for (i = 0; i < disk->segments->len; i++) {
+            sequence = MAX(sequence, csv_segment_at(disk, i)->sequence + 1);
+        }
     }
     ret = csv_segment_claim(disk->volume, disk->bs->file, disk->record.slot,
                             sequence, &index, &err);
@@ -501,44 +518,90 @@ static int coroutine_fn GRAPH_RDLOCK csv_segment_claim_more(CsvDisk *disk)
         }
         return ret;
     }
+    QEMU_LOCK_GUARD(&disk->alloc_lock);
     csv_segment_add(disk, index, sequence);
-    disk->segment_current = disk->segments->len - 1;
     return 0;
 }
 
-int coroutine_fn GRAPH_RDLOCK csv_cluster_alloc(CsvDisk *disk,
-                                                uint64_t *offset)
+/* Take a free cluster from the segments that are there. */
+static bool coroutine_fn csv_cluster_take(CsvDisk *disk, uint64_t *offset)
 {
-    const CsvSuperblock *sb = &disk->volume->sb;
     uint32_t clusters = csv_clusters_per_segment(disk->volume);
-    guint n = disk->segments->len, i;
-    CsvSegment *seg = NULL;
-    unsigned long bit;
+    guint n, i;
 
+    QEMU_LOCK_GUARD(&disk->alloc_lock);
+    n = disk->segments->len;
     for (i = 0; i < n; i++) {
         guint at = (disk->segment_current + i) % n;
+        CsvSegment *seg = csv_segment_at(disk, at);
+        unsigned long bit;
 
-        if (csv_segment_at(disk, at)->free) {
-            disk->segment_current = at;
-            seg = csv_segment_at(disk, at);
-            break;
+        if (!seg->free) {
+            continue;
         }
+        disk->segment_current = at;
+        bit = find_first_zero_bit(seg->used, clusters);
+        assert(bit < clusters);
+        set_bit(bit, seg->used);
+        seg->free--;
+        disk->free_clusters--;
+        *offset = csv_segment_start(&disk->volume->sb, seg->index) +
+                  (bit << CSV_CLUSTER_BITS);
+        trace_csv_cluster_alloc(disk, *offset);
+        return true;
     }
-    if (!seg) {
-        int ret = csv_segment_claim_more(disk);
+    return false;
+}
 
+static void coroutine_fn csv_claim_ahead_entry(void *opaque)
+{
+    CsvDisk *disk = opaque;
+
+    WITH_GRAPH_RDLOCK_GUARD() {
+        QEMU_LOCK_GUARD(&disk->claim_lock);
+        /* If there is no space the write that needs it will say so. */
+        csv_segment_claim_more(disk);
+    }
+    qatomic_set(&disk->claiming, false);
+    bdrv_dec_in_flight(disk->bs);
+}
+
+/* Claim a segment while there are still some clusters left. */
+static void coroutine_fn csv_claim_ahead(CsvDisk *disk)
+{
+    uint64_t low = MAX(1, csv_clusters_per_segment(disk->volume) / 4);
+    uint64_t free;
+
+    WITH_QEMU_LOCK_GUARD(&disk->alloc_lock) {
+        free = disk->free_clusters;
+    }
+    if (free > low || qatomic_xchg(&disk->claiming, true)) {
+        return;
+    }
+    bdrv_inc_in_flight(disk->bs);
+    aio_co_enter(qemu_get_current_aio_context(),
+                 qemu_coroutine_create(csv_claim_ahead_entry, disk));
+}
+
+int coroutine_fn csv_cluster_alloc(CsvDisk *disk, uint64_t *offset)
+{
+    for (;;) {
+        int ret;
+
+        if (csv_cluster_take(disk, offset)) {
+            csv_claim_ahead(disk);
+            return 0;
+        }
+        QEMU_LOCK_GUARD(&disk->claim_lock);
+        /* The claim that we waited for may have been ours. */
+        if (csv_cluster_take(disk, offset)) {
+            return 0;
+        }
+        ret = csv_segment_claim_more(disk);
         if (ret < 0) {
             return ret;
         }
-        seg = csv_segment_at(disk, disk->segment_current);
     }
-    bit = find_first_zero_bit(seg->used, clusters);
-    assert(bit < clusters);
-    set_bit(bit, seg->used);
-    seg->free--;
-    *offset = csv_segment_start(sb, seg->index) + (bit << CSV_CLUSTER_BITS);
-    trace_csv_cluster_alloc(disk, *offset);
-    return 0;
 }
 
 void csv_cluster_free(CsvDisk *disk, uint64_t offset)
@@ -549,4 +612,51 @@ void csv_cluster_free(CsvDisk *disk, uint64_t offset)
     assert(seg && test_bit(cluster, seg->used));
     clear_bit(cluster, seg->used);
     seg->free++;
+    disk->free_clusters++;
+}
+
+/* Take one segment without a used cluster out of the list. */
+static bool csv_segment_drop_free(CsvDisk *disk, unsigned *keep,
+                                  uint64_t *index)
+{
+    uint32_t clusters = csv_clusters_per_segment(disk->volume);
+    unsigned empty = 0;
+    guint i;
+
+    for (i = 0; i < disk->segments->len; i++) {
+        CsvSegment *seg = csv_segment_at(disk, i);
+
+        if (seg->free == clusters && ++empty > *keep) {
+            *index = seg->index;
+            g_free(seg->used);
+            disk->free_clusters -= clusters;
+            g_array_remove_index(disk->segments, i);
+            disk->segment_current = 0;
+            return true;
+        }
+    }
+    return false;
+}
+
+void csv_segments_trim(CsvDisk *disk, unsigned keep)
+{
+    uint64_t index;
+
+    for (;;) {
+        bool found;
+
+        if (qemu_in_coroutine()) {
+            QEMU_LOCK_GUARD(&disk->alloc_lock);
+            found = csv_segment_drop_free(disk, &keep, &index);
+        } else {
+            found = csv_segment_drop_free(disk, &keep, &index);
+        }
+        if (!found || csv_segments_free_in(disk->volume, disk->bs->file,
+                                           index / CSV_SEGMENTS_PER_PAGE,
+                                           disk->record.slot, index,
+                                           NULL) < 0) {
+            return;
+        }
+        trace_csv_segment_free(disk, index);
+    }
 }
