@@ -436,6 +436,80 @@ int csv_disk_set_size(CsvDisk *disk, uint64_t size, Error **errp)
     return csv_disk_change(disk, &rec, "resize", errp);
 }
 
+int csv_disk_set_backing(CsvDisk *disk, const QemuUUID *backing, Error **errp)
+{
+    CsvDiskRecord rec = disk->record;
+
+    assert(disk->owned);
+    rec.backing = *backing;
+    return csv_disk_change(disk, &rec, "change the backing disk of", errp);
+}
+
+/* Find the disk with @uuid; with @overlay, the first one that is on it. */
+static int GRAPH_RDLOCK
+csv_disk_find_uuid(CsvVolume *vol, BdrvChild *file, const QemuUUID *uuid,
+                   bool overlay, CsvDiskRecord *out, Error **errp)
+{
+    CsvTableIter it;
+    int ret = csv_volume_refresh(vol, file, errp);
+
+    if (ret < 0) {
+        return ret;
+    }
+    csv_table_iter(&it, file, vol->sb.disk_offset, vol->sb.disk_high);
+    while ((ret = csv_table_next(&it)) > 0) {
+        if (csv_disk_decode(it.record, &vol->sb, it.slot, out, NULL) &&
+            out->state != CSV_RECORD_UNUSED &&
+            out->state != CSV_RECORD_DELETING &&
+            qemu_uuid_is_equal(uuid, overlay ? &out->backing : &out->uuid)) {
+            csv_table_end(&it);
+            return 1;
+        }
+    }
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Cannot read the disk table of csv "
+                         "volume '%s'", csv_volume_label(vol));
+    }
+    return ret;
+}
+
+int csv_disk_by_uuid(CsvVolume *vol, BdrvChild *file, const QemuUUID *uuid,
+                     CsvDiskRecord *out, Error **errp)
+{
+    int ret = csv_disk_find_uuid(vol, file, uuid, false, out, errp);
+
+    if (ret == 0) {
+        char text[UUID_STR_LEN];
+
+        qemu_uuid_unparse(uuid, text);
+        error_setg(errp, "csv volume '%s' has no disk with the UUID %s",
+                   csv_volume_label(vol), text);
+        ret = -ENOENT;
+    }
+    return ret;
+}
+
+/*
+ * No other disk may be based on @rec.  It is marked as 'deleting' already, so
+ * whoever makes an overlay after this look finds it gone.
+ */
+static int GRAPH_RDLOCK
+csv_disk_check_overlays(CsvVolume *vol, BdrvChild *file,
+                        const CsvDiskRecord *rec, Error **errp)
+{
+    CsvDiskRecord overlay;
+    int ret = csv_disk_find_uuid(vol, file, &rec->uuid, true, &overlay, errp);
+
+    if (ret > 0) {
+        error_setg(errp, "Disk '%s' of csv volume '%s' is the backing disk of "
+                   "'%s'; delete that first, or make it independent with "
+                   "block-stream", rec->name, csv_volume_label(vol),
+                   overlay.name);
+        return -EBUSY;
+    }
+    return ret;
+}
+
 /* Free the segments of @rec and then its record; we hold it. */
 static int GRAPH_RDLOCK
 csv_disk_erase(CsvVolume *vol, BdrvChild *file, CsvDiskRecord *rec,
@@ -452,6 +526,12 @@ csv_disk_erase(CsvVolume *vol, BdrvChild *file, CsvDiskRecord *rec,
     memset(&rec->token, 0, sizeof(rec->token));
     ret = csv_disk_swap(vol, file, rec, raw);
     if (ret >= 0) {
+        ret = csv_disk_check_overlays(vol, file, rec, errp);
+        if (ret < 0) {
+            *rec = was;
+            csv_disk_swap(vol, file, rec, raw);
+            return ret;
+        }
         ret = csv_segments_free(vol, file, rec->slot, errp);
         if (ret < 0) {
             return ret;
@@ -669,15 +749,17 @@ csv_disk_name_settle(CsvVolume *vol, BdrvChild *file,
 }
 
 int coroutine_fn csv_disk_make(CsvVolume *vol, BdrvChild *file,
-                               const char *name, uint64_t size, Error **errp)
+                               const char *name, uint64_t size,
+                               const CsvHeader *header, Error **errp)
 {
-    CsvDiskRecord rec = {
+    CsvDiskRecord base, rec = {
         .state = CSV_RECORD_CREATING,
         .owner = vol->me.slot,
         .owner_incarnation = vol->me.incarnation,
         .since = g_get_real_time() / G_USEC_PER_SEC,
         .size = size,
         .first_segment = CSV_NO_SEGMENT,
+        .backing = header->backing,
     };
     uint8_t raw[CSV_RECORD_SIZE];
     int ret;
@@ -700,12 +782,16 @@ int coroutine_fn csv_disk_make(CsvVolume *vol, BdrvChild *file,
     }
 
     ret = csv_disk_name_settle(vol, file, &rec, errp);
+    if (ret >= 0 && !qemu_uuid_is_null(&rec.backing)) {
+        /* Now that our record holds it, is it still there? */
+        ret = csv_disk_by_uuid(vol, file, &rec.backing, &base, errp);
+    }
     if (ret >= 0) {
         ret = csv_segment_claim(vol, file, rec.slot, 0, &rec.first_segment,
                                 errp);
     }
     if (ret >= 0) {
-        ret = csv_map_format(vol, file, &rec, &(CsvHeader) { 0 }, errp);
+        ret = csv_map_format(vol, file, &rec, header, errp);
     }
     if (ret >= 0) {
         rec.state = CSV_RECORD_FREE;

@@ -26,6 +26,7 @@
 #define CSV_OPT_VOLUME          "volume"
 #define CSV_OPT_VOLUME_SIZE     "volume_size"
 #define CSV_OPT_SEGMENT_SIZE    "segment_size"
+#define CSV_OPT_BACKING_DISK    "backing_disk"
 
 /* Below this, tables are made for few members and disks. */
 #define CSV_SMALL_VOLUME        (64 * GiB)
@@ -49,6 +50,22 @@ QemuOptsList csv_create_opts = {
             .type = QEMU_OPT_STRING,
             .help = "Name of the disk; without 'volume', it is added to the "
                     "volume that is there"
+        },
+        {
+            .name = CSV_OPT_BACKING_DISK,
+            .type = QEMU_OPT_STRING,
+            .help = "Name of the disk of the same volume that this one is "
+                    "based on"
+        },
+        {
+            .name = BLOCK_OPT_BACKING_FILE,
+            .type = QEMU_OPT_STRING,
+            .help = "File name of a base image"
+        },
+        {
+            .name = BLOCK_OPT_BACKING_FMT,
+            .type = QEMU_OPT_STRING,
+            .help = "Format of the base image"
         },
         {
             .name = CSV_OPT_VOLUME,
@@ -280,6 +297,8 @@ csv_add_disk(BdrvChild *file, const BlockdevCreateOptionsCsv *opts,
 {
     ERRP_GUARD();
     CsvVolume *vol = csv_volume_get(file, errp);
+    uint64_t size = ROUND_UP(opts->size, BDRV_SECTOR_SIZE);
+    CsvHeader header = { 0 };
     int ret;
 
     if (!vol) {
@@ -289,8 +308,11 @@ csv_add_disk(BdrvChild *file, const BlockdevCreateOptionsCsv *opts,
     }
     ret = csv_member_attach(vol, file, errp);
     if (ret >= 0) {
-        ret = csv_disk_make(vol, file, opts->disk ?: CSV_DEFAULT_DISK,
-                            ROUND_UP(opts->size, BDRV_SECTOR_SIZE), errp);
+        ret = csv_backing_create(vol, file, opts, &header, &size, errp);
+        if (ret >= 0) {
+            ret = csv_disk_make(vol, file, opts->disk ?: CSV_DEFAULT_DISK,
+                                size, &header, errp);
+        }
         csv_member_detach(vol, file);
     }
     csv_volume_put(vol);
@@ -378,6 +400,9 @@ csv_co_create_opts(BlockDriver *drv, const char *filename, QemuOpts *opts,
     static const QDictRenames renames[] = {
         { CSV_OPT_VOLUME_SIZE, "volume-size" },
         { CSV_OPT_SEGMENT_SIZE, "segment-size" },
+        { CSV_OPT_BACKING_DISK, "backing-disk" },
+        { BLOCK_OPT_BACKING_FILE, "backing-file" },
+        { BLOCK_OPT_BACKING_FMT, "backing-fmt" },
         { NULL, NULL },
     };
     BlockdevCreateOptions *create_options = NULL;

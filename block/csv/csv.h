@@ -3,6 +3,8 @@
  *
  *   handover.c all disks of a virtual machine at once
  *   driver.c   the BlockDriver: open, close, activation, permissions
+ *   resize.c   grow and shrink
+ *   backing.c  backing images
  *   io.c       the I/O path
  *   journal.c  what makes changes of the map durable
  *   map.c      level-1 and level-2 maps in memory
@@ -40,6 +42,7 @@
 #include "block/block-io.h"
 #include "block/block_int.h"
 #include "block/reqlist.h"
+#include "qapi/qapi-types-block-core.h"
 #include "qapi/qapi-types-csv.h"
 #include "qemu/bitmap.h"
 #include "qemu/coroutine.h"
@@ -139,6 +142,7 @@ struct CsvDisk {
     bool owned;                 /* record.state is owned, and by us */
     bool handed_over;           /* we let it go, to whoever has a token */
     bool attached;              /* counts in volume->attached */
+    bool claiming_node;         /* is being reopened for writing */
 
     /*
      * The map.  Tables are added while the disk is owned, and replaced, by
@@ -283,10 +287,23 @@ int GRAPH_RDLOCK csv_disk_release(CsvDisk *disk, const QemuUUID *token,
                                   Error **errp);
 /* Change the size in the record of a disk that we own. */
 int GRAPH_RDLOCK csv_disk_set_size(CsvDisk *disk, uint64_t size, Error **errp);
-/* Make a disk without an owner.  In a coroutine; the caller is attached. */
+/*
+ * Name in the record of a disk that we own the disk that its backing chain
+ * begins with, so that nobody deletes that; all zero for none.
+ */
+int GRAPH_RDLOCK csv_disk_set_backing(CsvDisk *disk, const QemuUUID *backing,
+                                      Error **errp);
+/* Find a disk by its UUID.  -ENOENT. */
+int GRAPH_RDLOCK
+csv_disk_by_uuid(CsvVolume *vol, BdrvChild *file, const QemuUUID *uuid,
+                 CsvDiskRecord *out, Error **errp);
+/*
+ * Make a disk without an owner; @header says what its backing image is.  In a
+ * coroutine; the caller is attached.
+ */
 int coroutine_fn GRAPH_RDLOCK
 csv_disk_make(CsvVolume *vol, BdrvChild *file, const char *name, uint64_t size,
-              Error **errp);
+              const CsvHeader *header, Error **errp);
 /* Delete a disk that has no owner.  The caller is attached. */
 int GRAPH_RDLOCK csv_disk_delete(CsvVolume *vol, BdrvChild *file,
                                  const char *name, Error **errp);
@@ -427,6 +444,25 @@ typedef enum CsvExtentKind {
 uint64_t csv_map_extent(CsvDisk *disk, uint64_t offset, uint64_t bytes,
                         CsvExtentKind *kind, uint64_t *host);
 
+/* resize.c */
+
+int coroutine_fn GRAPH_RDLOCK
+csv_co_truncate(BlockDriverState *bs, int64_t offset, bool exact,
+                PreallocMode prealloc, BdrvRequestFlags flags, Error **errp);
+
+/* backing.c */
+
+/* Tell the block layer which backing image the header names. */
+int GRAPH_RDLOCK csv_backing_open(BlockDriverState *bs, Error **errp);
+int coroutine_fn GRAPH_RDLOCK
+csv_co_change_backing_file(BlockDriverState *bs, const char *backing_file,
+                           const char *backing_fmt);
+/* What the options of creation say about the backing image. */
+int GRAPH_RDLOCK
+csv_backing_create(CsvVolume *vol, BdrvChild *file,
+                   const BlockdevCreateOptionsCsv *opts, CsvHeader *header,
+                   uint64_t *size, Error **errp);
+
 /* io.c */
 
 int coroutine_fn GRAPH_RDLOCK
@@ -440,6 +476,13 @@ csv_co_pwritev_part(BlockDriverState *bs, int64_t offset, int64_t bytes,
 int coroutine_fn GRAPH_RDLOCK
 csv_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
                      BdrvRequestFlags flags);
+/*
+ * Make whole subclusters read as zeroes, or as what is below; @unmap frees
+ * their space.  -ENOTSUP when they are not whole.
+ */
+int coroutine_fn GRAPH_RDLOCK
+csv_clear_range(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                bool zero, bool unmap);
 int coroutine_fn GRAPH_RDLOCK
 csv_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes);
 int coroutine_fn GRAPH_RDLOCK csv_co_flush_to_os(BlockDriverState *bs);

@@ -264,9 +264,11 @@ csv_open_disk(CsvDisk *disk, int flags, Error **errp)
         return -EBUSY;
     }
     if ((flags & BDRV_O_RDWR) && !(flags & BDRV_O_INACTIVE)) {
-        return csv_disk_activate(disk, NULL, errp);
+        ret = csv_disk_activate(disk, NULL, errp);
+    } else {
+        ret = csv_disk_load(disk, false, errp);
     }
-    return csv_disk_load(disk, false, errp);
+    return ret < 0 ? ret : csv_backing_open(bs, errp);
 }
 
 static int csv_open(BlockDriverState *bs, QDict *options, int flags,
@@ -292,7 +294,7 @@ static int csv_open(BlockDriverState *bs, QDict *options, int flags,
     } else if (!disk->name) {
         disk->name = g_strdup(disk->record.name);
     }
-    return ret;
+    return MIN(ret, 0);
 }
 
 /*
@@ -388,27 +390,96 @@ static void csv_child_perm(BlockDriverState *bs, BdrvChild *c,
                            uint64_t perm, uint64_t shared,
                            uint64_t *nperm, uint64_t *nshared)
 {
+    CsvDisk *disk = bs->opaque;
+
     bdrv_default_perms(bs, c, role, reopen_queue, perm, shared, nperm,
                        nshared);
+    if (role & BDRV_CHILD_COW) {
+        return;
+    }
+    if (disk->claiming_node || disk->owned) {
+        *nperm |= BLK_PERM_WRITE | BLK_PERM_RESIZE;
+    }
     /* The volume is shared; who may write what is settled on it. */
     *nshared = BLK_PERM_ALL;
+}
+
+/* An inactive node has no owner to change; its activation does that. */
+static bool csv_reopen_changes(BDRVReopenState *state, bool to_write)
+{
+    bool was = !bdrv_is_read_only(state->bs);
+    bool will = state->flags & BDRV_O_RDWR;
+
+    return was != will && will == to_write &&
+           !(state->bs->open_flags & BDRV_O_INACTIVE);
+}
+
+/* The disk is read from now on; nobody writes it any more. */
+static void GRAPH_RDLOCK csv_reopen_let_go(CsvDisk *disk)
+{
+    Error *err = NULL;
+
+    if (disk->owned && csv_disk_let_go(disk, NULL, &err) < 0) {
+        error_report_err(err);
+        disk->owned = false;
+    }
+    if (disk->attached) {
+        csv_disk_detach(disk);
+    }
+    disk->claiming_node = false;
+    bdrv_child_refresh_perms(disk->bs, disk->bs->file, NULL);
 }
 
 static int csv_reopen_prepare(BDRVReopenState *state, BlockReopenQueue *queue,
                               Error **errp)
 {
-    CsvDisk *disk = state->bs->opaque;
-    bool was = !bdrv_is_read_only(state->bs);
-    bool will = state->flags & BDRV_O_RDWR;
+    BlockDriverState *bs = state->bs;
+    CsvDisk *disk = bs->opaque;
+    int ret = 0;
 
-    if (was != will) {
-        error_setg(errp, "Disk '%s' of csv volume '%s' cannot be reopened "
-                   "%s; close it and open it again", disk->record.name,
-                   csv_volume_label(disk->volume),
-                   will ? "for writing" : "read-only");
-        return -ENOTSUP;
+    GRAPH_RDLOCK_GUARD_MAINLOOP();
+
+    if (csv_reopen_changes(state, true)) {
+        /* To claim the disk we must write the volume, before the commit. */
+        disk->claiming_node = true;
+        ret = bdrv_child_refresh_perms(bs, bs->file, errp);
+        if (ret >= 0) {
+            ret = csv_disk_activate(disk, NULL, errp);
+        }
+        if (ret < 0) {
+            disk->claiming_node = false;
+            bdrv_child_refresh_perms(bs, bs->file, NULL);
+        }
+    } else if (csv_reopen_changes(state, false) && disk->owned) {
+        ret = bdrv_flush(bs);
+        if (ret < 0) {
+            error_setg_errno(errp, -ret, "Disk '%s' of csv volume '%s' cannot "
+                             "be flushed", disk->record.name,
+                             csv_volume_label(disk->volume));
+        }
     }
-    return 0;
+    return ret;
+}
+
+static void csv_reopen_commit(BDRVReopenState *state)
+{
+    CsvDisk *disk = state->bs->opaque;
+
+    GRAPH_RDLOCK_GUARD_MAINLOOP();
+
+    disk->claiming_node = false;
+    if (csv_reopen_changes(state, false)) {
+        csv_reopen_let_go(disk);
+    }
+}
+
+static void csv_reopen_abort(BDRVReopenState *state)
+{
+    GRAPH_RDLOCK_GUARD_MAINLOOP();
+
+    if (csv_reopen_changes(state, true)) {
+        csv_reopen_let_go(state->bs->opaque);
+    }
 }
 
 static void csv_refresh_limits(BlockDriverState *bs, Error **errp)
@@ -422,39 +493,6 @@ static int64_t coroutine_fn csv_co_getlength(BlockDriverState *bs)
     CsvDisk *disk = bs->opaque;
 
     return disk->record.size;
-}
-
-static int coroutine_fn GRAPH_RDLOCK
-csv_co_truncate(BlockDriverState *bs, int64_t offset, bool exact,
-                PreallocMode prealloc, BdrvRequestFlags flags, Error **errp)
-{
-    CsvDisk *disk = bs->opaque;
-    uint64_t size = ROUND_UP(offset, BDRV_SECTOR_SIZE);
-
-    if (prealloc != PREALLOC_MODE_OFF) {
-        error_setg(errp, "csv disks cannot be preallocated (mode '%s')",
-                   PreallocMode_str(prealloc));
-        return -ENOTSUP;
-    }
-    if (!disk->owned) {
-        error_setg(errp, "Disk '%s' of csv volume '%s' is not owned by this "
-                   "process and cannot be resized", disk->record.name,
-                   csv_volume_label(disk->volume));
-        return -EPERM;
-    }
-    if (size < disk->record.size) {
-        error_setg(errp, "Disk '%s' of csv volume '%s' cannot be made "
-                   "smaller; copy it to a smaller disk with qemu-img convert",
-                   disk->record.name, csv_volume_label(disk->volume));
-        return -ENOTSUP;
-    }
-    if (size > CSV_MAX_DISK_SIZE) {
-        error_setg(errp, "A csv disk has at most %" PRIu64 " bytes",
-                   (uint64_t)CSV_MAX_DISK_SIZE);
-        return -EFBIG;
-    }
-    return size == disk->record.size ? 0
-                                     : csv_disk_set_size(disk, size, errp);
 }
 
 static int coroutine_fn csv_co_get_info(BlockDriverState *bs,
@@ -518,6 +556,7 @@ static BlockDriver bdrv_csv = {
     .format_name                    = "csv",
     .instance_size                  = sizeof(CsvDisk),
     .is_format                      = true,
+    .supports_backing               = true,
     .create_opts                    = &csv_create_opts,
     .strong_runtime_opts            = csv_strong_runtime_opts,
 
@@ -525,6 +564,8 @@ static BlockDriver bdrv_csv = {
     .bdrv_open                      = csv_open,
     .bdrv_close                     = csv_close,
     .bdrv_reopen_prepare            = csv_reopen_prepare,
+    .bdrv_reopen_commit             = csv_reopen_commit,
+    .bdrv_reopen_abort              = csv_reopen_abort,
     .bdrv_child_perm                = csv_child_perm,
     .bdrv_inactivate                = csv_inactivate,
     .bdrv_co_invalidate_cache       = csv_co_invalidate_cache,
@@ -538,6 +579,7 @@ static BlockDriver bdrv_csv = {
     .bdrv_co_pwritev_part           = csv_co_pwritev_part,
     .bdrv_co_pwrite_zeroes          = csv_co_pwrite_zeroes,
     .bdrv_co_pdiscard               = csv_co_pdiscard,
+    .bdrv_co_change_backing_file    = csv_co_change_backing_file,
     .bdrv_co_flush_to_os            = csv_co_flush_to_os,
     .bdrv_co_block_status           = csv_co_block_status,
     .bdrv_co_truncate               = csv_co_truncate,

@@ -258,12 +258,12 @@ csv_clear(CsvDisk *disk, uint64_t offset, uint64_t bytes, bool zero,
     return ret;
 }
 
-static int coroutine_fn GRAPH_RDLOCK
+int coroutine_fn GRAPH_RDLOCK
 csv_clear_range(BlockDriverState *bs, int64_t offset, int64_t bytes,
                 bool zero, bool unmap)
 {
     CsvDisk *disk = bs->opaque;
-    int64_t size = bs->total_sectors * BDRV_SECTOR_SIZE;
+    int64_t size = disk->record.size;
     bool whole = offset % CSV_SUBCLUSTER_SIZE == 0 &&
                  ((offset + bytes) % CSV_SUBCLUSTER_SIZE == 0 ||
                   offset + bytes == size);

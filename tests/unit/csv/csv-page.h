@@ -46,10 +46,38 @@ static inline uint64_t page_get(const uint8_t *buf, size_t at, unsigned bytes)
     return value;
 }
 
+/*
+ * The same for a map sector: the disk's UUID comes first, and is not in it.
+ */
+static inline uint32_t sector_crc32c(const uint8_t *buf, const uint8_t *uuid)
+{
+    uint8_t all[16 + 512];
+    uint32_t crc = 0xffffffff;
+    size_t i;
+    int bit;
+
+    memcpy(all, uuid, 16);
+    memcpy(all + 16, buf, 512);
+    memset(all + 16 + 4, 0, 4);
+    for (i = 0; i < sizeof(all); i++) {
+        crc ^= all[i];
+        for (bit = 0; bit < 8; bit++) {
+            crc = crc >> 1 ^ (crc & 1 ? 0x82f63b78 : 0);
+        }
+    }
+    return ~crc;
+}
+
 /* Make the CRC of a page whose extent is @bytes right again. */
 static inline void page_reseal(uint8_t *buf, size_t bytes)
 {
     page_put(buf, 4, 4, page_crc32c(buf, bytes));
+}
+
+/* Make the CRC of a map sector right again. */
+static inline void sector_reseal(uint8_t *buf, const uint8_t *uuid)
+{
+    page_put(buf, 4, 4, sector_crc32c(buf, uuid));
 }
 
 /* Bytes that the CRC of this page covers, or 0: this is no page. */
@@ -65,9 +93,9 @@ static inline size_t page_extent(const uint8_t *buf)
     case 'G':
         return 512;
     case 'H':
-    case '1':
-    case '2':
         return 4096;
+    case 'J':
+        return page_get(buf, 40, 4);
     default:
         return 0;
     }

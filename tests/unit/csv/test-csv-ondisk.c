@@ -42,6 +42,7 @@ static const CsvMemberRecord sample_member = {
     .pid = 4711,
     .host_id.data = { 9, 9, 9 },
     .host = "node-a",
+    .use = { 4, 0, CSV_USE_WRITE | 128 },
 };
 
 static const CsvDiskRecord sample_disk = {
@@ -55,13 +56,34 @@ static const CsvDiskRecord sample_disk = {
     .uuid.data = { 0xaa, 0xbb },
     .first_segment = 17,
     .name = "vm1/root",
+    .journal_sequence = 0x1234567890,
+    .journal_page = 447,
+    .description = "the root disk",
 };
 
 static const CsvHeader sample_header = {
-    .disk = 3,
     .compatible = 0x30,
     .autoclear = 0x40,
-    .journal_tail = 0,
+    .generation = 9,
+};
+
+static const CsvHeader sample_backed = {
+    .generation = 10,
+    .backing_format = "qcow2",
+    .backing_file = "base.qcow2",
+};
+
+static const CsvJournalEntry sample_entries[] = {
+    { CSV_JOURNAL_L2, 12345, { 6 * MiB, 0x00ff00000000ff01 } },
+    { CSV_JOURNAL_L1, 8456, { 7 * MiB, 0 } },
+};
+
+static const CsvJournalRecord sample_record = {
+    .sequence = 77,
+    .epoch = 42,
+    .tail = 70,
+    .bytes = 4096,
+    .entries = ARRAY_SIZE(sample_entries),
 };
 
 typedef enum Structure {
@@ -73,20 +95,30 @@ typedef enum Structure {
     DISK_MAKING,
     SEGMENTS,
     HEADER,
-    BACKED,         /* header of a disk whose record names a backing disk */
+    BACKED,         /* header of a disk with a backing image */
+    JOURNAL,
     L1,
     L1_LAST,
     L2,
-    L2_LAST,
 } Structure;
 
-/* The last page of a table, for what lies beyond its end. */
+/* The last page or sector of a table, for what lies beyond its end. */
 #define LAST_SEGMENT_PAGE   99
-#define LAST_L1_PAGE        16
+#define LAST_L1_SECTOR      136
 
 static size_t extent_of(Structure s)
 {
-    return s < HEADER ? 512 : 4096;
+    return s < HEADER || s >= L1 ? 512 : 4096;
+}
+
+/* Make the CRC right again. */
+static void reseal(Structure s, uint8_t *buf)
+{
+    if (s >= L1) {
+        sector_reseal(buf, sample_disk.uuid.data);
+    } else {
+        page_reseal(buf, extent_of(s));
+    }
 }
 
 static CsvDiskRecord disk_of(Structure s)
@@ -107,9 +139,6 @@ static CsvDiskRecord disk_of(Structure s)
         disk.state = CSV_RECORD_CREATING;
         disk.first_segment = CSV_NO_SEGMENT;
         break;
-    case BACKED:
-        disk.backing.data[3] = 7;
-        break;
     default:
         break;
     }
@@ -120,8 +149,8 @@ static void encode(Structure s, uint8_t *buf)
 {
     CsvDiskRecord disk = disk_of(s);
     CsvSegmentEntry segments[CSV_SEGMENTS_PER_PAGE];
-    g_autofree uint64_t *l1 = g_new0(uint64_t, CSV_L1_PER_PAGE);
-    g_autofree CsvL2Entry *l2 = g_new0(CsvL2Entry, CSV_L2_PER_PAGE);
+    uint64_t l1[CSV_L1_PER_SECTOR] = { 0 };
+    CsvL2Entry l2[CSV_L2_PER_SECTOR] = { 0 };
     unsigned i;
 
     /* Encoders must fill all of it. */
@@ -147,22 +176,28 @@ static void encode(Structure s, uint8_t *buf)
         csv_segments_encode(segments, &sample_sb, LAST_SEGMENT_PAGE, buf);
         break;
     case HEADER:
+        csv_header_encode(&sample_header, &disk, 1, buf);
+        break;
     case BACKED:
-        csv_header_encode(&sample_header, &disk, buf);
+        csv_header_encode(&sample_backed, &disk, 1, buf);
+        break;
+    case JOURNAL:
+        for (i = 0; i < ARRAY_SIZE(sample_entries); i++) {
+            csv_journal_put(buf, i, &sample_entries[i]);
+        }
+        csv_journal_encode(&sample_record, &disk.uuid, buf);
         break;
     case L1:
         l1[4] = 7 * MiB;
-        csv_l1_encode(l1, &disk, 0, buf);
+        csv_l1_encode(l1, &disk.uuid, 0, buf);
         break;
     case L1_LAST:
-        csv_l1_encode(l1, &disk, LAST_L1_PAGE, buf);
+        csv_l1_encode(l1, &disk.uuid, LAST_L1_SECTOR, buf);
         break;
     case L2:
-    case L2_LAST:
         l2[6].offset = 6 * MiB;
         l2[6].masks = csv_masks(0x0000ff01, 0x00ff0000);
-        /* 3 GiB are 1536 clusters: six pages and twelve entries. */
-        csv_l2_encode(l2, &disk, 0, s == L2 ? 2 : 6, buf);
+        csv_l2_encode(l2, &disk.uuid, 2, buf);
         break;
     }
 }
@@ -171,8 +206,9 @@ static bool decode(Structure s, const uint8_t *buf, Error **errp)
 {
     CsvDiskRecord disk = disk_of(s);
     CsvSegmentEntry segments[CSV_SEGMENTS_PER_PAGE];
-    g_autofree uint64_t *l1 = g_new0(uint64_t, CSV_L1_PER_PAGE);
-    g_autofree CsvL2Entry *l2 = g_new0(CsvL2Entry, CSV_L2_PER_PAGE);
+    uint64_t l1[CSV_L1_PER_SECTOR];
+    CsvL2Entry l2[CSV_L2_PER_SECTOR];
+    CsvJournalRecord record;
     CsvSuperblock sb;
     CsvMemberRecord member;
     CsvHeader header;
@@ -193,15 +229,15 @@ static bool decode(Structure s, const uint8_t *buf, Error **errp)
                                    segments, errp);
     case HEADER:
     case BACKED:
-        return csv_header_decode(buf, &disk, &header, errp);
+        return csv_header_decode(buf, &disk, 1, &header, errp);
+    case JOURNAL:
+        return csv_journal_decode(buf, 4096, &disk.uuid, &record, errp);
     case L1:
-        return csv_l1_decode(buf, &disk, 0, l1, errp);
+        return csv_l1_decode(buf, &disk.uuid, 0, l1, errp);
     case L1_LAST:
-        return csv_l1_decode(buf, &disk, LAST_L1_PAGE, l1, errp);
+        return csv_l1_decode(buf, &disk.uuid, LAST_L1_SECTOR, l1, errp);
     case L2:
-        return csv_l2_decode(buf, &disk, 0, 2, l2, errp);
-    case L2_LAST:
-        return csv_l2_decode(buf, &disk, 0, 6, l2, errp);
+        return csv_l2_decode(buf, &disk.uuid, 2, l2, errp);
     }
     g_assert_not_reached();
 }
@@ -222,15 +258,15 @@ static const char *name_of(Structure s)
         return "segment table page 99: ";
     case HEADER:
     case BACKED:
-        return "disk header 0: ";
+        return "disk header 1: ";
+    case JOURNAL:
+        return "journal record 77: ";
     case L1:
-        return "level-1 map page 0: ";
+        return "level-1 map sector 0: ";
     case L1_LAST:
-        return "level-1 map page 16: ";
+        return "level-1 map sector 136: ";
     case L2:
-        return "level-2 map page 2: ";
-    case L2_LAST:
-        return "level-2 map page 6: ";
+        return "level-2 map sector 2: ";
     }
     g_assert_not_reached();
 }
@@ -278,11 +314,9 @@ static void test_bad_fields(void)
         const BadField *f = &bad_fields[i];
 
         encode(f->s, buf);
-        if (f->s != BACKED) {
-            expect(f->s, buf, NULL);
-        }
+        expect(f->s, buf, NULL);
         page_put(buf, f->at, f->bytes, f->value);
-        page_reseal(buf, extent_of(f->s));
+        reseal(f->s, buf);
         expect(f->s, buf, f->field);
     }
 }
@@ -307,7 +341,7 @@ static void test_unused_disk(void)
 static void test_crc(void)
 {
     static const Structure all[] = {
-        SUPERBLOCK, MEMBER, DISK, SEGMENTS, HEADER, L1, L2,
+        SUPERBLOCK, MEMBER, DISK, SEGMENTS, HEADER, BACKED, L1, L2,
     };
     uint8_t buf[4096];
     size_t i, at;
@@ -319,7 +353,9 @@ static void test_crc(void)
         size_t bytes = extent_of(s);
 
         encode(s, buf);
-        g_assert_cmphex(page_get(buf, 4, 4), ==, page_crc32c(buf, bytes));
+        g_assert_cmphex(page_get(buf, 4, 4), ==,
+                        s < L1 ? page_crc32c(buf, bytes) :
+                        sector_crc32c(buf, sample_disk.uuid.data));
         for (at = 4; at < bytes; at++) {
             buf[at] ^= 1 << at % 8;
             expect(s, buf, "crc");
@@ -372,7 +408,7 @@ static void test_superblock(void)
     g_assert_cmpmem(buf + 8, 16, sample_sb.uuid.data, 16);
     g_assert_cmphex(page_get(buf, 24, 8), ==, 1);
     g_assert_cmpmem(buf + 32, 16, "qemu-csv volume\n", 16);
-    g_assert_cmphex(page_get(buf, 48, 4), ==, 1);
+    g_assert_cmphex(page_get(buf, 48, 4), ==, 2);
     g_assert_cmphex(page_get(buf, 56, 8), ==, 0);
     g_assert_cmphex(page_get(buf, 64, 8), ==, 1);
     g_assert_cmphex(page_get(buf, 80, 8), ==, sample_sb.generation);
@@ -419,6 +455,8 @@ static void test_member(void)
     g_assert_cmphex(page_get(buf, 72, 4), ==, 4711);
     g_assert_cmpmem(buf + 80, 16, sample_member.host_id.data, 16);
     g_assert_cmpmem(buf + 112, 7, "node-a", 7);
+    g_assert_cmphex(page_get(buf, 192, 4), ==, 4);
+    g_assert_cmphex(page_get(buf, 200, 4), ==, 0x80000080);
 
     g_assert_true(csv_member_decode(buf, &sample_sb, 5, &out, &error_abort));
     g_assert_cmpmem(&out, sizeof(out), &sample_member, sizeof(out));
@@ -449,6 +487,9 @@ static void test_disk(void)
     g_assert_cmpmem(buf + 120, 16, in.backing.data, 16);
     g_assert_cmphex(page_get(buf, 136, 2), ==, 255);
     g_assert_cmpmem(buf + 144, 256, longest, 256);
+    g_assert_cmphex(page_get(buf, 400, 8), ==, 0x1234567890);
+    g_assert_cmphex(page_get(buf, 408, 4), ==, 447);
+    g_assert_cmpmem(buf + 416, 14, "the root disk", 14);
 
     g_assert_true(csv_disk_decode(buf, &sample_sb, 3, &out, &error_abort));
     g_assert_cmpmem(&out, sizeof(out), &in, sizeof(in));
@@ -493,69 +534,132 @@ static void test_segments(void)
 
 static void test_header(void)
 {
-    CsvHeader in = sample_header, out;
+    CsvHeader in = sample_backed, out;
     uint8_t buf[4096];
 
-    in.journal_tail = 0x99;
-    csv_header_encode(&in, &sample_disk, buf);
+    in.compatible = 0x30;
+    in.autoclear = 0x40;
+    csv_header_encode(&in, &sample_disk, 0, buf);
     g_assert_cmpmem(buf, 4, "CSVH", 4);
     g_assert_cmpmem(buf + 8, 16, sample_disk.uuid.data, 16);
     g_assert_cmphex(page_get(buf, 24, 8), ==, 0);
-    g_assert_cmphex(page_get(buf, 32, 4), ==, 1);
+    g_assert_cmphex(page_get(buf, 32, 4), ==, 2);
     g_assert_cmphex(page_get(buf, 36, 4), ==, 3);
-    g_assert_cmphex(page_get(buf, 40, 8), ==, 0);
+    g_assert_cmphex(page_get(buf, 40, 8), ==, 1);
     g_assert_cmphex(page_get(buf, 48, 8), ==, 0x30);
     g_assert_cmphex(page_get(buf, 56, 8), ==, 0x40);
     g_assert_cmphex(page_get(buf, 64, 8), ==, 65536);
-    g_assert_cmphex(page_get(buf, 72, 4), ==, 17);
+    g_assert_cmphex(page_get(buf, 72, 4), ==, 18);
     g_assert_cmphex(page_get(buf, 80, 8), ==, 262144);
     g_assert_cmphex(page_get(buf, 88, 8), ==, 1835008);
-    g_assert_cmphex(page_get(buf, 96, 8), ==, 0x99);
+    g_assert_cmphex(page_get(buf, 96, 8), ==, 10);
+    g_assert_cmphex(page_get(buf, 128, 2), ==, 5);
+    g_assert_cmphex(page_get(buf, 130, 2), ==, 10);
+    g_assert_cmpmem(buf + 160, 6, "qcow2", 6);
+    g_assert_cmpmem(buf + 192, 11, "base.qcow2", 11);
 
-    g_assert_true(csv_header_decode(buf, &sample_disk, &out, &error_abort));
-    g_assert_cmpint(out.disk, ==, in.disk);
-    g_assert_cmphex(out.compatible, ==, in.compatible);
-    g_assert_cmphex(out.autoclear, ==, in.autoclear);
-    g_assert_cmphex(out.journal_tail, ==, in.journal_tail);
+    g_assert_true(csv_header_decode(buf, &sample_disk, 0, &out,
+                                    &error_abort));
+    g_assert_cmpmem(&out, sizeof(out), &in, sizeof(in));
+
+    in = sample_header;
+    in.backing.data[0] = 0xcc;
+    csv_header_encode(&in, &sample_disk, 1, buf);
+    g_assert_cmphex(page_get(buf, 40, 8), ==, 1);
+    g_assert_cmpmem(buf + 104, 16, in.backing.data, 16);
+    g_assert_true(csv_header_decode(buf, &sample_disk, 1, &out,
+                                    &error_abort));
+    g_assert_cmpmem(&out, sizeof(out), &in, sizeof(in));
 }
 
 static void test_map(void)
 {
-    g_autofree uint64_t *l1 = g_new0(uint64_t, CSV_L1_PER_PAGE);
-    g_autofree uint64_t *l1_out = g_new0(uint64_t, CSV_L1_PER_PAGE);
-    g_autofree CsvL2Entry *l2 = g_new0(CsvL2Entry, CSV_L2_PER_PAGE);
-    g_autofree CsvL2Entry *l2_out = g_new0(CsvL2Entry, CSV_L2_PER_PAGE);
-    CsvDiskRecord disk = sample_disk;
-    uint8_t buf[4096];
+    const QemuUUID *uuid = &sample_disk.uuid;
+    QemuUUID other = { .data = { 1 } };
+    uint64_t l1[CSV_L1_PER_SECTOR], l1_out[CSV_L1_PER_SECTOR];
+    CsvL2Entry l2[CSV_L2_PER_SECTOR], l2_out[CSV_L2_PER_SECTOR];
+    uint8_t buf[512];
     unsigned i;
 
-    disk.size = CSV_MAX_DISK_SIZE;
-    for (i = 0; i < CSV_L1_PER_PAGE; i++) {
+    for (i = 0; i < CSV_L1_PER_SECTOR; i++) {
         l1[i] = i % 2 ? 0 : (i + 1ULL) << 16 | 1ULL << 49;
     }
-    csv_l1_encode(l1, &disk, 3, buf);
+    csv_l1_encode(l1, uuid, 3, buf);
     g_assert_cmpmem(buf, 4, "CSV1", 4);
-    g_assert_cmpmem(buf + 8, 16, disk.uuid.data, 16);
-    g_assert_cmphex(page_get(buf, 24, 8), ==, 3);
-    g_assert_cmphex(page_get(buf, 32 + 8 * 506, 8), ==, l1[506]);
-    g_assert_true(csv_l1_decode(buf, &disk, 3, l1_out, &error_abort));
-    g_assert_cmpmem(l1, 8 * CSV_L1_PER_PAGE, l1_out, 8 * CSV_L1_PER_PAGE);
+    g_assert_cmphex(page_get(buf, 8, 8), ==, 3);
+    g_assert_cmphex(page_get(buf, 16 + 8 * 60, 8), ==, l1[60]);
+    g_assert_true(csv_l1_decode(buf, uuid, 3, l1_out, &error_abort));
+    g_assert_cmpmem(l1, sizeof(l1), l1_out, sizeof(l1_out));
+    g_assert_false(csv_l1_decode(buf, &other, 3, l1_out, NULL));
 
-    for (i = 0; i < CSV_L2_PER_PAGE; i++) {
+    for (i = 0; i < CSV_L2_PER_SECTOR; i++) {
         l2[i].offset = i % 5 ? (uint64_t)i << 21 : 0;
         l2[i].masks = csv_masks(l2[i].offset ? i * 0x01010101 : 0,
                                 ~(i * 0x01010101));
     }
-    csv_l2_encode(l2, &disk, 100, 15, buf);
+    csv_l2_encode(l2, uuid, 100 * 128 + 127, buf);
     g_assert_cmpmem(buf, 4, "CSV2", 4);
-    g_assert_cmpmem(buf + 8, 16, disk.uuid.data, 16);
-    g_assert_cmphex(page_get(buf, 24, 8), ==, 100 * 16 + 15);
-    g_assert_cmphex(page_get(buf, 32 + 16 * 253, 8), ==, 253ULL << 21);
-    g_assert_cmphex(page_get(buf, 40 + 16 * 253, 4), ==, 0xfdfdfdfd);
-    g_assert_cmphex(page_get(buf, 44 + 16 * 253, 4), ==, 0x02020202);
-    g_assert_true(csv_l2_decode(buf, &disk, 100, 15, l2_out, &error_abort));
-    g_assert_cmpmem(l2, sizeof(*l2) * CSV_L2_PER_PAGE,
-                    l2_out, sizeof(*l2) * CSV_L2_PER_PAGE);
+    g_assert_cmphex(page_get(buf, 8, 8), ==, 100 * 128 + 127);
+    g_assert_cmphex(page_get(buf, 16 + 16 * 29, 8), ==, 29ULL << 21);
+    g_assert_cmphex(page_get(buf, 24 + 16 * 29, 4), ==, 0x1d1d1d1d);
+    g_assert_cmphex(page_get(buf, 28 + 16 * 29, 4), ==, 0xe2e2e2e2);
+    g_assert_true(csv_l2_decode(buf, uuid, 100 * 128 + 127, l2_out,
+                                &error_abort));
+    g_assert_cmpmem(l2, sizeof(l2), l2_out, sizeof(l2_out));
+    g_assert_false(csv_l2_decode(buf, &other, 100 * 128 + 127, l2_out, NULL));
+}
+
+static void test_journal(void)
+{
+    g_autofree uint8_t *buf = g_malloc(CSV_JOURNAL_RECORD_MAX);
+    CsvJournalRecord out, big = sample_record;
+    CsvJournalEntry entry;
+    unsigned i;
+
+    encode(JOURNAL, buf);
+    g_assert_cmpmem(buf, 4, "CSVJ", 4);
+    g_assert_cmphex(page_get(buf, 4, 4), ==, page_crc32c(buf, 4096));
+    g_assert_cmpmem(buf + 8, 16, sample_disk.uuid.data, 16);
+    g_assert_cmphex(page_get(buf, 24, 8), ==, 77);
+    g_assert_cmphex(page_get(buf, 32, 8), ==, 42);
+    g_assert_cmphex(page_get(buf, 40, 4), ==, 4096);
+    g_assert_cmphex(page_get(buf, 44, 4), ==, 2);
+    g_assert_cmphex(page_get(buf, 48, 8), ==, 70);
+    g_assert_cmphex(page_get(buf, 64, 4), ==, 1);
+    g_assert_cmphex(page_get(buf, 72, 8), ==, 12345);
+    g_assert_cmphex(page_get(buf, 80, 8), ==, 6 * MiB);
+    g_assert_cmphex(page_get(buf, 88, 4), ==, 0xff01);
+    g_assert_cmphex(page_get(buf, 92, 4), ==, 0xff0000);
+    g_assert_cmphex(page_get(buf, 96, 4), ==, 2);
+    g_assert_cmphex(page_get(buf, 104, 8), ==, 8456);
+    g_assert_true(csv_journal_decode(buf, 4096, &sample_disk.uuid, &out,
+                                     &error_abort));
+    g_assert_cmpmem(&out, sizeof(out), &sample_record, sizeof(out));
+    for (i = 0; i < ARRAY_SIZE(sample_entries); i++) {
+        csv_journal_entry(buf, i, &entry);
+        g_assert_cmphex(entry.type, ==, sample_entries[i].type);
+        g_assert_cmphex(entry.index, ==, sample_entries[i].index);
+        g_assert_cmphex(entry.value.offset, ==,
+                        sample_entries[i].value.offset);
+        g_assert_cmphex(entry.value.masks, ==, sample_entries[i].value.masks);
+    }
+    g_assert_false(csv_journal_decode(buf, 4095, &sample_disk.uuid, &out,
+                                      NULL));
+
+    /* The largest record. */
+    big.entries = CSV_JOURNAL_ENTRIES_MAX;
+    big.bytes = csv_journal_bytes(big.entries);
+    g_assert_cmpint(big.bytes, ==, CSV_JOURNAL_RECORD_MAX);
+    for (i = 0; i < big.entries; i++) {
+        csv_journal_put(buf, i, &sample_entries[i % 2]);
+    }
+    csv_journal_encode(&big, &sample_disk.uuid, buf);
+    g_assert_true(csv_journal_decode(buf, big.bytes, &sample_disk.uuid, &out,
+                                     &error_abort));
+    g_assert_cmpint(out.entries, ==, big.entries);
+    buf[big.bytes - 40] ^= 1;
+    g_assert_false(csv_journal_decode(buf, big.bytes, &sample_disk.uuid, &out,
+                                      NULL));
 }
 
 /* The numbers of the document, and what follows from them. */
@@ -570,10 +674,12 @@ static void test_constants(void)
     g_assert_cmpint(CSV_SUBCLUSTER_SIZE, ==, 64 * KiB);
     g_assert_cmpint(CSV_SUBCLUSTERS, ==, 32);
     g_assert_cmpint(CSV_SEGMENTS_PER_PAGE, ==, (512 - 32) / 8);
-    g_assert_cmpint(CSV_L1_PER_PAGE, ==, (4096 - 32) / 8);
-    g_assert_cmpint(CSV_L2_PER_PAGE, ==, (4096 - 32) / 16);
-    g_assert_cmpint(CSV_L2_ENTRIES, ==, 4064);
-    g_assert_cmpint(CSV_L2_ENTRIES * CSV_CLUSTER_SIZE, ==, 8128 * MiB);
+    g_assert_cmpint(CSV_L1_PER_SECTOR, ==, (512 - 16) / 8);
+    g_assert_cmpint(CSV_L2_PER_SECTOR, ==, (512 - 16) / 16);
+    g_assert_cmpint(CSV_L2_ENTRIES, ==, 3968);
+    g_assert_cmpint(CSV_L2_ENTRIES * CSV_CLUSTER_SIZE, ==, 7936 * MiB);
+    g_assert_cmpint(CSV_MAX_L2_TABLES, ==, 8457);
+    g_assert_cmpint(CSV_JOURNAL_PAGES, ==, 448);
     g_assert_cmpint(CSV_L2_PER_CLUSTER, ==, 32);
     g_assert_cmpint(CSV_MAX_L2_TABLES, <=, CSV_L1_PAGES * CSV_L1_PER_PAGE);
     g_assert_cmpint(CSV_MAX_L2_TABLES, >, (CSV_L1_PAGES - 1) *
@@ -624,6 +730,7 @@ int main(int argc, char **argv)
     g_test_add_func("/csv/ondisk/segments", test_segments);
     g_test_add_func("/csv/ondisk/header", test_header);
     g_test_add_func("/csv/ondisk/map", test_map);
+    g_test_add_func("/csv/ondisk/journal", test_journal);
     g_test_add_func("/csv/ondisk/all-zero", test_all_zero);
     g_test_add_func("/csv/ondisk/unused-disk", test_unused_disk);
     g_test_add_func("/csv/ondisk/crc", test_crc);
