@@ -80,6 +80,12 @@ static inline void sector_reseal(uint8_t *buf, const uint8_t *uuid)
     page_put(buf, 4, 4, sector_crc32c(buf, uuid));
 }
 
+/* True for a page of a level-1 or level-2 map, which is eight sectors. */
+static inline bool page_is_map(const uint8_t *buf)
+{
+    return !memcmp(buf, "CSV1", 4) || !memcmp(buf, "CSV2", 4);
+}
+
 /* Bytes that the CRC of this page covers, or 0: this is no page. */
 static inline size_t page_extent(const uint8_t *buf)
 {

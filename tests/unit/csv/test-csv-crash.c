@@ -8,10 +8,7 @@
  *
  *   test-csv-crash --tap -k           all, with the seeds 1 to CSV_CRASH_SEEDS
  *   CSV_CRASH_SEED=n test-csv-crash   the workload of one seed
- *   CSV_CRASH_BLOCK=512               tear writes between blocks of 512 bytes
- *
- * Without a journal a torn page of the map makes a disk unreadable, so by
- * default a write is torn between pages of the map only.
+ *   CSV_CRASH_BLOCK=4096              do not tear within 4096 bytes
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -52,7 +49,7 @@ static struct {
 } stats;
 
 static unsigned next_op = 1;
-static unsigned block = 4096;       /* bytes that the device does not tear */
+static unsigned block = SIM_SECTOR; /* bytes that the device does not tear */
 
 static BlockBackend *open_disk(Error **errp)
 {

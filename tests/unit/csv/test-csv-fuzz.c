@@ -66,7 +66,7 @@ static TestDisk disks[] = {
     { .name = "a", .size = 12 * MiB, .data_size = DATA_MAX, .far = 11 * MiB },
     /* Two level-2 tables. */
     { .name = "b", .size = 9 * GiB, .data_size = 1 * MiB,
-      .far = 8128 * MiB + 3 * MiB + 512 },
+      .far = 7936 * MiB + 3 * MiB + 512 },
 };
 
 typedef enum Kind {
@@ -139,7 +139,7 @@ static void load_image(void)
     for (p.offset = 0; pread(fd, p.data, PAGE, p.offset) == PAGE;
          p.offset += PAGE) {
         if (memcmp(p.data, zero, PAGE)) {
-            p.metadata = page_extent(p.data);
+            p.metadata = page_extent(p.data) || page_is_map(p.data);
             g_array_append_val(pages, p);
         }
     }
@@ -259,7 +259,8 @@ static void check_error(const char *text)
 {
     static const char *const structures[] = {
         "superblock", "member record ", "disk record ", "segment table",
-        "disk header ", "level-1 map page ", "level-2 map page ",
+        "disk header ", "level-1 map sector ", "level-2 map sector ",
+        "journal record ",
     };
     static const char *const others[] = {
         "has no disk '",            /* no record has this name now */
@@ -330,18 +331,43 @@ static uint64_t random_value(GRand *rand, const uint8_t *page, size_t at)
     }
 }
 
+/* The UUID with which a map sector's CRC is right: that of its disk. */
+static const uint8_t *sector_uuid(const uint8_t *sector)
+{
+    guint i;
+
+    for (i = 0; i < pages->len; i++) {
+        const Page *p = &g_array_index(pages, Page, i);
+
+        if (!memcmp(p->data, "CSVH", 4) &&
+            sector_crc32c(sector, p->data + 8) == page_get(sector, 4, 4)) {
+            return p->data + 8;
+        }
+    }
+    return NULL;
+}
+
 static void change_field(GRand *rand, Page *p)
 {
     static const unsigned widths[] = { 1, 2, 4, 8 };
-    size_t extent = page_extent(p->data);
-    /* Entries of the maps come first, so there is more to see in front. */
+    bool map = page_is_map(p->data);
+    /* The first sector of a map holds most of what there is. */
+    uint8_t *data = p->data + (map && g_rand_boolean(rand) ?
+                               512 * g_rand_int_range(rand, 0, 8) : 0);
+    const uint8_t *uuid = map ? sector_uuid(data) : NULL;
+    size_t extent = map ? 512 : MIN(page_extent(p->data), PAGE);
+    /* Entries come first, so there is more to see in front. */
     size_t reach = g_rand_boolean(rand) ? MIN(extent, 256) : extent;
     unsigned bytes = widths[g_rand_int_range(rand, 0, 4)];
     size_t at = g_rand_int_range(rand, 8, reach);
 
     at = ROUND_DOWN(at, bytes);
-    page_put(p->data, at, bytes, random_value(rand, p->data, at));
-    page_reseal(p->data, extent);
+    page_put(data, at, bytes, random_value(rand, data, at));
+    if (uuid) {
+        sector_reseal(data, uuid);
+    } else if (!map) {
+        page_reseal(data, extent);
+    }
 }
 
 static void damage(GRand *rand, Kind kind)
