@@ -1,5 +1,5 @@
 /*
- * Cluster shared volume: disk records
+ * Cluster shared volume: who owns a disk
  *
  * Every change here is: read a record, decide, compare-and-write it; when the
  * record changed meanwhile, begin again.  The states and who may change what
@@ -17,10 +17,6 @@
 #include "qemu/timer.h"
 #include "csv.h"
 #include "trace.h"
-
-/* How long to wait for another who makes a disk of the same name: 10 s. */
-#define CSV_NAME_TRIES      500
-#define CSV_NAME_PAUSE_NS   (20 * SCALE_MS)
 
 static uint64_t csv_disk_offset(const CsvVolume *vol, uint32_t slot)
 {
@@ -54,9 +50,8 @@ static void csv_disk_event(CsvDisk *disk, CsvOwnershipReason reason)
                                        disk->record.epoch, reason);
 }
 
-static int GRAPH_RDLOCK
-csv_disk_read(CsvVolume *vol, BdrvChild *file, uint32_t slot,
-              CsvDiskRecord *out, uint8_t *raw, Error **errp)
+int csv_disk_read(CsvVolume *vol, BdrvChild *file, uint32_t slot,
+                  CsvDiskRecord *out, uint8_t *raw, Error **errp)
 {
     ERRP_GUARD();
     int ret = csv_record_read(file, csv_disk_offset(vol, slot), raw);
@@ -82,10 +77,8 @@ int csv_disk_reread(CsvDisk *disk, CsvDiskRecord *out, Error **errp)
                          raw, errp);
 }
 
-/* The same change of a record as csv_record_swap(), on the host structure. */
-static int GRAPH_RDLOCK
-csv_disk_swap(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *new,
-              uint8_t *raw)
+int csv_disk_swap(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *new,
+                  uint8_t *raw)
 {
     uint8_t buf[CSV_RECORD_SIZE];
     int ret;
@@ -155,13 +148,8 @@ int csv_disk_find(CsvVolume *vol, BdrvChild *file, const char *name,
     return ret;
 }
 
-/*
- * Who stands in the way?  Fills @why with the owner's description.  @rec
- * names an owner.
- */
-static CsvLiveness GRAPH_RDLOCK
-csv_disk_owner(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *rec,
-               char **why)
+CsvLiveness csv_disk_owner(CsvVolume *vol, BdrvChild *file,
+                           const CsvDiskRecord *rec, char **why)
 {
     CsvMemberRecord m;
     Error *err = NULL;
@@ -184,13 +172,9 @@ static char *csv_time(uint64_t t)
                 : g_strdup("an unknown time");
 }
 
-/*
- * May the disk in @rec be taken although it has an owner?  0 if so.
- * @doing: what the owner does with it, for the message.
- */
-static int GRAPH_RDLOCK
-csv_disk_may_take(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *rec,
-                  bool force, const char *doing, Error **errp)
+int csv_disk_may_take(CsvVolume *vol, BdrvChild *file,
+                      const CsvDiskRecord *rec, bool force, const char *doing,
+                      Error **errp)
 {
     ERRP_GUARD();
     g_autofree char *who = NULL;
@@ -445,10 +429,8 @@ int csv_disk_set_backing(CsvDisk *disk, const QemuUUID *backing, Error **errp)
     return csv_disk_change(disk, &rec, "change the backing disk of", errp);
 }
 
-/* Find the disk with @uuid; with @overlay, the first one that is on it. */
-static int GRAPH_RDLOCK
-csv_disk_find_uuid(CsvVolume *vol, BdrvChild *file, const QemuUUID *uuid,
-                   bool overlay, CsvDiskRecord *out, Error **errp)
+int csv_disk_find_uuid(CsvVolume *vol, BdrvChild *file, const QemuUUID *uuid,
+                       bool overlay, CsvDiskRecord *out, Error **errp)
 {
     CsvTableIter it;
     int ret = csv_volume_refresh(vol, file, errp);
@@ -487,352 +469,4 @@ int csv_disk_by_uuid(CsvVolume *vol, BdrvChild *file, const QemuUUID *uuid,
         ret = -ENOENT;
     }
     return ret;
-}
-
-/*
- * No other disk may be based on @rec.  It is marked as 'deleting' already, so
- * whoever makes an overlay after this look finds it gone.
- */
-static int GRAPH_RDLOCK
-csv_disk_check_overlays(CsvVolume *vol, BdrvChild *file,
-                        const CsvDiskRecord *rec, Error **errp)
-{
-    CsvDiskRecord overlay;
-    int ret = csv_disk_find_uuid(vol, file, &rec->uuid, true, &overlay, errp);
-
-    if (ret > 0) {
-        error_setg(errp, "Disk '%s' of csv volume '%s' is the backing disk of "
-                   "'%s'; delete that first, or make it independent with "
-                   "block-stream", rec->name, csv_volume_label(vol),
-                   overlay.name);
-        return -EBUSY;
-    }
-    return ret;
-}
-
-/* Free the segments of @rec and then its record; we hold it. */
-static int GRAPH_RDLOCK
-csv_disk_erase(CsvVolume *vol, BdrvChild *file, CsvDiskRecord *rec,
-               uint8_t *raw, Error **errp)
-{
-    CsvDiskRecord was = *rec;
-    int ret;
-
-    rec->state = CSV_RECORD_DELETING;
-    rec->owner = vol->me.slot;
-    rec->owner_incarnation = vol->me.incarnation;
-    rec->since = g_get_real_time() / G_USEC_PER_SEC;
-    rec->first_segment = CSV_NO_SEGMENT;
-    memset(&rec->token, 0, sizeof(rec->token));
-    ret = csv_disk_swap(vol, file, rec, raw);
-    if (ret >= 0) {
-        ret = csv_disk_check_overlays(vol, file, rec, errp);
-        if (ret < 0) {
-            *rec = was;
-            csv_disk_swap(vol, file, rec, raw);
-            return ret;
-        }
-        ret = csv_segments_free(vol, file, rec->slot, errp);
-        if (ret < 0) {
-            return ret;
-        }
-        *rec = (CsvDiskRecord) { .slot = rec->slot, .epoch = rec->epoch };
-        ret = csv_disk_swap(vol, file, rec, raw);
-    }
-    if (ret == -EAGAIN) {
-        error_setg(errp, "Disk '%s' of csv volume '%s' was not deleted: "
-                   "another member changed it at the same time", was.name,
-                   csv_volume_label(vol));
-        return -EBUSY;
-    }
-    if (ret < 0) {
-        error_setg_errno(errp, -ret, "Cannot delete disk '%s' of csv volume "
-                         "'%s'", was.name, csv_volume_label(vol));
-    }
-    return ret;
-}
-
-/*
- * Is a slot free, or does it hold what a dead member left half made or half
- * deleted?  Then clean up, and @raw is the free record.  Returns 1, 0 or
- * -errno.
- */
-static int GRAPH_RDLOCK
-csv_disk_slot_usable(CsvVolume *vol, BdrvChild *file, CsvDiskRecord *rec,
-                     uint8_t *raw, Error **errp)
-{
-    g_autofree char *who = NULL;
-    int ret;
-
-    if (rec->state == CSV_RECORD_UNUSED) {
-        return 1;
-    }
-    if (rec->state != CSV_RECORD_CREATING &&
-        rec->state != CSV_RECORD_DELETING) {
-        return 0;
-    }
-    if (csv_disk_owner(vol, file, rec, &who) != CSV_LIVENESS_DEAD) {
-        return 0;
-    }
-    ret = csv_disk_erase(vol, file, rec, raw, errp);
-    return ret < 0 ? ret : 1;
-}
-
-/* Raise disk_high so that @slot is below it. */
-static int GRAPH_RDLOCK
-csv_disk_high_raise(CsvVolume *vol, BdrvChild *file, uint32_t slot,
-                    Error **errp)
-{
-    int tries, ret;
-
-    for (tries = 0; tries < CSV_SWAP_TRIES; tries++) {
-        CsvSuperblock sb = vol->sb;
-
-        if (slot < sb.disk_high) {
-            return 0;
-        }
-        /* In steps, so that making many disks changes it rarely. */
-        sb.disk_high = MIN(sb.disk_slots, ROUND_UP(slot + 1, 16));
-        ret = csv_superblock_swap(vol, file, &sb, errp);
-        if (ret != -EAGAIN) {
-            return ret;
-        }
-        ret = csv_volume_refresh(vol, file, errp);
-        if (ret < 0) {
-            return ret;
-        }
-    }
-    error_setg(errp, "The superblock of csv volume '%s' changes all the time; "
-               "try again", csv_volume_label(vol));
-    return -EBUSY;
-}
-
-/* Try to put @want into @slot.  1: done.  0: the slot is taken. */
-static int GRAPH_RDLOCK
-csv_disk_reserve_in(CsvVolume *vol, BdrvChild *file, uint32_t slot,
-                    CsvDiskRecord *want, uint8_t *raw, Error **errp)
-{
-    CsvDiskRecord rec;
-    int ret = csv_disk_read(vol, file, slot, &rec, raw, errp);
-
-    if (ret < 0) {
-        return ret;
-    }
-    ret = csv_disk_slot_usable(vol, file, &rec, raw, errp);
-    if (ret <= 0) {
-        return ret;
-    }
-    want->slot = slot;
-    want->epoch = rec.epoch;
-    ret = csv_disk_swap(vol, file, want, raw);
-    if (ret < 0 && ret != -EAGAIN) {
-        error_setg_errno(errp, -ret, "Cannot write disk record %" PRIu32
-                         " of csv volume '%s'", slot, csv_volume_label(vol));
-        return ret;
-    }
-    return ret == 0;
-}
-
-/* Find a slot that can be reserved, first among those used before. */
-static int GRAPH_RDLOCK
-csv_disk_reserve(CsvVolume *vol, BdrvChild *file, CsvDiskRecord *want,
-                 uint8_t *raw, Error **errp)
-{
-    CsvDiskRecord rec;
-    CsvTableIter it;
-    uint32_t slot;
-    int ret = csv_volume_refresh(vol, file, errp);
-
-    if (ret < 0) {
-        return ret;
-    }
-    csv_table_iter(&it, file, vol->sb.disk_offset, vol->sb.disk_high);
-    while ((ret = csv_table_next(&it)) > 0) {
-        if (!csv_disk_decode(it.record, &vol->sb, it.slot, &rec, NULL) ||
-            rec.state == CSV_RECORD_FREE || rec.state == CSV_RECORD_OWNED ||
-            rec.state == CSV_RECORD_HANDOVER) {
-            continue;
-        }
-        ret = csv_disk_reserve_in(vol, file, it.slot, want, raw, errp);
-        if (ret) {
-            csv_table_end(&it);
-            return ret < 0 ? ret : 0;
-        }
-    }
-    if (ret < 0) {
-        error_setg_errno(errp, -ret, "Cannot read the disk table of csv "
-                         "volume '%s'", csv_volume_label(vol));
-        return ret;
-    }
-    for (slot = vol->sb.disk_high; slot < vol->sb.disk_slots; slot++) {
-        ret = csv_disk_high_raise(vol, file, slot, errp);
-        if (ret == 0) {
-            ret = csv_disk_reserve_in(vol, file, slot, want, raw, errp);
-        }
-        if (ret) {
-            return ret < 0 ? ret : 0;
-        }
-    }
-    error_setg(errp, "csv volume '%s' has no room for another disk: all %"
-               PRIu32 " places are taken", csv_volume_label(vol),
-               vol->sb.disk_slots);
-    return -ENOSPC;
-}
-
-/*
- * Look for other records with the name of @mine.  0: there is none.  -EEXIST:
- * one comes first.  -EAGAIN: one comes after, and may not know of us.
- */
-static int GRAPH_RDLOCK
-csv_disk_name_look(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *mine,
-                   Error **errp)
-{
-    CsvTableIter it;
-    CsvDiskRecord rec;
-    bool later = false;
-    int ret;
-
-    csv_table_iter(&it, file, vol->sb.disk_offset, vol->sb.disk_high);
-    while ((ret = csv_table_next(&it)) > 0) {
-        g_autofree char *who = NULL;
-
-        if (it.slot == mine->slot ||
-            !csv_disk_decode(it.record, &vol->sb, it.slot, &rec, NULL) ||
-            rec.state == CSV_RECORD_UNUSED ||
-            rec.state == CSV_RECORD_DELETING || strcmp(rec.name, mine->name)) {
-            continue;
-        }
-        if (rec.state == CSV_RECORD_CREATING) {
-            if (csv_disk_owner(vol, file, &rec, &who) == CSV_LIVENESS_DEAD) {
-                continue;
-            }
-            if (it.slot > mine->slot) {
-                later = true;
-                continue;
-            }
-        }
-        csv_table_end(&it);
-        error_setg(errp, "csv volume '%s' has a disk '%s' already",
-                   csv_volume_label(vol), mine->name);
-        return -EEXIST;
-    }
-    if (ret < 0) {
-        error_setg_errno(errp, -ret, "Cannot read the disk table of csv "
-                         "volume '%s'", csv_volume_label(vol));
-        return ret;
-    }
-    return later ? -EAGAIN : 0;
-}
-
-/* Rule 4 of the format: one name, one record. */
-static int coroutine_fn GRAPH_RDLOCK
-csv_disk_name_settle(CsvVolume *vol, BdrvChild *file,
-                     const CsvDiskRecord *mine, Error **errp)
-{
-    int tries, ret;
-
-    for (tries = 0; tries < CSV_NAME_TRIES; tries++) {
-        ret = csv_volume_refresh(vol, file, errp);
-        if (ret < 0) {
-            return ret;
-        }
-        ret = csv_disk_name_look(vol, file, mine, errp);
-        if (ret != -EAGAIN) {
-            return ret;
-        }
-        qemu_co_sleep_ns(QEMU_CLOCK_REALTIME, CSV_NAME_PAUSE_NS);
-    }
-    error_setg(errp, "Another member is making a disk '%s' in csv volume '%s' "
-               "and does not come to an end", mine->name,
-               csv_volume_label(vol));
-    return -EBUSY;
-}
-
-int coroutine_fn csv_disk_make(CsvVolume *vol, BdrvChild *file,
-                               const char *name, uint64_t size,
-                               const CsvHeader *header, Error **errp)
-{
-    CsvDiskRecord base, rec = {
-        .state = CSV_RECORD_CREATING,
-        .owner = vol->me.slot,
-        .owner_incarnation = vol->me.incarnation,
-        .since = g_get_real_time() / G_USEC_PER_SEC,
-        .size = size,
-        .first_segment = CSV_NO_SEGMENT,
-        .backing = header->backing,
-    };
-    uint8_t raw[CSV_RECORD_SIZE];
-    int ret;
-
-    assert(vol->locked);
-    if (!csv_disk_name_check(name, errp)) {
-        return -EINVAL;
-    }
-    if (size > CSV_MAX_DISK_SIZE || size % BDRV_SECTOR_SIZE) {
-        error_setg(errp, "The size of a csv disk is a multiple of %llu of at "
-                   "most %" PRIu64 " bytes", BDRV_SECTOR_SIZE,
-                   (uint64_t)CSV_MAX_DISK_SIZE);
-        return -EFBIG;
-    }
-    pstrcpy(rec.name, sizeof(rec.name), name);
-    qemu_uuid_generate(&rec.uuid);
-    ret = csv_disk_reserve(vol, file, &rec, raw, errp);
-    if (ret < 0) {
-        return ret;
-    }
-
-    ret = csv_disk_name_settle(vol, file, &rec, errp);
-    if (ret >= 0 && !qemu_uuid_is_null(&rec.backing)) {
-        /* Now that our record holds it, is it still there? */
-        ret = csv_disk_by_uuid(vol, file, &rec.backing, &base, errp);
-    }
-    if (ret >= 0) {
-        ret = csv_segment_claim(vol, file, rec.slot, 0, &rec.first_segment,
-                                errp);
-    }
-    if (ret >= 0) {
-        ret = csv_map_format(vol, file, &rec, header, errp);
-    }
-    if (ret >= 0) {
-        rec.state = CSV_RECORD_FREE;
-        ret = csv_disk_swap(vol, file, &rec, raw);
-        if (ret < 0) {
-            error_setg_errno(errp, -ret, "Cannot complete disk '%s' of csv "
-                             "volume '%s'", name, csv_volume_label(vol));
-        }
-    }
-    if (ret < 0) {
-        csv_disk_erase(vol, file, &rec, raw, NULL);
-    }
-    return ret;
-}
-
-int csv_disk_delete(CsvVolume *vol, BdrvChild *file, const char *name,
-                    Error **errp)
-{
-    CsvDiskRecord rec;
-    uint8_t raw[CSV_RECORD_SIZE];
-    CsvDisk *open;
-    int ret;
-
-    assert(vol->locked);
-    ret = csv_disk_find(vol, file, name, &rec, raw, errp);
-    if (ret < 0) {
-        return ret;
-    }
-    QLIST_FOREACH(open, &vol->disks, next) {
-        if (open->record.slot == rec.slot) {
-            error_setg(errp, "Disk '%s' of csv volume '%s' is open here as "
-                       "node '%s'; remove that first", name,
-                       csv_volume_label(vol), bdrv_get_node_name(open->bs));
-            return -EBUSY;
-        }
-    }
-    if (rec.state != CSV_RECORD_FREE) {
-        ret = csv_disk_may_take(vol, file, &rec, false, "in use", errp);
-        if (ret < 0) {
-            return ret;
-        }
-    }
-    return csv_disk_erase(vol, file, &rec, raw, errp);
 }

@@ -10,7 +10,8 @@
  *   map.c      level-1 and level-2 maps in memory
  *   map-load.c header and maps from the volume
  *   segment.c  segments of a disk, and the clusters in them
- *   claim.c    disk records: find, claim, release, make, delete
+ *   disks.c    make and delete disks
+ *   claim.c    disk records: find, claim, release
  *   member.c   registration, and who is alive
  *   volume.c   records, superblock, and the volumes this process has open
  *   create.c   format a volume, options of creation
@@ -264,6 +265,35 @@ csv_member_info(CsvVolume *vol, BdrvChild *file, const CsvMemberRecord *rec,
 
 /* claim.c */
 
+/* Read and check disk record @slot; its bytes go to @raw. */
+int GRAPH_RDLOCK
+csv_disk_read(CsvVolume *vol, BdrvChild *file, uint32_t slot,
+              CsvDiskRecord *out, uint8_t *raw, Error **errp);
+/* The same change of a record as csv_record_swap(), on the host structure. */
+int GRAPH_RDLOCK
+csv_disk_swap(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *new,
+              uint8_t *raw);
+/*
+ * Who stands in the way?  Fills *why with the owner's description.  @rec
+ * names an owner.
+ */
+CsvLiveness GRAPH_RDLOCK
+csv_disk_owner(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *rec,
+               char **why);
+/*
+ * May the disk in @rec be taken although it has an owner?  0 if so.
+ * @doing: what the owner does with it, for the message.
+ */
+int GRAPH_RDLOCK
+csv_disk_may_take(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *rec,
+                  bool force, const char *doing, Error **errp);
+/*
+ * Find the disk with @uuid; with @overlay, the first one that is based on it.
+ * 1: found, 0: there is none.
+ */
+int GRAPH_RDLOCK
+csv_disk_find_uuid(CsvVolume *vol, BdrvChild *file, const QemuUUID *uuid,
+                   bool overlay, CsvDiskRecord *out, Error **errp);
 /* Find a disk by name; without a name the only one.  -ENOENT. */
 int GRAPH_RDLOCK
 csv_disk_find(CsvVolume *vol, BdrvChild *file, const char *name,
@@ -297,6 +327,10 @@ int GRAPH_RDLOCK csv_disk_set_backing(CsvDisk *disk, const QemuUUID *backing,
 int GRAPH_RDLOCK
 csv_disk_by_uuid(CsvVolume *vol, BdrvChild *file, const QemuUUID *uuid,
                  CsvDiskRecord *out, Error **errp);
+CsvDiskState csv_disk_state(CsvDiskRecordState state);
+
+/* disks.c */
+
 /*
  * Make a disk without an owner; @header says what its backing image is.  In a
  * coroutine; the caller is attached.
@@ -307,7 +341,6 @@ csv_disk_make(CsvVolume *vol, BdrvChild *file, const char *name, uint64_t size,
 /* Delete a disk that has no owner.  The caller is attached. */
 int GRAPH_RDLOCK csv_disk_delete(CsvVolume *vol, BdrvChild *file,
                                  const char *name, Error **errp);
-CsvDiskState csv_disk_state(CsvDiskRecordState state);
 
 /* segment.c */
 

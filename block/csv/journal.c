@@ -1,6 +1,12 @@
 /*
  * Cluster shared volume: the journal of a disk
  *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+/*
  * What a guest's flush costs when there are new clusters: one flush for the
  * data, one record that names them all, one flush for the record.  The map
  * pages themselves are written much later, when the ring fills up or the disk
@@ -39,10 +45,6 @@
  * If a write or flush of the journal fails, nobody knows what is durable.
  * The next commit then writes the pages and begins a new chain, one sequence
  * number further, so that no two records ever have the same.
- *
- * Copyright (c) 2026 The qemu-csv developers
- *
- * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"
@@ -65,10 +67,10 @@ typedef struct CsvFound {
 
 static gint csv_found_order(gconstpointer a, gconstpointer b)
 {
-    const CsvFound *x = a, *y = b;
+    uint64_t x = ((const CsvFound *)a)->rec.sequence;
+    uint64_t y = ((const CsvFound *)b)->rec.sequence;
 
-    return x->rec.sequence < y->rec.sequence ? -1
-                                             : x->rec.sequence > y->rec.sequence;
+    return x < y ? -1 : x > y;
 }
 
 /* All records in @ring that are whole, by sequence; *newest counts. */
