@@ -171,6 +171,15 @@ static int csv_choose_layout(const BlockdevCreateOptionsCsv *opts,
     return 0;
 }
 
+uint64_t csv_data_offset(uint64_t size)
+{
+    const BlockdevCreateOptionsCsv opts = { .size = size };
+    CsvSuperblock sb = { 0 };
+
+    csv_choose_layout(&opts, &sb, &error_abort);
+    return sb.data_offset;
+}
+
 /* Nobody may be using what is about to be overwritten. */
 static int coroutine_fn GRAPH_RDLOCK
 csv_check_unused(BdrvChild *file, Error **errp)

@@ -1,6 +1,8 @@
 /*
  * Cluster shared volume: what the parts of the driver share
  *
+ *   check*.c   check and repair of what stands on the volume
+ *   measure.c  how large a volume has to be
  *   handover.c all disks of a virtual machine at once
  *   driver.c   the BlockDriver: open, close, activation, permissions
  *   resize.c   grow and shrink
@@ -133,6 +135,7 @@ struct CsvDisk {
     QLIST_ENTRY(CsvDisk) next;
     char *name;                 /* option 'disk', or the only one's name */
     bool force_takeover;
+    bool whole;                 /* the node is the volume, without a disk */
 
     /*
      * The disk's record as last read or written here, and its bytes for the
@@ -332,6 +335,14 @@ CsvDiskState csv_disk_state(CsvDiskRecordState state);
 /* disks.c */
 
 /*
+ * Free the segments of @rec, if it still is what @raw says, and then the
+ * record.  Whoever had it must not live, except ourselves.  Attached.
+ */
+int GRAPH_RDLOCK
+csv_disk_erase(CsvVolume *vol, BdrvChild *file, CsvDiskRecord *rec,
+               uint8_t *raw, Error **errp);
+
+/*
  * Make a disk without an owner; @header says what its backing image is.  In a
  * coroutine; the caller is attached.
  */
@@ -527,6 +538,8 @@ csv_co_block_status(BlockDriverState *bs, bool want_zero,
 /* create.c */
 
 extern QemuOptsList csv_create_opts;
+/* Where the data begin in a volume that is made for one disk of @size. */
+uint64_t csv_data_offset(uint64_t size);
 int coroutine_fn GRAPH_UNLOCKED
 csv_co_create(BlockdevCreateOptions *opts, Error **errp);
 int coroutine_fn GRAPH_UNLOCKED

@@ -37,10 +37,8 @@ csv_disk_check_overlays(CsvVolume *vol, BdrvChild *file,
     return ret;
 }
 
-/* Free the segments of @rec and then its record; we hold it. */
-static int GRAPH_RDLOCK
-csv_disk_erase(CsvVolume *vol, BdrvChild *file, CsvDiskRecord *rec,
-               uint8_t *raw, Error **errp)
+int csv_disk_erase(CsvVolume *vol, BdrvChild *file, CsvDiskRecord *rec,
+                   uint8_t *raw, Error **errp)
 {
     CsvDiskRecord was = *rec;
     int ret;

@@ -19,6 +19,7 @@
 #include "qemu/memalign.h"
 #include "qemu/module.h"
 #include "qemu/option.h"
+#include "check.h"
 #include "csv.h"
 #include "handover.h"
 #include "trace.h"
@@ -241,6 +242,24 @@ csv_disk_clear(CsvDisk *disk)
     g_free(disk->name);
 }
 
+/*
+ * For a check or for information, a node may be the volume itself, with a
+ * size of 0, if no disk is named.
+ */
+static bool GRAPH_RDLOCK csv_open_whole(CsvDisk *disk, int flags)
+{
+    CsvDiskRecord rec;
+    uint8_t raw[CSV_RECORD_SIZE];
+
+    if (disk->name || !(flags & (BDRV_O_CHECK | BDRV_O_NO_IO))) {
+        return false;
+    }
+    disk->whole = flags & BDRV_O_CHECK ||
+                  csv_disk_find(disk->volume, disk->bs->file, NULL, &rec, raw,
+                                NULL) < 0;
+    return disk->whole;
+}
+
 static int GRAPH_RDLOCK
 csv_open_disk(CsvDisk *disk, int flags, Error **errp)
 {
@@ -252,6 +271,9 @@ csv_open_disk(CsvDisk *disk, int flags, Error **errp)
         return -EINVAL;
     }
     QLIST_INSERT_HEAD(&disk->volume->disks, disk, next);
+    if (csv_open_whole(disk, flags)) {
+        return 0;
+    }
     ret = csv_disk_find(disk->volume, bs->file, disk->name, &disk->record,
                         disk->raw, errp);
     if (ret < 0) {
@@ -262,6 +284,9 @@ csv_open_disk(CsvDisk *disk, int flags, Error **errp)
                    "being made, or its making was cut short; make it again",
                    disk->record.name, csv_volume_label(disk->volume));
         return -EBUSY;
+    }
+    if (flags & BDRV_O_CHECK) {
+        return 0;   /* csv_co_check() trusts nothing that is in memory */
     }
     if ((flags & BDRV_O_RDWR) && !(flags & BDRV_O_INACTIVE)) {
         ret = csv_disk_activate(disk, NULL, errp);
@@ -502,6 +527,31 @@ static int coroutine_fn csv_co_get_info(BlockDriverState *bs,
     return 0;
 }
 
+static int coroutine_fn GRAPH_RDLOCK
+csv_co_check(BlockDriverState *bs, BdrvCheckResult *res, BdrvCheckMode fix)
+{
+    CsvDisk *disk = bs->opaque;
+    CsvVolume *vol = disk->volume;
+    CsvDiskRecord rec;
+    uint8_t raw[CSV_RECORD_SIZE];
+    Error *err = NULL;
+    int ret;
+
+    if (disk->whole) {
+        ret = csv_check_volume(vol, bs->file, res, fix, &err);
+    } else {
+        ret = csv_disk_find(vol, bs->file, disk->record.name, &rec, raw, &err);
+        if (ret >= 0) {
+            ret = csv_check_disk(vol, bs->file, &rec, raw, res, fix, &err);
+        }
+    }
+    if (ret < 0) {
+        error_report_err(err);
+        res->check_errors++;
+    }
+    return ret;
+}
+
 static uint64_t csv_disk_used_clusters(CsvDisk *disk)
 {
     uint64_t used = 0;
@@ -585,6 +635,8 @@ static BlockDriver bdrv_csv = {
     .bdrv_co_truncate               = csv_co_truncate,
 
     .bdrv_co_getlength              = csv_co_getlength,
+    .bdrv_co_check                  = csv_co_check,
+    .bdrv_measure                   = csv_measure,
     .bdrv_co_get_info               = csv_co_get_info,
     .bdrv_co_get_allocated_file_size = csv_co_get_allocated_file_size,
     .bdrv_get_specific_info         = csv_get_specific_info,

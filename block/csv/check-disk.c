@@ -1,0 +1,463 @@
+/*
+ * Cluster shared volume: check of a disk's segments, header and journal
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qemu/memalign.h"
+#include "check-int.h"
+
+static CsvCheckSegment *csv_check_segment(CsvCheckDisk *d, guint i)
+{
+    return &g_array_index(d->segments, CsvCheckSegment, i);
+}
+
+static uint64_t csv_check_first(const CsvCheckDisk *d)
+{
+    return csv_segment_start(&d->c->vol->sb, d->rec->first_segment);
+}
+
+int csv_check_use(CsvCheckDisk *d, uint64_t offset)
+{
+    const CsvSuperblock *sb = &d->c->vol->sb;
+    guint lo = 0, hi = d->segments->len;
+    uint64_t index;
+
+    if (offset < sb->data_offset) {
+        return -ENOENT;
+    }
+    index = (offset - sb->data_offset) >> sb->segment_bits;
+    while (lo < hi) {
+        guint mid = lo + (hi - lo) / 2;
+        CsvCheckSegment *seg = csv_check_segment(d, mid);
+
+        if (seg->index == index) {
+            uint64_t in = offset - csv_segment_start(sb, index);
+
+            return test_and_set_bit(in >> CSV_CLUSTER_BITS, seg->used)
+                   ? -EEXIST : 0;
+        }
+        if (seg->index < index) {
+            lo = mid + 1;
+        } else {
+            hi = mid;
+        }
+    }
+    return -ENOENT;
+}
+
+static void csv_check_segment_add(CsvCheckDisk *d, uint64_t index,
+                                  uint32_t sequence)
+{
+    const CsvSuperblock *sb = &d->c->vol->sb;
+    CsvCheckSegment seg = {
+        .index = index,
+        .sequence = sequence,
+        .used = bitmap_new(1U << (sb->segment_bits - CSV_CLUSTER_BITS)),
+    };
+
+    if (index == d->rec->first_segment) {
+        set_bit(0, seg.used);       /* header, level-1 map, journal */
+    }
+    g_array_append_val(d->segments, seg);
+}
+
+static int GRAPH_RDLOCK csv_check_segments_read(CsvCheckDisk *d, Error **errp)
+{
+    CsvVolume *vol = d->c->vol;
+    CsvSegmentEntry entry[CSV_SEGMENTS_PER_PAGE];
+    CsvTableIter it;
+    unsigned i;
+    int ret = csv_volume_refresh(vol, d->c->file, errp);
+
+    if (ret < 0) {
+        return ret;
+    }
+    csv_table_iter(&it, d->c->file, vol->sb.segment_offset,
+                   csv_segment_pages(vol->sb.segment_count));
+    while ((ret = csv_table_next(&it)) > 0) {
+        if (!csv_segments_decode(it.record, &vol->sb, it.slot, entry, NULL)) {
+            csv_check_found(d->c, CSV_FINDING_ERROR, false, "disk '%s': "
+                            "segment table page %" PRIu32 " is damaged; what "
+                            "the disk has there is not known", d->rec->name,
+                            it.slot);
+            d->repair = false;
+            continue;
+        }
+        for (i = 0; i < CSV_SEGMENTS_PER_PAGE; i++) {
+            if (entry[i].disk == d->rec->slot) {
+                csv_check_segment_add(d, (uint64_t)it.slot *
+                                      CSV_SEGMENTS_PER_PAGE + i,
+                                      entry[i].sequence);
+            }
+        }
+    }
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Cannot read the segment table of csv "
+                         "volume '%s'", csv_volume_label(vol));
+    }
+    return ret;
+}
+
+/* Give segment @index, or a free one, to the disk as its @sequence-th. */
+static bool GRAPH_RDLOCK
+csv_check_segment_number(CsvCheckDisk *d, uint64_t index, uint32_t sequence)
+{
+    CsvVolume *vol = d->c->vol;
+    uint64_t page = index / CSV_SEGMENTS_PER_PAGE;
+    uint64_t offset = vol->sb.segment_offset + page * CSV_PAGE_SIZE;
+    CsvSegmentEntry entry[CSV_SEGMENTS_PER_PAGE], *e;
+    uint8_t old[CSV_RECORD_SIZE], new[CSV_RECORD_SIZE];
+    int tries, ret = -EAGAIN;
+
+    if (!d->repair || !csv_check_may_fix(d->c, CSV_FINDING_ERROR)) {
+        return false;
+    }
+    for (tries = 0; ret == -EAGAIN && tries < CSV_SWAP_TRIES; tries++) {
+        if (csv_record_read(d->c->file, offset, old) < 0 ||
+            !csv_segments_decode(old, &vol->sb, page, entry, NULL)) {
+            return false;
+        }
+        e = &entry[index % CSV_SEGMENTS_PER_PAGE];
+        if (e->disk >= 0 && e->disk != d->rec->slot) {
+            return false;
+        }
+        *e = (CsvSegmentEntry) { d->rec->slot, sequence };
+        csv_segments_encode(entry, &vol->sb, page, new);
+        ret = csv_record_swap(vol, d->c->file, offset, old, new);
+    }
+    return ret >= 0;
+}
+
+static uint32_t csv_check_free_number(CsvCheckDisk *d)
+{
+    uint32_t n = 0;
+    guint i;
+
+    for (i = 0; i < d->segments->len; i++) {
+        n = MAX(n, csv_check_segment(d, i)->sequence);
+    }
+    return n + 1;
+}
+
+static gint csv_check_by_index(gconstpointer a, gconstpointer b)
+{
+    const CsvCheckSegment *x = a, *y = b;
+
+    return x->index < y->index ? -1 : x->index > y->index;
+}
+
+/* The first segment must be there, as number 0.  False: it is not. */
+static bool GRAPH_RDLOCK csv_check_first_segment(CsvCheckDisk *d)
+{
+    uint64_t first = d->rec->first_segment;
+    guint i;
+    bool fixed;
+
+    for (i = 0; i < d->segments->len; i++) {
+        CsvCheckSegment *seg = csv_check_segment(d, i);
+
+        if (seg->index != first) {
+            continue;
+        }
+        if (seg->sequence) {
+            fixed = csv_check_segment_number(d, first, 0);
+            csv_check_found(d->c, CSV_FINDING_ERROR, fixed, "disk '%s': "
+                            "segment %" PRIu64 ", its first, has number %"
+                            PRIu32 " and not 0", d->rec->name, first,
+                            seg->sequence);
+            seg->sequence = fixed ? 0 : seg->sequence;
+        }
+        return true;
+    }
+    fixed = csv_check_segment_number(d, first, 0);
+    csv_check_found(d->c, CSV_FINDING_ERROR, fixed, "disk '%s': segment %"
+                    PRIu64 ", its first, does not belong to it%s",
+                    d->rec->name, first, fixed ? "" : "; 'repair all' claims "
+                    "it if it is free");
+    if (fixed) {
+        csv_check_segment_add(d, first, 0);
+        g_array_sort(d->segments, csv_check_by_index);
+    }
+    return fixed;
+}
+
+static void GRAPH_RDLOCK csv_check_numbers(CsvCheckDisk *d)
+{
+    g_autoptr(GHashTable) seen = g_hash_table_new(NULL, NULL);
+    guint i;
+
+    g_hash_table_add(seen, GUINT_TO_POINTER(0));
+    for (i = 0; i < d->segments->len; i++) {
+        CsvCheckSegment *seg = csv_check_segment(d, i);
+        uint32_t is = seg->sequence;
+        bool fixed;
+
+        if (seg->index == d->rec->first_segment ||
+            g_hash_table_add(seen, GUINT_TO_POINTER(is))) {
+            continue;
+        }
+        seg->sequence = csv_check_free_number(d);
+        fixed = csv_check_segment_number(d, seg->index, seg->sequence);
+        csv_check_found(d->c, CSV_FINDING_ERROR, fixed, "disk '%s': segment %"
+                        PRIu64 " has number %" PRIu32 ", as another%s",
+                        d->rec->name, seg->index, is, fixed ? "" :
+                        "; 'repair all' gives it one of its own");
+    }
+}
+
+static void GRAPH_RDLOCK csv_check_header_fix(CsvCheckDisk *d,
+                                              const CsvHeader *header,
+                                              unsigned copy, uint8_t *buf,
+                                              const char *why)
+{
+    bool fixed = false;
+
+    if (header && d->repair && csv_check_may_fix(d->c, CSV_FINDING_ERROR)) {
+        csv_header_encode(header, d->rec, copy, buf);
+        fixed = bdrv_pwrite(d->c->file, csv_check_first(d) +
+                            (copy ? CSV_HEADER_COPY_1 : CSV_HEADER_COPY_0),
+                            CSV_PAGE_SIZE, buf, BDRV_REQ_FUA) >= 0;
+    }
+    csv_check_found(d->c, CSV_FINDING_ERROR, fixed, "disk '%s': %s%s",
+                    d->rec->name, why, fixed ? "" : header ?
+                    "; 'repair all' writes it anew from the other copy" :
+                    "; there is no good copy");
+}
+
+static int GRAPH_RDLOCK csv_check_header(CsvCheckDisk *d, Error **errp)
+{
+    QEMU_AUTO_VFREE uint8_t *buf = qemu_blockalign(d->c->file->bs,
+                                                   CSV_PAGE_SIZE);
+    g_autofree CsvHeader *header = g_new0(CsvHeader, 2);
+    Error *err[2] = { NULL, NULL };
+    unsigned i;
+    int ret = 0;
+
+    for (i = 0; i < 2 && ret >= 0; i++) {
+        ret = bdrv_pread(d->c->file, csv_check_first(d) +
+                         (i ? CSV_HEADER_COPY_1 : CSV_HEADER_COPY_0),
+                         CSV_PAGE_SIZE, buf, 0);
+        if (ret >= 0) {
+            csv_header_decode(buf, d->rec, i, &header[i], &err[i]);
+        }
+    }
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Cannot read the header of disk '%s' of "
+                         "csv volume '%s'", d->rec->name,
+                         csv_volume_label(d->c->vol));
+    }
+    for (i = 0; i < 2 && ret >= 0; i++) {
+        if (err[i]) {
+            csv_check_header_fix(d, err[!i] ? NULL : &header[!i], i, buf,
+                                 error_get_pretty(err[i]));
+        }
+    }
+    /* Copy 1 is written first; a crash in between leaves copy 0 behind. */
+    if (ret >= 0 && !err[0] && !err[1] &&
+        header[0].generation != header[1].generation) {
+        bool newer = header[1].generation > header[0].generation;
+
+        csv_check_header_fix(d, &header[newer], !newer, buf,
+                             "the copies of the header differ");
+    }
+    error_free(err[0]);
+    error_free(err[1]);
+    return ret;
+}
+
+typedef struct CsvCheckRecord {
+    CsvJournalRecord rec;
+    uint32_t page;
+} CsvCheckRecord;
+
+static gint csv_check_by_sequence(gconstpointer a, gconstpointer b)
+{
+    const CsvCheckRecord *x = a, *y = b;
+
+    if (x->rec.sequence < y->rec.sequence) {
+        return -1;
+    }
+    return x->rec.sequence > y->rec.sequence;
+}
+
+/* The records of the newest epoch, by sequence. */
+static GArray *csv_check_ring_scan(CsvCheckDisk *d, const uint8_t *ring)
+{
+    GArray *found = g_array_new(false, false, sizeof(CsvCheckRecord));
+    uint64_t epoch = 0;
+    uint32_t page;
+
+    for (page = 0; page < CSV_JOURNAL_PAGES; page++) {
+        CsvCheckRecord r = { .page = page };
+
+        if (!csv_journal_decode(ring + page * CSV_PAGE_SIZE,
+                                CSV_JOURNAL_BYTES - page * CSV_PAGE_SIZE,
+                                &d->rec->uuid, &r.rec, NULL) ||
+            r.rec.epoch < epoch) {
+            continue;
+        }
+        if (r.rec.epoch > epoch) {
+            /* A chain never goes back beyond its owner's first record. */
+            epoch = r.rec.epoch;
+            g_array_set_size(found, 0);
+        }
+        g_array_append_val(found, r);
+    }
+    g_array_sort(found, csv_check_by_sequence);
+    return found;
+}
+
+static void csv_check_ring_take(CsvCheckDisk *d, const uint8_t *ring,
+                                const CsvCheckRecord *r)
+{
+    uint32_t i;
+
+    for (i = 0; i < r->rec.entries; i++) {
+        CsvCheckEntry e = { .order = d->entries->len };
+
+        csv_journal_entry(ring + r->page * CSV_PAGE_SIZE, i, &e.entry);
+        e.table = e.entry.type == CSV_JOURNAL_L1
+                  ? e.entry.index : e.entry.index / CSV_L2_ENTRIES;
+        g_array_append_val(d->entries, e);
+    }
+}
+
+static gint csv_check_by_table(gconstpointer a, gconstpointer b)
+{
+    const CsvCheckEntry *x = a, *y = b;
+
+    if (x->table != y->table) {
+        return x->table < y->table ? -1 : 1;
+    }
+    return x->order < y->order ? -1 : x->order > y->order;
+}
+
+static void csv_check_chain(CsvCheckDisk *d, const uint8_t *ring)
+{
+    g_autoptr(GArray) found = csv_check_ring_scan(d, ring);
+    const CsvCheckRecord *r = (CsvCheckRecord *)found->data, *newest;
+    uint64_t want;
+    guint i;
+
+    if (!found->len) {
+        return;
+    }
+    newest = &r[found->len - 1];
+    d->sequence = newest->rec.sequence;
+    d->head = (newest->page + newest->rec.bytes / CSV_PAGE_SIZE) %
+              CSV_JOURNAL_PAGES;
+    for (want = newest->rec.tail, i = 0; i < found->len; i++) {
+        if (r[i].rec.sequence == want) {
+            csv_check_ring_take(d, ring, &r[i]);
+            want++;
+        }
+    }
+    if (want <= newest->rec.sequence) {
+        bool fix = d->repair && csv_check_may_fix(d->c, CSV_FINDING_ERROR);
+
+        csv_check_found(d->c, CSV_FINDING_ERROR, fix, "disk '%s': journal "
+                        "record %" PRIu64 ": field 'tail': record %" PRIu64
+                        " is missing%s", d->rec->name, d->sequence, want,
+                        fix ? "; the journal is dropped, and with it what was "
+                        "written last" : "; 'repair all' drops the journal, "
+                        "and with it what was written last");
+        g_array_set_size(d->entries, 0);
+        d->changed |= fix;
+    }
+    g_array_sort(d->entries, csv_check_by_table);
+}
+
+static int GRAPH_RDLOCK csv_check_journal(CsvCheckDisk *d, Error **errp)
+{
+    QEMU_AUTO_VFREE uint8_t *ring = qemu_blockalign(d->c->file->bs,
+                                                    CSV_JOURNAL_BYTES);
+    int ret = bdrv_pread(d->c->file, csv_check_first(d) + CSV_JOURNAL_OFFSET,
+                         CSV_JOURNAL_BYTES, ring, 0);
+
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Cannot read the journal of disk '%s' of "
+                         "csv volume '%s'", d->rec->name,
+                         csv_volume_label(d->c->vol));
+        return ret;
+    }
+    csv_check_chain(d, ring);
+    return 0;
+}
+
+/*
+ * The map on the volume is what it shall be: nothing of the journal counts
+ * any more.  It is one record of ours, with our epoch and without a past.
+ */
+static int GRAPH_RDLOCK csv_check_mount(CsvCheckDisk *d, Error **errp)
+{
+    QEMU_AUTO_VFREE uint8_t *buf = qemu_blockalign0(d->c->file->bs,
+                                                    CSV_PAGE_SIZE);
+    CsvJournalRecord rec = {
+        .sequence = d->sequence + 1,
+        .epoch = d->rec->epoch,
+        .tail = d->sequence + 1,
+        .bytes = csv_journal_bytes(0),
+    };
+    int ret = bdrv_flush(d->c->file->bs);
+
+    csv_journal_encode(&rec, &d->rec->uuid, buf);
+    if (ret >= 0) {
+        ret = bdrv_pwrite(d->c->file, csv_check_first(d) + CSV_JOURNAL_OFFSET +
+                          (uint64_t)d->head * CSV_PAGE_SIZE, CSV_PAGE_SIZE,
+                          buf, BDRV_REQ_FUA);
+    }
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Cannot write the journal of disk '%s' "
+                         "of csv volume '%s'", d->rec->name,
+                         csv_volume_label(d->c->vol));
+    }
+    return ret;
+}
+
+static int GRAPH_RDLOCK csv_check_disk_parts(CsvCheckDisk *d, Error **errp)
+{
+    int ret = csv_check_segments_read(d, errp);
+
+    if (ret < 0 || !csv_check_first_segment(d)) {
+        return ret;
+    }
+    csv_check_numbers(d);
+    ret = csv_check_header(d, errp);
+    if (ret >= 0) {
+        ret = csv_check_journal(d, errp);
+    }
+    if (ret >= 0) {
+        ret = csv_check_map(d, errp);
+    }
+    if (ret >= 0 && d->changed) {
+        ret = csv_check_mount(d, errp);
+    }
+    return ret;
+}
+
+int csv_check_disk_walk(CsvCheckDisk *d, Error **errp)
+{
+    guint i;
+    int ret = csv_refresh_length(d->c->file->bs);
+
+    d->end = ret < 0 ? ret : bdrv_getlength(d->c->file->bs);
+    if (d->end < 0) {
+        error_setg_errno(errp, -d->end, "Cannot find the size of node '%s'",
+                         bdrv_get_node_name(d->c->file->bs));
+        return d->end;
+    }
+    d->segments = g_array_new(false, false, sizeof(CsvCheckSegment));
+    d->entries = g_array_new(false, false, sizeof(CsvCheckEntry));
+    ret = csv_check_disk_parts(d, errp);
+    for (i = 0; i < d->segments->len; i++) {
+        g_free(csv_check_segment(d, i)->used);
+    }
+    g_array_free(d->segments, true);
+    g_array_free(d->entries, true);
+    return MIN(ret, 0);
+}
