@@ -25,6 +25,7 @@ help:
 	@echo '                     without the series: shows differences only'
 	@echo 'make bench-csv       compare the speed of raw, qcow2 and csv'
 	@echo 'make check-crash     power losses on a simulated device; SEEDS=n for more'
+	@echo 'make check-stress    kill owners of disks for real, for many rounds'
 	@echo 'make dist            the series as one tarball of quilt patches'
 	@echo 'make clean           remove what was built; keeps build/src'
 	@echo 'make distclean       remove build/, unless build/src holds own work'
@@ -54,15 +55,19 @@ check-crash: configured
 	@CSV_CRASH_SEEDS=$(or $(SEEDS),50) \
 	    build/qemu/tests/unit/csv/test-csv-crash -k --tap
 
+check-stress: tools
+	@scripts/check --suite stress --full
+
 dist: configured
 	@scripts/make-dist
 
 clean:
 	rm -rf build/qemu build/qemu.stamp build/pristine build/check build/check-upstream \
-	    build/demo build/bench build/dist build/export
+	    build/demo build/stress build/bench build/dist build/export
 
 distclean:
 	@scripts/distclean
 
 .PHONY: all help configured tools demo check check-upstream bench-csv check-crash \
+	check-stress \
 	dist clean distclean
