@@ -390,10 +390,11 @@ int coroutine_fn GRAPH_RDLOCK csv_cluster_alloc(CsvDisk *disk,
 /* Give back a cluster that nothing on the volume names.  alloc_lock held. */
 void csv_cluster_free(CsvDisk *disk, uint64_t offset);
 /*
- * Give segments without a used cluster back to the volume, all but @keep.
- * Failure costs nothing but space until the disk is opened next.
+ * Give segments without a used cluster back to the volume: all, of a disk
+ * that nobody uses, or all but one.  Failure costs nothing but space.
  */
-void GRAPH_RDLOCK csv_segments_trim(CsvDisk *disk, unsigned keep);
+void GRAPH_RDLOCK csv_segments_give_back_all(CsvDisk *disk);
+void coroutine_fn GRAPH_RDLOCK csv_segments_trim(CsvDisk *disk);
 
 /* map.c */
 

@@ -330,7 +330,7 @@ static int GRAPH_RDLOCK
 csv_disk_let_go(CsvDisk *disk, const QemuUUID *token, Error **errp)
 {
     if (!disk->pending) {
-        csv_segments_trim(disk, 0);
+        csv_segments_give_back_all(disk);
         csv_journal_settle(disk, &disk->record);
     } else {
         disk->record.journal_sequence = 0;

@@ -357,7 +357,7 @@ static void coroutine_fn GRAPH_RDLOCK csv_trim(CsvDisk *disk)
         QEMU_LOCK_GUARD(&disk->alloc_lock);
         csv_cluster_free(disk, trim->offset);
     }
-    csv_segments_trim(disk, 1);
+    csv_segments_trim(disk);
 }
 
 int coroutine_fn GRAPH_RDLOCK csv_co_flush_to_os(BlockDriverState *bs)

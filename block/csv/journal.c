@@ -125,7 +125,7 @@ static bool csv_ring_replay(CsvDisk *disk, CsvL2Table **l2,
 {
     CsvFound newest;
     g_autoptr(GArray) found = csv_ring_scan(disk, ring, &newest);
-    uint64_t want = newest.rec.tail, epoch = 0;
+    uint64_t want = newest.rec.tail;
     guint i;
 
     disk->journal = (CsvJournal) { .broken = true };
@@ -133,16 +133,12 @@ static bool csv_ring_replay(CsvDisk *disk, CsvL2Table **l2,
         const CsvFound *f = &g_array_index(found, CsvFound, i);
 
         if (f->rec.sequence != want || f->rec.sequence > newest.rec.sequence ||
-            f->rec.epoch > newest.rec.epoch) {
+            f->rec.epoch != newest.rec.epoch) {
             continue;   /* older, or of an owner that does not count */
-        }
-        if (f->rec.epoch < epoch) {
-            break;
         }
         if (!csv_ring_apply(l2, ring, f, errp)) {
             return false;
         }
-        epoch = f->rec.epoch;
         want++;
     }
     if (newest.rec.sequence && want <= newest.rec.sequence) {

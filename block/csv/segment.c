@@ -615,9 +615,9 @@ void csv_cluster_free(CsvDisk *disk, uint64_t offset)
     disk->free_clusters++;
 }
 
-/* Take one segment without a used cluster out of the list. */
-static bool csv_segment_drop_free(CsvDisk *disk, unsigned *keep,
-                                  uint64_t *index)
+/* Take a segment without a used cluster out of the list; @keep some. */
+static bool csv_segment_drop_free(CsvDisk *disk, unsigned keep,
+                                  CsvSegment *out)
 {
     uint32_t clusters = csv_clusters_per_segment(disk->volume);
     unsigned empty = 0;
@@ -626,8 +626,8 @@ static bool csv_segment_drop_free(CsvDisk *disk, unsigned *keep,
     for (i = 0; i < disk->segments->len; i++) {
         CsvSegment *seg = csv_segment_at(disk, i);
 
-        if (seg->free == clusters && ++empty > *keep) {
-            *index = seg->index;
+        if (seg->free == clusters && ++empty > keep) {
+            *out = *seg;
             g_free(seg->used);
             disk->free_clusters -= clusters;
             g_array_remove_index(disk->segments, i);
@@ -638,25 +638,48 @@ static bool csv_segment_drop_free(CsvDisk *disk, unsigned *keep,
     return false;
 }
 
-void csv_segments_trim(CsvDisk *disk, unsigned keep)
+static int GRAPH_RDLOCK csv_segment_give_back(CsvDisk *disk,
+                                              const CsvSegment *seg)
 {
-    uint64_t index;
+    int ret = csv_segments_free_in(disk->volume, disk->bs->file,
+                                   seg->index / CSV_SEGMENTS_PER_PAGE,
+                                   disk->record.slot, seg->index, NULL);
 
-    for (;;) {
-        bool found;
+    trace_csv_segment_free(disk, seg->index, ret);
+    return ret;
+}
 
-        if (qemu_in_coroutine()) {
-            QEMU_LOCK_GUARD(&disk->alloc_lock);
-            found = csv_segment_drop_free(disk, &keep, &index);
-        } else {
-            found = csv_segment_drop_free(disk, &keep, &index);
-        }
-        if (!found || csv_segments_free_in(disk->volume, disk->bs->file,
-                                           index / CSV_SEGMENTS_PER_PAGE,
-                                           disk->record.slot, index,
-                                           NULL) < 0) {
+void csv_segments_give_back_all(CsvDisk *disk)
+{
+    CsvSegment seg;
+
+    while (csv_segment_drop_free(disk, 0, &seg)) {
+        if (csv_segment_give_back(disk, &seg) < 0) {
             return;
         }
-        trace_csv_segment_free(disk, index);
     }
+}
+
+void coroutine_fn csv_segments_trim(CsvDisk *disk)
+{
+    CsvSegment seg;
+    bool found;
+    int ret;
+
+    /* Nobody may claim meanwhile, and get the sequence of a segment here. */
+    QEMU_LOCK_GUARD(&disk->claim_lock);
+    do {
+        ret = 0;
+        WITH_QEMU_LOCK_GUARD(&disk->alloc_lock) {
+            found = csv_segment_drop_free(disk, 1, &seg);
+        }
+        if (found) {
+            ret = csv_segment_give_back(disk, &seg);
+        }
+        if (ret < 0) {
+            /* It is still ours, and so is its sequence. */
+            QEMU_LOCK_GUARD(&disk->alloc_lock);
+            csv_segment_add(disk, seg.index, seg.sequence);
+        }
+    } while (found && ret >= 0);
 }
