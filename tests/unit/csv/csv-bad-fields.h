@@ -221,6 +221,7 @@ static const BadField bad_fields[] = {
     { L2, 16 + 16 * 6 + 12, 4, 1, "zero" },
     { L2, 16 + 16 * 30 + 8, 4, 1, "data" },
 
+    { JOURNAL, 0, 4, 0x48565343, "magic" },
     { JOURNAL, 40, 4, 0, "bytes" },
     { JOURNAL, 40, 4, 8192, "bytes" },
     { JOURNAL, 40, 4, MAX32, "bytes" },

@@ -625,7 +625,9 @@ static void test_journal(void)
     g_assert_cmphex(page_get(buf, 40, 4), ==, 4096);
     g_assert_cmphex(page_get(buf, 44, 4), ==, 2);
     g_assert_cmphex(page_get(buf, 48, 8), ==, 70);
+    g_assert_cmphex(page_get(buf, 56, 8), ==, 0);
     g_assert_cmphex(page_get(buf, 64, 4), ==, 1);
+    g_assert_cmphex(page_get(buf, 68, 4), ==, 0);
     g_assert_cmphex(page_get(buf, 72, 8), ==, 12345);
     g_assert_cmphex(page_get(buf, 80, 8), ==, 6 * MiB);
     g_assert_cmphex(page_get(buf, 88, 4), ==, 0xff01);
@@ -645,6 +647,12 @@ static void test_journal(void)
     }
     g_assert_false(csv_journal_decode(buf, 4095, &sample_disk.uuid, &out,
                                       NULL));
+    /* Behind the entries, too, each byte counts. */
+    for (i = 52; i < 4096; i++) {
+        buf[i] ^= 1;
+        expect(JOURNAL, buf, "crc");
+        buf[i] ^= 1;
+    }
 
     /* The largest record. */
     big.entries = CSV_JOURNAL_ENTRIES_MAX;
