@@ -65,16 +65,20 @@ csv_check_member(CsvCheckup *c, const uint8_t *raw, uint32_t slot)
         error_free(err);
         return;
     }
+    /*
+     * A process that was killed leaves its record; the next member takes the
+     * place.  That is no fault, but who repairs may tidy up.
+     */
     if (rec.state == CSV_MEMBER_ACTIVE &&
+        csv_check_may_fix(c, CSV_FINDING_LEAK) &&
         csv_member_liveness(c->vol, c->file, &rec, rec.incarnation) ==
         CSV_LIVENESS_DEAD) {
         g_autofree char *who = csv_member_describe(&rec);
 
-        fixed = csv_check_may_fix(c, CSV_FINDING_LEAK) &&
-                csv_check_member_leave(c, raw, &rec);
+        fixed = csv_check_member_leave(c, raw, &rec);
         csv_check_found(c, CSV_FINDING_LEAK, fixed, "member record %" PRIu32
                         ": the member is dead (%s)%s", slot, who,
-                        fixed ? "" : "; 'repair leaks' frees its place");
+                        fixed ? "" : ", and its place cannot be freed");
     }
 }
 
