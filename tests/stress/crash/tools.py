@@ -18,6 +18,9 @@ import traceback
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__)))))
 T0 = time.monotonic()
+LEFT_BY_THE_KILLED = re.compile(
+    r'Leaked (member record \d+: the member is dead'
+    r"|disk record \d+: the (making|deleting) of disk '.*' was cut short)")
 
 
 class Failed(Exception):
@@ -64,8 +67,9 @@ class Tools:
              run.stdout.strip())
         return run.stdout
 
-    def check(self, volume, disk=None):
-        """qemu-img check finds nothing; without DISK, of the whole volume."""
+    def check(self, volume, disk=None, killed=False):
+        """qemu-img check finds nothing; without DISK, of the whole volume.
+        KILLED: but for the records of members that were killed."""
         if not self.can_check:
             return
         options = f'driver=csv,file.filename={volume}'
@@ -77,12 +81,13 @@ class Tools:
             self.can_check = False
             say('this build cannot check csv disks: left out')
             return
-        # a member that was killed stays on record until its place is used
-        # again; everything else is told and counts
         lines = run.stdout.partition('{')[0].strip().splitlines()
-        if run.returncode == 3 and lines and all(
-                re.match(r'Leaked member record \d+: the member is dead', line)
-                for line in lines):
+        if killed and run.returncode == 3 and lines and all(
+                LEFT_BY_THE_KILLED.match(line) for line in lines):
+            # who meets it may clear it away; then there must be nothing
+            self.run(self.img, 'check', '-q', '-r', 'leaks', '--image-opts',
+                     options)
+            self.check(volume, disk)
             return
         must(run.returncode == 0, f'qemu-img check --image-opts {options}:'
              f' status {run.returncode}', run.stdout.strip())

@@ -101,7 +101,8 @@ static inline size_t page_extent(const uint8_t *buf)
     case 'H':
         return 4096;
     case 'J':
-        return page_get(buf, 40, 4);
+        /* What the record says of its length may be damaged. */
+        return MAX(page_get(buf, 40, 4), 4096);
     default:
         return 0;
     }
