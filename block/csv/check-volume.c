@@ -205,9 +205,7 @@ csv_check_segments_of(CsvCheckup *c, uint32_t slot, uint64_t index)
     uint64_t page;
     bool fixed = false;
 
-    if (csv_record_read(c->file, c->vol->sb.disk_offset +
-                        (uint64_t)slot * CSV_PAGE_SIZE, raw) < 0 ||
-        !csv_disk_decode(raw, &c->vol->sb, slot, &rec, NULL) ||
+    if (csv_disk_read(c->vol, c->file, slot, &rec, raw, NULL) < 0 ||
         rec.state != CSV_RECORD_UNUSED) {
         return;
     }

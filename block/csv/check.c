@@ -226,21 +226,6 @@ csv_check_owner_gone(CsvCheckup *c, const CsvDiskRecord *rec)
     return false;
 }
 
-static int GRAPH_RDLOCK
-csv_check_swap(CsvCheckup *c, const CsvDiskRecord *rec, uint8_t *raw)
-{
-    uint8_t new[CSV_RECORD_SIZE];
-    int ret;
-
-    csv_disk_encode(rec, &c->vol->sb, new);
-    ret = csv_record_swap(c->vol, c->file, c->vol->sb.disk_offset +
-                          (uint64_t)rec->slot * CSV_PAGE_SIZE, raw, new);
-    if (ret >= 0) {
-        memcpy(raw, new, sizeof(new));
-    }
-    return ret;
-}
-
 int csv_check_claim(CsvCheckup *c, CsvDiskRecord *rec, uint8_t *raw,
                     Error **errp)
 {
@@ -272,7 +257,7 @@ int csv_check_claim(CsvCheckup *c, CsvDiskRecord *rec, uint8_t *raw,
     new.journal_sequence = 0;
     new.journal_page = 0;
     memset(&new.token, 0, sizeof(new.token));
-    ret = csv_check_swap(c, &new, raw);
+    ret = csv_disk_swap(c->vol, c->file, &new, raw);
     if (ret == -EAGAIN) {
         fprintf(stderr, "Disk '%s' is not repaired: another member took "
                 "it at the same time\n", rec->name);
@@ -296,7 +281,7 @@ csv_check_release(CsvCheckup *c, CsvDiskRecord *rec, uint32_t flags,
     rec->state = CSV_RECORD_FREE;
     rec->flags = flags;
     rec->since = g_get_real_time() / G_USEC_PER_SEC;
-    ret = csv_check_swap(c, rec, raw);
+    ret = csv_disk_swap(c->vol, c->file, rec, raw);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Cannot release disk '%s' of csv volume "
                          "'%s'", rec->name, csv_volume_label(c->vol));
