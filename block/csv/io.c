@@ -93,7 +93,7 @@ csv_fill(BlockDriverState *bs, uint64_t offset, uint64_t bytes, uint64_t masks,
 {
     uint32_t sub = csv_touched(offset, bytes);
 
-    if (!bytes || !bs->backing || (csv_masks_zero(masks) & sub)) {
+    if (!bs->backing || (csv_masks_zero(masks) & sub)) {
         memset(buf, 0, bytes);
         return 0;
     }

@@ -297,24 +297,24 @@ int csv_journal_settle(CsvDisk *disk, CsvDiskRecord *rec)
 static int GRAPH_RDLOCK
 csv_commit_one(CsvDisk *disk, uint8_t *buf, GArray *freed)
 {
-    uint32_t entries, at;
-    int ret = 0;
+    uint32_t entries, pages, at;
+    int ret;
 
     entries = csv_map_collect(disk, buf, CSV_JOURNAL_ENTRIES_MAX, freed);
     if (!entries) {
         return 0;
     }
-    if (disk->journal.broken ||
-        !csv_ring_room(&disk->journal,
-                       csv_journal_bytes(entries) / CSV_PAGE_SIZE, &at)) {
-        ret = csv_checkpoint(disk);
-        if (ret >= 0 &&
-            !csv_ring_room(&disk->journal,
-                           csv_journal_bytes(entries) / CSV_PAGE_SIZE, &at)) {
-            g_assert_not_reached();     /* a record is smaller than half */
-        }
-    } else {
+    pages = csv_journal_bytes(entries) / CSV_PAGE_SIZE;
+    if (!disk->journal.broken && csv_ring_room(&disk->journal, pages, &at)) {
         ret = bdrv_flush(disk->bs->file->bs);
+    } else {
+        ret = csv_checkpoint(disk);
+        if (ret >= 0) {
+            /* The largest record is smaller than half of the ring. */
+            bool room = csv_ring_room(&disk->journal, pages, &at);
+
+            assert(room);
+        }
     }
     if (ret >= 0) {
         ret = csv_record_write(disk, buf, entries, at);
