@@ -16,7 +16,7 @@
  */
 #define CSV_CHECK_INCARNATION   (1ULL << 32)
 
-/* A member whose record cannot be read.  Its lock says whether it lives. */
+/* A member whose record cannot be read.  Its locks say whether it lives. */
 static bool GRAPH_RDLOCK
 csv_check_member_anew(CsvCheckup *c, const uint8_t *old, uint32_t slot)
 {
@@ -29,7 +29,7 @@ csv_check_member_anew(CsvCheckup *c, const uint8_t *old, uint32_t slot)
     };
     uint8_t new[CSV_RECORD_SIZE];
 
-    if (bdrv_liveness_lock(c->file->bs, slot, BDRV_LIVENESS_TEST) != 0) {
+    if (csv_member_slot_locked(c->file, slot)) {
         return false;
     }
     csv_member_encode(&rec, &c->vol->sb, new);

@@ -429,6 +429,16 @@ int csv_disk_set_backing(CsvDisk *disk, const QemuUUID *backing, Error **errp)
     return csv_disk_change(disk, &rec, "change the backing disk of", errp);
 }
 
+/* Was its making cut short?  Then nobody will ever complete it. */
+static bool GRAPH_RDLOCK
+csv_disk_is_wreck(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *rec)
+{
+    g_autofree char *who = NULL;
+
+    return rec->state == CSV_RECORD_CREATING &&
+           csv_disk_owner(vol, file, rec, &who) == CSV_LIVENESS_DEAD;
+}
+
 int csv_disk_find_uuid(CsvVolume *vol, BdrvChild *file, const QemuUUID *uuid,
                        bool overlay, CsvDiskRecord *out, Error **errp)
 {
@@ -443,7 +453,8 @@ int csv_disk_find_uuid(CsvVolume *vol, BdrvChild *file, const QemuUUID *uuid,
         if (csv_disk_decode(it.record, &vol->sb, it.slot, out, NULL) &&
             out->state != CSV_RECORD_UNUSED &&
             out->state != CSV_RECORD_DELETING &&
-            qemu_uuid_is_equal(uuid, overlay ? &out->backing : &out->uuid)) {
+            qemu_uuid_is_equal(uuid, overlay ? &out->backing : &out->uuid) &&
+            !(overlay && csv_disk_is_wreck(vol, file, out))) {
             csv_table_end(&it);
             return 1;
         }

@@ -258,6 +258,8 @@ csv_member_read(CsvVolume *vol, BdrvChild *file, uint32_t slot,
 CsvLiveness GRAPH_RDLOCK
 csv_member_liveness(CsvVolume *vol, BdrvChild *file,
                     const CsvMemberRecord *rec, uint64_t incarnation);
+/* Does any incarnation in @slot hold its lock, or is that unknown? */
+bool GRAPH_RDLOCK csv_member_slot_locked(BdrvChild *file, uint32_t slot);
 bool csv_member_is_me(const CsvVolume *vol, uint32_t slot,
                       uint64_t incarnation);
 /* "host h, pid p, member m (since t)" for messages; to be freed. */

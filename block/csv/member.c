@@ -2,11 +2,14 @@
  * Cluster shared volume: who takes part, and who is alive
  *
  * A member is one opening of the volume for writing.  It holds a lock that
- * the kernel drops with the process, on a byte that stands for its slot, and
- * a record in the slot that tells people who it is.  The order is: lock, then
- * record; and on the way out record, then lock.  So a record that says
- * "active" while nobody holds the lock is that of a member that died, at
- * least as far as this host's locks can tell.
+ * the kernel drops with the process, and a record in its slot that tells
+ * people who it is.  The order is: lock, then record; and on the way out
+ * record, then lock.  So a record that says "active" while nobody holds the
+ * lock is that of a member that died, at least as far as this host's locks
+ * can tell.
+ *
+ * A slot has two bytes to lock, used in turn by its incarnations.  So whoever
+ * is about to join in the place of a dead member does not look like it.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -23,6 +26,12 @@
 static uint64_t csv_member_offset(const CsvVolume *vol, uint32_t slot)
 {
     return vol->sb.member_offset + (uint64_t)slot * CSV_PAGE_SIZE;
+}
+
+/* The lock of the member in @slot with @incarnation. */
+static uint64_t csv_member_lock_id(uint32_t slot, uint64_t incarnation)
+{
+    return 2 * (uint64_t)slot + (incarnation & 1);
 }
 
 /* An ID from a file of 32 hexadecimal digits, with dashes or without. */
@@ -103,6 +112,14 @@ bool csv_member_is_me(const CsvVolume *vol, uint32_t slot,
            vol->me.incarnation == incarnation;
 }
 
+bool csv_member_slot_locked(BdrvChild *file, uint32_t slot)
+{
+    return bdrv_liveness_lock(file->bs, csv_member_lock_id(slot, 0),
+                              BDRV_LIVENESS_TEST) ||
+           bdrv_liveness_lock(file->bs, csv_member_lock_id(slot, 1),
+                              BDRV_LIVENESS_TEST);
+}
+
 CsvLiveness csv_member_liveness(CsvVolume *vol, BdrvChild *file,
                                 const CsvMemberRecord *rec,
                                 uint64_t incarnation)
@@ -116,7 +133,9 @@ CsvLiveness csv_member_liveness(CsvVolume *vol, BdrvChild *file,
     if (rec->liveness != CSV_LIVENESS_BY_LOCK) {
         return CSV_LIVENESS_UNKNOWN;
     }
-    switch (bdrv_liveness_lock(file->bs, rec->slot, BDRV_LIVENESS_TEST)) {
+    switch (bdrv_liveness_lock(file->bs,
+                               csv_member_lock_id(rec->slot, incarnation),
+                               BDRV_LIVENESS_TEST)) {
     case -EBUSY:
         return CSV_LIVENESS_ALIVE;
     case 0:
@@ -152,38 +171,24 @@ CsvMemberInfo *csv_member_info(CsvVolume *vol, BdrvChild *file,
     return info;
 }
 
-/*
- * Write our record into @slot, whose lock we hold.  1: done.  0: the slot is
- * not ours to take.  Else -errno.
- */
+/* Write our record into its slot in place of @old.  1: done.  0: it changed. */
 static int GRAPH_RDLOCK
-csv_member_take(CsvVolume *vol, BdrvChild *file, uint32_t slot, Error **errp)
+csv_member_enter(CsvVolume *vol, BdrvChild *file, CsvMemberRecord *rec,
+                 const uint8_t *old, Error **errp)
 {
-    uint64_t offset = csv_member_offset(vol, slot);
-    uint8_t old[CSV_RECORD_SIZE], new[CSV_RECORD_SIZE];
-    CsvMemberRecord rec;
-    int ret = csv_record_read(file, offset, old);
+    uint8_t new[CSV_RECORD_SIZE];
+    int ret;
 
-    if (ret < 0) {
-        error_setg_errno(errp, -ret, "Cannot read member %" PRIu32 " of csv "
-                         "volume '%s'", slot, csv_volume_label(vol));
-        return ret;
-    }
-    if (!csv_member_decode(old, &vol->sb, slot, &rec, NULL)) {
-        return 0;   /* damaged: for 'check', and not for us to overwrite */
-    }
-    if (rec.state != CSV_MEMBER_UNUSED && !csv_same_host(&rec)) {
-        return 0;
-    }
-    rec.state = CSV_MEMBER_ACTIVE;
-    rec.liveness = CSV_LIVENESS_BY_LOCK;
-    rec.incarnation++;
-    rec.since = g_get_real_time() / G_USEC_PER_SEC;
-    rec.pid = getpid();
-    csv_member_set_host(&rec);
-    csv_member_encode(&rec, &vol->sb, new);
+    rec->state = CSV_MEMBER_ACTIVE;
+    rec->liveness = CSV_LIVENESS_BY_LOCK;
+    rec->since = g_get_real_time() / G_USEC_PER_SEC;
+    rec->pid = getpid();
+    csv_member_set_host(rec);
+    memset(rec->use, 0, sizeof(rec->use));
+    csv_member_encode(rec, &vol->sb, new);
 
-    ret = csv_record_swap(vol, file, offset, old, new);
+    ret = csv_record_swap(vol, file, csv_member_offset(vol, rec->slot), old,
+                          new);
     if (ret == -EAGAIN) {
         return 0;
     }
@@ -200,8 +205,61 @@ csv_member_take(CsvVolume *vol, BdrvChild *file, uint32_t slot, Error **errp)
                          bdrv_get_node_name(file->bs));
         return ret;
     }
-    vol->me = rec;
+    vol->me = *rec;
     return 1;
+}
+
+/* May we follow the member in @rec, whose successor's lock we hold? */
+static bool GRAPH_RDLOCK
+csv_member_is_gone(BdrvChild *file, const CsvMemberRecord *rec)
+{
+    return rec->state == CSV_MEMBER_UNUSED ||
+           (csv_same_host(rec) &&
+            !bdrv_liveness_lock(file->bs,
+                                csv_member_lock_id(rec->slot,
+                                                   rec->incarnation),
+                                BDRV_LIVENESS_TEST));
+}
+
+/* Join in @slot.  1: done.  0: the slot is not ours to take.  Else -errno. */
+static int GRAPH_RDLOCK
+csv_member_take(CsvVolume *vol, BdrvChild *file, uint32_t slot, Error **errp)
+{
+    uint8_t old[CSV_RECORD_SIZE];
+    CsvMemberRecord rec;
+    uint64_t lock;
+    int ret = csv_record_read(file, csv_member_offset(vol, slot), old);
+
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Cannot read member %" PRIu32 " of csv "
+                         "volume '%s'", slot, csv_volume_label(vol));
+        return ret;
+    }
+    if (!csv_member_decode(old, &vol->sb, slot, &rec, NULL)) {
+        return 0;   /* damaged: for 'check', and not for us to overwrite */
+    }
+    lock = csv_member_lock_id(slot, rec.incarnation + 1);
+    ret = bdrv_liveness_lock(file->bs, lock, BDRV_LIVENESS_ACQUIRE);
+    if (ret == -EBUSY) {
+        return 0;
+    }
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Cannot lock a member's place in csv "
+                         "volume '%s': node '%s' must be on a file or host "
+                         "device with byte-range locks that can be opened for "
+                         "writing", csv_volume_label(vol),
+                         bdrv_get_node_name(file->bs));
+        return ret;
+    }
+    ret = 0;
+    if (csv_member_is_gone(file, &rec)) {
+        rec.incarnation++;
+        ret = csv_member_enter(vol, file, &rec, old, errp);
+    }
+    if (ret <= 0) {
+        bdrv_liveness_lock(file->bs, lock, BDRV_LIVENESS_RELEASE);
+    }
+    return ret;
 }
 
 /*
@@ -247,25 +305,12 @@ csv_member_join(CsvVolume *vol, BdrvChild *file, Error **errp)
     int ret;
 
     for (slot = 0; slot < vol->sb.member_slots; slot++) {
-        ret = bdrv_liveness_lock(file->bs, slot, BDRV_LIVENESS_ACQUIRE);
-        if (ret == -EBUSY) {
-            continue;
-        }
-        if (ret < 0) {
-            error_setg_errno(errp, -ret, "Cannot lock a member's place in csv "
-                             "volume '%s': node '%s' must be on a file or "
-                             "host device with byte-range locks that can be "
-                             "opened for writing", csv_volume_label(vol),
-                             bdrv_get_node_name(file->bs));
-            return ret;
-        }
         ret = csv_member_take(vol, file, slot, errp);
         if (ret > 0) {
             vol->locked = true;
             trace_csv_member_join(vol, slot, vol->me.incarnation);
             return 0;
         }
-        bdrv_liveness_lock(file->bs, slot, BDRV_LIVENESS_RELEASE);
         if (ret < 0) {
             return ret;
         }
@@ -311,7 +356,8 @@ void csv_member_detach(CsvVolume *vol, BdrvChild *file)
         ret = csv_record_swap(vol, file, csv_member_offset(vol, rec.slot),
                               old, new);
     }
-    bdrv_liveness_lock(vol->bs, rec.slot, BDRV_LIVENESS_RELEASE);
+    bdrv_liveness_lock(vol->bs, csv_member_lock_id(rec.slot, rec.incarnation),
+                       BDRV_LIVENESS_RELEASE);
     vol->locked = false;
     trace_csv_member_leave(vol, rec.slot, ret);
 }
