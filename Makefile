@@ -12,7 +12,7 @@ JOBS ?=
 DEMO_TARGETS = qemu-system-x86_64 qemu-img qemu-io qemu-nbd \
 	storage-daemon/qemu-storage-daemon
 
-BENCH_TARGETS = qemu-img tests/unit/csv/bench-csv-block
+BENCH_TARGETS = qemu-img storage-daemon/qemu-storage-daemon tests/unit/csv/bench-csv-block
 
 all: configured
 	@scripts/build

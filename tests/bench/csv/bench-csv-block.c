@@ -29,6 +29,7 @@
 
 static struct {
     int64_t size;           /* of a request */
+    int64_t unit;           /* no two requests of a pass are in one; 0: size */
     int64_t span;           /* the part of the image that is used */
     int64_t max_requests;   /* 0: until the time is up */
     int64_t max_ns;
@@ -37,6 +38,7 @@ static struct {
     int reads;              /* per cent of the requests */
     bool sequential;
     bool flush;             /* after each write */
+    bool zeroes;            /* are what is written */
 } opt = {
     .size = 4 * KiB, .span = 256 * MiB, .max_ns = NANOSECONDS_PER_SECOND,
     .depth = 1, .reads = 100,
@@ -51,19 +53,21 @@ static int64_t end_ns;
 static uint64_t multiplier;         /* odd, so coprime to a power of two */
 
 /*
- * Place of request number @n.  Within one pass over the image no place comes
+ * Place of request number @n.  Within one pass over the image no unit comes
  * twice, so that first writes are first writes; the order looks random as the
  * high bits of a product do.
  */
 static int64_t place(uint64_t n)
 {
-    uint64_t slots = opt.span / opt.size;
+    uint64_t slots = opt.span / opt.unit;
+    uint64_t slot = n;
 
     if (!opt.sequential) {
-        n = (n * multiplier) & (slots - 1);
-        n = (n ^ (n >> (ctz64(slots) / 2 + 1))) & (slots - 1);
+        slot = (slot * multiplier) & (slots - 1);
+        slot ^= slot >> (ctz64(slots) / 2 + 1);
     }
-    return (n & (slots - 1)) * opt.size;
+    return (slot & (slots - 1)) * opt.unit +
+           (n * 7 % (opt.unit / opt.size)) * opt.size;
 }
 
 static int coroutine_fn one_request(uint64_t n, void *buf)
@@ -86,7 +90,7 @@ static void coroutine_fn worker(void *opaque)
     void *buf = blk_blockalign(blk, opt.size);
     int ret;
 
-    memset(buf, 0x5a, opt.size);
+    memset(buf, opt.zeroes ? 0 : 0x5a, opt.size);
     while (!qatomic_read(&first_error)) {
         int64_t n = qatomic_fetch_inc(&next_request);
 
@@ -136,6 +140,19 @@ static double cpu_seconds(void)
            (r.ru_utime.tv_usec + r.ru_stime.tv_usec) / 1e6;
 }
 
+/* Memory that this process has, or -1 */
+static int64_t memory_kib(void)
+{
+    g_autofree char *text = NULL;
+    long pages;
+
+    if (!g_file_get_contents("/proc/self/statm", &text, NULL, NULL) ||
+        sscanf(text, "%*d %ld", &pages) != 1) {
+        return -1;
+    }
+    return pages * (qemu_real_host_page_size() / KiB);
+}
+
 static void run(IOThread **threads)
 {
     int contexts = MAX(opt.threads, 1);
@@ -156,11 +173,12 @@ static void run(IOThread **threads)
 static void usage(const char *self)
 {
     fprintf(stderr,
-            "Usage: %s [-b BYTES] [-s SPAN] [-n REQUESTS] [-t MILLISECONDS]\n"
-            "       [-d DEPTH] [-j IOTHREADS] [-r PERCENT_READ] [-S] [-f]\n"
-            "       [-x SEED] JSON_OPTIONS\n"
-            "-S: sequential, -f: flush after each write; SPAN / BYTES must be\n"
-            "a power of two\n", self);
+            "Usage: %s [-b BYTES] [-u UNIT] [-s SPAN] [-n REQUESTS]\n"
+            "       [-t MILLISECONDS] [-d DEPTH] [-j IOTHREADS]\n"
+            "       [-r PERCENT_READ] [-S] [-f] [-z] [-x SEED] JSON_OPTIONS\n"
+            "-u: at most one request in each UNIT, -S: sequential, -f: flush\n"
+            "after each write, -z: write zeroes; SPAN / UNIT must be a power\n"
+            "of two\n", self);
     exit(1);
 }
 
@@ -168,10 +186,13 @@ static void parse(int argc, char **argv)
 {
     int c;
 
-    while ((c = getopt(argc, argv, "b:s:n:t:d:j:r:x:Sf")) != -1) {
+    while ((c = getopt(argc, argv, "b:u:s:n:t:d:j:r:x:Sfz")) != -1) {
         switch (c) {
         case 'b':
             opt.size = atoll(optarg);
+            break;
+        case 'u':
+            opt.unit = atoll(optarg);
             break;
         case 's':
             opt.span = atoll(optarg);
@@ -200,13 +221,17 @@ static void parse(int argc, char **argv)
         case 'f':
             opt.flush = true;
             break;
+        case 'z':
+            opt.zeroes = true;
+            break;
         default:
             usage(argv[0]);
         }
     }
-    if (optind != argc - 1 || opt.size <= 0 || opt.span < opt.size ||
-        !is_power_of_2(opt.span / opt.size) || opt.depth < 1 ||
-        opt.threads < 0 || opt.threads > MAX_THREADS) {
+    opt.unit = opt.unit ?: opt.size;
+    if (optind != argc - 1 || opt.size <= 0 || opt.unit % opt.size ||
+        opt.span < opt.unit || !is_power_of_2(opt.span / opt.unit) ||
+        opt.depth < 1 || opt.threads < 0 || opt.threads > MAX_THREADS) {
         usage(argv[0]);
     }
     multiplier = (multiplier * 0x9e3779b97f4a7c15ULL) | 1;
@@ -216,7 +241,7 @@ int main(int argc, char **argv)
 {
     IOThread *threads[MAX_THREADS] = { };
     int cycles, instructions;
-    int64_t start, opened, begin, end, cycles0, instructions0, ops;
+    int64_t start, opened, memory, begin, end, cycles0, instructions0, ops;
     double cpu, per;
     QDict *options;
 
@@ -232,9 +257,11 @@ int main(int argc, char **argv)
         usage(argv[0]);
     }
     qdict_flatten(options);
+    memory = memory_kib();
     start = get_clock();
     blk = blk_new_open(NULL, NULL, options, BDRV_O_RDWR, &error_fatal);
     opened = get_clock();
+    memory = memory_kib() - memory;
     for (int i = 0; i < opt.threads; i++) {
         threads[i] = iothread_new();
     }
@@ -252,8 +279,9 @@ int main(int argc, char **argv)
     per = ops ? ops : 1;
 
     printf("{\"ops\": %" PRId64 ", \"seconds\": %.6f, \"open_ms\": %.3f, "
-           "\"cpu_us\": %.3f, \"cost_by\": \"%s\"",
-           ops, (end - begin) / 1e9, (opened - start) / 1e6, cpu * 1e6 / per,
+           "\"open_kib\": %" PRId64 ", \"cpu_us\": %.3f, \"cost_by\": \"%s\"",
+           ops, (end - begin) / 1e9, (opened - start) / 1e6,
+           memory, cpu * 1e6 / per,
            cycles >= 0 ? "cycles" : "cpu time");
     if (cycles >= 0) {
         printf(", \"cycles\": %.0f, \"instructions\": %.0f",

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is done once per disk: open, hand over, create, delete."""
+
+import json
+import time
+from pathlib import Path
+
+from daemon import Daemon
+from images import G, K, M, driver
+
+TIB = 1 << 40
+DISKS = 1000
+
+
+def make_tib(images, fmt):
+    """
+    A 1 TiB disk of which each 2 MiB is mapped.  The file node turns the
+    zeroes that are written into holes, so that it fits into memory.
+    """
+    path = images.folders['memory'] / f'tib.{fmt}'
+    if path.exists():
+        return path
+    if driver(fmt) == 'qcow2':
+        options = {'qcow2': '', 'qcow2_2m': ',cluster_size=2M,extended_l2=on'}
+        images.run(images.build / 'qemu-img', 'create', '-q', '-f', 'qcow2',
+                   '-o', f'preallocation=metadata{options[fmt]}', path, TIB)
+        return path
+    images.create(fmt, 'memory', path.name, TIB)
+    if fmt == 'csv':
+        node = images.node(fmt, path, 'memory')
+        node['file'].update({'detect-zeroes': 'unmap', 'discard': 'unmap'})
+        images.block(node, '-s', TIB, '-u', 2 * M, '-b', 4 * K, '-z', '-r', 0,
+                     '-n', TIB // (2 * M), '-d', 16, '-t', 280000)
+    return path
+
+
+def open_tib(images, fmt):
+    """Opened for writing, and one read; the memory is that of the open."""
+    path = make_tib(images, fmt)
+    found = images.block(images.node(fmt, path, 'memory'), '-s', TIB, '-b',
+                         4 * K, '-n', 1)
+    return {'ops': 1, 'seconds': found['open_ms'] / 1000, 'cpu_us': 0,
+            'cost_by': 'cpu time', 'kib': found['open_kib']}
+
+
+def hand_over(images, fmt, medium, tib=False):
+    """From the command to the source until the destination can write."""
+    path = make_tib(images, fmt) if tib else images.full(fmt, medium)
+    node = {**images.node(fmt, path, medium), 'node-name': 'disk'}
+    folder = images.folders[medium]
+    rounds = 10
+    with Daemon(images.build, folder, 'from', '--blockdev',
+                json.dumps(node)) as one, \
+            Daemon(images.build, folder, 'to') as two:
+        two.command('blockdev-add', **node, active=False)
+        start = time.monotonic()
+        for _ in range(rounds // 2):
+            for src, dst in (one, two), (two, one):
+                for daemon, active in (src, False), (dst, True):
+                    daemon.command('blockdev-set-active',
+                                   **{'node-name': 'disk'}, active=active)
+        seconds = time.monotonic() - start
+    return {'ops': rounds, 'seconds': seconds, 'cpu_us': 0,
+            'cost_by': 'cpu time'}
+
+
+def make_files(daemon, folder, fmt):
+    """Each disk a file, as a manager makes them over QMP."""
+    options = {'raw': {}, 'qcow2': {}, 'qcow2_2m':
+               {'cluster-size': 2 * M, 'extended-l2': True}}
+    for i in range(DISKS):
+        path = str(folder / f'{i}.img')
+        daemon.create(driver='file', filename=path,
+                      size=G if fmt == 'raw' else 0)
+        if fmt == 'raw':
+            continue
+        daemon.command('blockdev-add', driver='file', filename=path,
+                       **{'node-name': 'file'})
+        daemon.create(driver='qcow2', file='file', size=G, **options[fmt])
+        daemon.command('blockdev-del', **{'node-name': 'file'})
+
+
+def many(images, fmt, medium):
+    """Create 1,000 disks of 1 GiB, then delete them: two measurements."""
+    folder = images.folders[medium] / f'many.{fmt}'
+    folder.mkdir(exist_ok=True)
+    with Daemon(images.build, folder, 'many') as daemon:
+        if fmt == 'csv':
+            path = str(folder / 'volume')
+            images.run(images.build / 'qemu-img', 'create', '-q', '-f', 'csv',
+                       '-o', 'volume=many,volume_size=64G,segment_size=32M',
+                       path, 0)
+            daemon.command('blockdev-add', driver='file', filename=path,
+                           **{'node-name': 'file'})
+        start = time.monotonic()
+        if fmt == 'csv':
+            for i in range(DISKS):
+                daemon.create(driver='csv', file='file', size=G, disk=f'd{i}')
+        else:
+            make_files(daemon, folder, fmt)
+        made = time.monotonic()
+        if fmt == 'csv':
+            for i in range(DISKS):
+                daemon.command('csv-disk-delete', volume='file', disk=f'd{i}')
+        else:
+            for i in range(DISKS):
+                Path(folder / f'{i}.img').unlink()
+        gone = time.monotonic()
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+    return [{'ops': DISKS, 'seconds': s, 'cpu_us': 0, 'cost_by': 'cpu time'}
+            for s in (made - start, gone - made)]
