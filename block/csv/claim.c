@@ -264,6 +264,11 @@ csv_disk_decide(CsvDisk *disk, const CsvDiskRecord *rec, const QemuUUID *token,
                    "be opened read-only", rec->name, csv_volume_label(vol));
         return -EACCES;
     }
+    if (rec->flags & CSV_DISK_SHARED) {
+        error_setg(errp, "Disk '%s' of csv volume '%s' has become a shared "
+                   "one; open it anew", rec->name, csv_volume_label(vol));
+        return -EACCES;
+    }
     if (token) {
         return csv_disk_decide_token(disk, rec, token, reason, errp);
     }

@@ -13,6 +13,7 @@
  *   map-load.c header and maps from the volume
  *   segment.c  segments of a disk, and the clusters in them
  *   disks.c    make and delete disks
+ *   use.c      sealed and shared disks: used by many, owned by nobody
  *   claim.c    disk records: find, claim, release
  *   member.c   registration, and who is alive
  *   volume.c   records, superblock, and the volumes this process has open
@@ -146,7 +147,8 @@ struct CsvDisk {
     bool owned;                 /* record.state is owned, and by us */
     bool handed_over;           /* we let it go, to whoever has a token */
     bool attached;              /* counts in volume->attached */
-    bool claiming_node;         /* is being reopened for writing */
+    bool claiming_node;         /* is about to write the volume */
+    uint32_t use;               /* what the member record says of us, or 0 */
 
     /*
      * The map.  Tables are added while the disk is owned, and replaced, by
@@ -210,6 +212,8 @@ int GRAPH_RDLOCK csv_volume_refresh(CsvVolume *vol, BdrvChild *file,
 int GRAPH_RDLOCK csv_superblock_swap(CsvVolume *vol, BdrvChild *file,
                                      CsvSuperblock *sb, Error **errp);
 
+/* May records be changed through @file now?  Not while it is inactive. */
+bool csv_may_write(BdrvChild *file);
 /* Read the record at @offset into @buf (CSV_RECORD_SIZE bytes). */
 int GRAPH_RDLOCK csv_record_read(BdrvChild *file, uint64_t offset,
                                  uint8_t *buf);
@@ -250,6 +254,9 @@ int GRAPH_RDLOCK csv_member_attach(CsvVolume *vol, BdrvChild *file,
  * node is inactive: the record then stays until somebody needs the slot.
  */
 void GRAPH_RDLOCK csv_member_detach(CsvVolume *vol, BdrvChild *file);
+/* Replace our own record by @me, and vol->me. */
+int GRAPH_RDLOCK csv_member_change(CsvVolume *vol, BdrvChild *file,
+                                   const CsvMemberRecord *me);
 /* Read and check the record of member @slot. */
 int GRAPH_RDLOCK
 csv_member_read(CsvVolume *vol, BdrvChild *file, uint32_t slot,
@@ -333,6 +340,29 @@ int GRAPH_RDLOCK
 csv_disk_by_uuid(CsvVolume *vol, BdrvChild *file, const QemuUUID *uuid,
                  CsvDiskRecord *out, Error **errp);
 CsvDiskState csv_disk_state(CsvDiskRecordState state);
+
+/* use.c */
+
+/*
+ * Begin to read, or with @write to write, the disk, which is sealed or shared
+ * and the node attached.  disk->record is what it is now.  May be called
+ * again with another @write.
+ */
+int GRAPH_RDLOCK csv_use_enter(CsvDisk *disk, bool write, Error **errp);
+void GRAPH_RDLOCK csv_use_leave(CsvDisk *disk);
+/* -EBUSY, with its name, if a member that may live uses @disk. */
+int GRAPH_RDLOCK
+csv_use_check_none(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *disk,
+                   Error **errp);
+/* Is every byte of a loaded disk allocated? */
+bool csv_use_is_full(CsvDisk *disk);
+/*
+ * Change the flags of a disk that nobody owns, nor uses if it has flags.  The
+ * caller is attached.
+ */
+int GRAPH_RDLOCK
+csv_disk_set_flags(CsvVolume *vol, BdrvChild *file, const char *name,
+                   uint32_t flags, Error **errp);
 
 /* disks.c */
 

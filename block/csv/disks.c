@@ -52,6 +52,9 @@ int csv_disk_erase(CsvVolume *vol, BdrvChild *file, CsvDiskRecord *rec,
     ret = csv_disk_swap(vol, file, rec, raw);
     if (ret >= 0) {
         ret = csv_disk_check_overlays(vol, file, rec, errp);
+        if (ret >= 0 && was.flags) {
+            ret = csv_use_check_none(vol, file, rec, errp);
+        }
         if (ret < 0) {
             *rec = was;
             csv_disk_swap(vol, file, rec, raw);

@@ -51,13 +51,6 @@ static int csv_probe_image(const uint8_t *buf, int bytes,
     return csv_probe(buf, bytes) ? 100 : 0;
 }
 
-/* May records be changed through @file now?  Not while it is inactive. */
-static bool csv_may_write(BdrvChild *file)
-{
-    return (file->perm & BLK_PERM_WRITE) &&
-           !(file->bs->open_flags & BDRV_O_INACTIVE);
-}
-
 /* Look at the record of a disk that is not ours: its owner may resize it. */
 static int GRAPH_RDLOCK
 csv_disk_look(CsvDisk *disk, Error **errp)
@@ -138,6 +131,9 @@ csv_disk_detach(CsvDisk *disk)
 {
     BdrvChild *file = disk->bs->file;
 
+    if (disk->use) {
+        csv_use_leave(disk);
+    }
     csv_member_detach(disk->volume, csv_may_write(file) ? file : NULL);
     disk->attached = false;
 }
@@ -159,19 +155,79 @@ csv_disk_take(CsvDisk *disk, const CsvDiskRecord *was, Error **errp)
     return csv_journal_mount(disk, errp);
 }
 
+static int GRAPH_RDLOCK csv_disk_attach(CsvDisk *disk, Error **errp)
+{
+    int ret = 0;
+
+    if (!disk->attached) {
+        ret = csv_member_attach(disk->volume, disk->bs->file, errp);
+        disk->attached = ret >= 0;
+    }
+    return ret;
+}
+
+/* Begin to write a shared disk. */
+static int GRAPH_RDLOCK csv_disk_share(CsvDisk *disk, Error **errp)
+{
+    int ret = csv_use_enter(disk, true, errp);
+
+    if (ret < 0) {
+        return ret;
+    }
+    ret = csv_disk_load(disk, false, errp);
+    if (ret >= 0 && !csv_use_is_full(disk)) {
+        error_setg(errp, "Disk '%s' of csv volume '%s' is shared, but not all "
+                   "of it is allocated; unshare it, or make it with "
+                   "preallocation=full", disk->record.name,
+                   csv_volume_label(disk->volume));
+        ret = -EINVAL;
+    }
+    if (ret < 0) {
+        csv_use_leave(disk);
+    }
+    return ret;
+}
+
+/*
+ * Begin to read.  Of a sealed or shared disk this is said on the volume, if
+ * the node of the volume can be written at all.
+ */
+static int GRAPH_RDLOCK csv_disk_begin_read(CsvDisk *disk, Error **errp)
+{
+    BlockDriverState *bs = disk->bs, *file = bs->file->bs;
+    int ret = 0;
+
+    if (disk->record.flags && !disk->use && !bdrv_is_read_only(file) &&
+        !(file->open_flags & BDRV_O_INACTIVE)) {
+        disk->claiming_node = true;
+        ret = bdrv_child_refresh_perms(bs, bs->file, errp);
+        if (ret >= 0) {
+            ret = csv_disk_attach(disk, errp);
+        }
+        if (ret >= 0) {
+            ret = csv_use_enter(disk, false, errp);
+        }
+        disk->claiming_node = false;
+    }
+    return ret < 0 ? ret : csv_disk_load(disk, false, errp);
+}
+
 int csv_disk_activate(CsvDisk *disk, const QemuUUID *token, Error **errp)
 {
-    BdrvChild *file = disk->bs->file;
     bool joined = !disk->attached;
     CsvDiskRecord was;
     int ret;
 
-    if (joined) {
-        ret = csv_member_attach(disk->volume, file, errp);
-        if (ret < 0) {
-            return ret;
+    ret = csv_disk_attach(disk, errp);
+    if (ret < 0) {
+        return ret;
+    }
+    if (disk->record.flags & CSV_DISK_SHARED) {
+        ret = csv_disk_share(disk, errp);
+        if (ret < 0 && joined) {
+            csv_disk_detach(disk);
         }
-        disk->attached = true;
+        return ret;
     }
     ret = csv_disk_claim(disk, token, &was, errp);
     if (ret < 0) {
@@ -290,8 +346,10 @@ csv_open_disk(CsvDisk *disk, int flags, Error **errp)
     }
     if ((flags & BDRV_O_RDWR) && !(flags & BDRV_O_INACTIVE)) {
         ret = csv_disk_activate(disk, NULL, errp);
-    } else {
+    } else if (flags & BDRV_O_NO_IO) {
         ret = csv_disk_load(disk, false, errp);
+    } else {
+        ret = csv_disk_begin_read(disk, errp);
     }
     return ret < 0 ? ret : csv_backing_open(bs, errp);
 }
@@ -400,7 +458,7 @@ csv_co_invalidate_cache(BlockDriverState *bs, Error **errp)
         return;
     }
     if (bdrv_is_read_only(bs)) {
-        ret = csv_disk_load(disk, false, errp);
+        ret = csv_disk_begin_read(disk, errp);
     } else {
         ret = csv_disk_activate(disk, qemu_uuid_is_null(&token) ? NULL
                                                                 : &token,
@@ -422,7 +480,8 @@ static void csv_child_perm(BlockDriverState *bs, BdrvChild *c,
     if (role & BDRV_CHILD_COW) {
         return;
     }
-    if (disk->claiming_node || disk->owned) {
+    if (disk->claiming_node || disk->owned ||
+        (disk->use && !(bs->open_flags & BDRV_O_INACTIVE))) {
         *nperm |= BLK_PERM_WRITE | BLK_PERM_RESIZE;
     }
     /* The volume is shared; who may write what is settled on it. */
@@ -448,7 +507,9 @@ static void GRAPH_RDLOCK csv_reopen_let_go(CsvDisk *disk)
         error_report_err(err);
         disk->owned = false;
     }
-    if (disk->attached) {
+    if (disk->use) {
+        csv_use_enter(disk, false, NULL);
+    } else if (disk->attached) {
         csv_disk_detach(disk);
     }
     disk->claiming_node = false;

@@ -199,7 +199,7 @@ csv_co_pwritev_part(BlockDriverState *bs, int64_t offset, int64_t bytes,
 {
     CsvDisk *disk = bs->opaque;
 
-    if (!disk->owned) {
+    if (!disk->owned && !(disk->use & CSV_USE_WRITE)) {
         return -EPERM;
     }
     while (bytes) {
@@ -211,6 +211,8 @@ csv_co_pwritev_part(BlockDriverState *bs, int64_t offset, int64_t bytes,
         if (kind == CSV_EXTENT_DATA) {
             ret = bdrv_co_pwritev_part(bs->file, host, n, qiov, qiov_offset,
                                        flags);
+        } else if (!disk->owned) {
+            ret = -EIO;     /* a shared disk is all data, or was not opened */
         } else {
             n = MIN(bytes, ROUND_UP(offset + 1, CSV_CLUSTER_SIZE) - offset);
             ret = csv_write_alloc(bs, offset, n, qiov, qiov_offset, flags);
@@ -269,7 +271,8 @@ csv_clear_range(BlockDriverState *bs, int64_t offset, int64_t bytes,
                   offset + bytes == size);
 
     if (!disk->owned) {
-        return -EPERM;
+        /* A shared disk stays allocated. */
+        return disk->use & CSV_USE_WRITE ? -ENOTSUP : -EPERM;
     }
     if (!whole) {
         return -ENOTSUP;    /* the block layer writes zeroes then */

@@ -339,6 +339,26 @@ int csv_member_attach(CsvVolume *vol, BdrvChild *file, Error **errp)
     return 0;
 }
 
+int csv_member_change(CsvVolume *vol, BdrvChild *file,
+                      const CsvMemberRecord *me)
+{
+    uint8_t old[CSV_RECORD_SIZE], new[CSV_RECORD_SIZE];
+    int ret;
+
+    assert(vol->locked && me->slot == vol->me.slot);
+    csv_member_encode(&vol->me, &vol->sb, old);
+    csv_member_encode(me, &vol->sb, new);
+    ret = csv_record_swap(vol, file, csv_member_offset(vol, me->slot), old,
+                          new);
+    if (ret == -EAGAIN) {
+        return -ESTALE;     /* who changes our record has cut us off */
+    }
+    if (ret >= 0) {
+        vol->me = *me;
+    }
+    return ret;
+}
+
 void csv_member_detach(CsvVolume *vol, BdrvChild *file)
 {
     uint8_t old[CSV_RECORD_SIZE], new[CSV_RECORD_SIZE];
@@ -351,6 +371,7 @@ void csv_member_detach(CsvVolume *vol, BdrvChild *file)
     }
     if (file) {
         rec.state = CSV_MEMBER_UNUSED;
+        memset(rec.use, 0, sizeof(rec.use));
         csv_member_encode(&vol->me, &vol->sb, old);
         csv_member_encode(&rec, &vol->sb, new);
         ret = csv_record_swap(vol, file, csv_member_offset(vol, rec.slot),

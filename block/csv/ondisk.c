@@ -417,8 +417,9 @@ static bool csv_check_disk(const CsvCheck *c, const CsvDiskPage *p,
                        "newer QEMU", le32_to_cpu(p->flags));
     }
     if (state == CSV_RECORD_OWNED || state == CSV_RECORD_HANDOVER) {
-        if (le32_to_cpu(p->flags) & CSV_DISK_FLAGS) {
-            return csv_bad(c, "flags", "a sealed or shared disk has no owner");
+        if (state == CSV_RECORD_HANDOVER && p->flags) {
+            return csv_bad(c, "flags", "a sealed or shared disk is not handed "
+                           "over");
         }
         if (p->epoch == 0) {
             return csv_bad(c, "epoch", "is zero, but the disk was claimed");

@@ -11,6 +11,7 @@
 #include "qapi/qapi-commands-csv.h"
 #include "qapi/qapi-types-csv.h"
 #include "qapi/qapi-visit-csv.h"
+#include "qobject/qdict.h"
 #include "system/block-backend.h"
 #include "csv.h"
 
@@ -292,4 +293,80 @@ void qmp_csv_disk_delete(const char *volume, const char *disk, Error **errp)
     }
     csv_delete_child(csv_blk_child(blk), disk, errp);
     blk_unref(blk);
+}
+
+static void csv_flags_child(BdrvChild *file, const char *disk, uint32_t flags,
+                            Error **errp)
+{
+    CsvVolume *vol;
+
+    GRAPH_RDLOCK_GUARD_MAINLOOP();
+
+    vol = csv_volume_get(file, errp);
+    if (!vol) {
+        return;
+    }
+    if (csv_member_attach(vol, file, errp) >= 0) {
+        csv_disk_set_flags(vol, file, disk, flags, errp);
+        csv_member_detach(vol, file);
+    }
+    csv_volume_put(vol);
+}
+
+static void csv_change_flags(BlockDriverState *bs, const char *disk,
+                             uint32_t flags, Error **errp)
+{
+    BlockBackend *blk = blk_new_with_bs(bs, BLK_PERM_CONSISTENT_READ |
+                                        BLK_PERM_WRITE, BLK_PERM_ALL, errp);
+
+    if (blk) {
+        csv_flags_child(csv_blk_child(blk), disk, flags, errp);
+        blk_unref(blk);
+    }
+}
+
+void qmp_csv_disk_seal(const char *volume, const char *disk, bool has_seal,
+                       bool seal, Error **errp)
+{
+    BlockDriverState *bs = csv_find_volume(volume, errp);
+
+    if (bs) {
+        csv_change_flags(bs, disk, !has_seal || seal ? CSV_DISK_SEALED : 0,
+                         errp);
+    }
+}
+
+/* A disk is shared only if no write can need space. */
+static bool csv_check_full(BlockDriverState *bs, const char *disk,
+                           Error **errp)
+{
+    QDict *options = qdict_new();
+    BlockDriverState *disk_bs;
+    bool full;
+
+    qdict_put_str(options, "driver", "csv");
+    qdict_put_str(options, "file", bdrv_get_node_name(bs));
+    qdict_put_str(options, "disk", disk);
+    disk_bs = bdrv_open(NULL, NULL, options, 0, errp);
+    if (!disk_bs) {
+        return false;
+    }
+    full = csv_use_is_full(disk_bs->opaque);
+    bdrv_unref(disk_bs);
+    if (!full) {
+        error_setg(errp, "Disk '%s' cannot be shared: not all of it is "
+                   "allocated; make it with preallocation=full", disk);
+    }
+    return full;
+}
+
+void qmp_csv_disk_share(const char *volume, const char *disk, bool has_share,
+                        bool share, Error **errp)
+{
+    BlockDriverState *bs = csv_find_volume(volume, errp);
+
+    share = !has_share || share;
+    if (bs && (!share || csv_check_full(bs, disk, errp))) {
+        csv_change_flags(bs, disk, share ? CSV_DISK_SHARED : 0, errp);
+    }
 }

@@ -96,6 +96,12 @@ csv_co_truncate(BlockDriverState *bs, int64_t offset, bool exact,
                    PreallocMode_str(prealloc));
         return -ENOTSUP;
     }
+    if (disk->record.flags & CSV_DISK_SHARED) {
+        error_setg(errp, "Disk '%s' of csv volume '%s' is shared and cannot be "
+                   "resized; use csv-disk-share to unshare it first",
+                   disk->record.name, csv_volume_label(disk->volume));
+        return -EBUSY;
+    }
     if (!disk->owned) {
         error_setg(errp, "Disk '%s' of csv volume '%s' is not owned by this "
                    "process and cannot be resized", disk->record.name,

@@ -32,6 +32,12 @@ const char *csv_volume_label(const CsvVolume *vol)
     return label;
 }
 
+bool csv_may_write(BdrvChild *file)
+{
+    return (file->perm & BLK_PERM_WRITE) &&
+           !(file->bs->open_flags & BDRV_O_INACTIVE);
+}
+
 int csv_record_read(BdrvChild *file, uint64_t offset, uint8_t *buf)
 {
     return bdrv_pread(file, offset, CSV_RECORD_SIZE, buf, 0);
