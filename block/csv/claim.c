@@ -97,6 +97,7 @@ int csv_disk_find(CsvVolume *vol, BdrvChild *file, const char *name,
 {
     CsvTableIter it;
     CsvDiskRecord rec;
+    QemuUUID uuid;
     Error *damage = NULL;
     unsigned found = 0;
     int ret = csv_volume_refresh(vol, file, errp);
@@ -130,6 +131,11 @@ int csv_disk_find(CsvVolume *vol, BdrvChild *file, const char *name,
                                 "csv volume '%s' is damaged: ",
                                 csv_volume_label(vol));
         ret = -EINVAL;
+    } else if (!found && name && !qemu_uuid_parse(name, &uuid)) {
+        ret = csv_disk_by_uuid(vol, file, &uuid, out, errp);
+        if (ret >= 0) {
+            ret = csv_disk_read(vol, file, out->slot, out, raw, errp);
+        }
     } else if (!found && name) {
         error_setg(errp, "csv volume '%s' has no disk '%s'",
                    csv_volume_label(vol), name);
@@ -376,9 +382,8 @@ csv_disk_lost(CsvDisk *disk, Error **errp)
     return -ESTALE;
 }
 
-static int GRAPH_RDLOCK
-csv_disk_change(CsvDisk *disk, const CsvDiskRecord *rec, const char *doing,
-                Error **errp)
+int csv_disk_change(CsvDisk *disk, const CsvDiskRecord *rec, const char *doing,
+                    Error **errp)
 {
     int ret = csv_disk_swap(disk->volume, disk->bs->file, rec, disk->raw);
 

@@ -205,6 +205,12 @@ BdrvChild *csv_blk_child(BlockBackend *blk);
 int GRAPH_RDLOCK csv_refresh_length(BlockDriverState *bs);
 /* Name for messages: the volume's name, or its UUID.  Static storage. */
 const char *csv_volume_label(const CsvVolume *vol);
+/*
+ * Let the volume use @size bytes of its node, or all of it if @size is 0.
+ * The node must be that large.  -EINVAL when that is no more than before.
+ */
+int GRAPH_RDLOCK csv_volume_grow(CsvVolume *vol, BdrvChild *file,
+                                 uint64_t size, Error **errp);
 /* Read the superblock anew. */
 int GRAPH_RDLOCK csv_volume_refresh(CsvVolume *vol, BdrvChild *file,
                                     Error **errp);
@@ -306,7 +312,10 @@ csv_disk_may_take(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *rec,
 int GRAPH_RDLOCK
 csv_disk_find_uuid(CsvVolume *vol, BdrvChild *file, const QemuUUID *uuid,
                    bool overlay, CsvDiskRecord *out, Error **errp);
-/* Find a disk by name; without a name the only one.  -ENOENT. */
+/*
+ * Find a disk by name, or by UUID if no disk has that name; without a name
+ * the only one.  -ENOENT.
+ */
 int GRAPH_RDLOCK
 csv_disk_find(CsvVolume *vol, BdrvChild *file, const char *name,
               CsvDiskRecord *out, uint8_t *raw, Error **errp);
@@ -327,6 +336,9 @@ int GRAPH_RDLOCK csv_disk_claim(CsvDisk *disk, const QemuUUID *token,
  */
 int GRAPH_RDLOCK csv_disk_release(CsvDisk *disk, const QemuUUID *token,
                                   Error **errp);
+/* Change the record of a disk that we own; @doing is for the message. */
+int GRAPH_RDLOCK csv_disk_change(CsvDisk *disk, const CsvDiskRecord *rec,
+                                 const char *doing, Error **errp);
 /* Change the size in the record of a disk that we own. */
 int GRAPH_RDLOCK csv_disk_set_size(CsvDisk *disk, uint64_t size, Error **errp);
 /*
@@ -384,6 +396,17 @@ csv_disk_make(CsvVolume *vol, BdrvChild *file, const char *name, uint64_t size,
 /* Delete a disk that has no owner.  The caller is attached. */
 int GRAPH_RDLOCK csv_disk_delete(CsvVolume *vol, BdrvChild *file,
                                  const char *name, Error **errp);
+
+/*
+ * Give a disk another name, or another description.  Nobody else may own it.
+ * The caller is attached.
+ */
+int GRAPH_RDLOCK csv_disk_rename(CsvVolume *vol, BdrvChild *file,
+                                 const char *name, const char *new_name,
+                                 Error **errp);
+int GRAPH_RDLOCK csv_disk_describe(CsvVolume *vol, BdrvChild *file,
+                                   const char *name, const char *text,
+                                   Error **errp);
 
 /* segment.c */
 

@@ -364,3 +364,102 @@ int csv_disk_delete(CsvVolume *vol, BdrvChild *file, const char *name,
     }
     return csv_disk_erase(vol, file, &rec, raw, errp);
 }
+
+/* Write @rec, changed from @raw, of a disk that no other member owns. */
+static int GRAPH_RDLOCK
+csv_disk_edit(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *rec,
+              uint8_t *raw, const char *doing, Error **errp)
+{
+    CsvDisk *open;
+    int ret = 0;
+
+    QLIST_FOREACH(open, &vol->disks, next) {
+        if (open->owned && open->record.slot == rec->slot) {
+            return csv_disk_change(open, rec, doing, errp);
+        }
+    }
+    if (rec->state != CSV_RECORD_FREE) {
+        ret = csv_disk_may_take(vol, file, rec, false, "in use", errp);
+        if (ret < 0) {
+            return ret;
+        }
+    }
+    ret = csv_disk_swap(vol, file, rec, raw);
+    if (ret < 0) {
+        error_setg_errno(errp, ret == -EAGAIN ? EBUSY : -ret, "Cannot %s disk "
+                         "'%s' of csv volume '%s'", doing, rec->name,
+                         csv_volume_label(vol));
+    }
+    return ret;
+}
+
+/*
+ * The new name is reserved as that of a new disk is, so that two who want it
+ * meet; the reservation goes when the disk has the name, or when we die.
+ */
+int csv_disk_rename(CsvVolume *vol, BdrvChild *file, const char *name,
+                    const char *new_name, Error **errp)
+{
+    CsvDiskRecord rec, mine = {
+        .state = CSV_RECORD_CREATING,
+        .owner = vol->me.slot,
+        .owner_incarnation = vol->me.incarnation,
+        .since = g_get_real_time() / G_USEC_PER_SEC,
+        .first_segment = CSV_NO_SEGMENT,
+    };
+    uint8_t raw[CSV_RECORD_SIZE], reserved[CSV_RECORD_SIZE];
+    int ret;
+
+    assert(vol->locked);
+    if (!csv_disk_name_check(new_name, errp)) {
+        return -EINVAL;
+    }
+    ret = csv_disk_find(vol, file, name, &rec, raw, errp);
+    if (ret < 0 || !strcmp(rec.name, new_name)) {
+        return ret;
+    }
+    if (rec.state == CSV_RECORD_CREATING) {
+        error_setg(errp, "Disk '%s' of csv volume '%s' is not complete",
+                   rec.name, csv_volume_label(vol));
+        return -EBUSY;
+    }
+    pstrcpy(mine.name, sizeof(mine.name), new_name);
+    qemu_uuid_generate(&mine.uuid);
+    ret = csv_disk_reserve(vol, file, &mine, reserved, errp);
+    if (ret < 0) {
+        return ret;
+    }
+    ret = csv_disk_name_look(vol, file, &mine, errp);
+    if (ret == -EAGAIN) {
+        error_setg(errp, "Another member is making a disk '%s' in csv volume "
+                   "'%s'", new_name, csv_volume_label(vol));
+        ret = -EBUSY;
+    }
+    if (ret >= 0) {
+        pstrcpy(rec.name, sizeof(rec.name), new_name);
+        ret = csv_disk_edit(vol, file, &rec, raw, "rename", errp);
+    }
+    /* If this fails, our leaving the volume will do. */
+    csv_disk_erase(vol, file, &mine, reserved, NULL);
+    return ret;
+}
+
+int csv_disk_describe(CsvVolume *vol, BdrvChild *file, const char *name,
+                      const char *text, Error **errp)
+{
+    uint8_t raw[CSV_RECORD_SIZE];
+    CsvDiskRecord rec;
+    int ret;
+
+    assert(vol->locked);
+    if (!csv_description_check(text, errp)) {
+        return -EINVAL;
+    }
+    ret = csv_disk_find(vol, file, name, &rec, raw, errp);
+    if (ret < 0) {
+        return ret;
+    }
+    memset(rec.description, 0, sizeof(rec.description));
+    pstrcpy(rec.description, sizeof(rec.description), text);
+    return csv_disk_edit(vol, file, &rec, raw, "describe", errp);
+}

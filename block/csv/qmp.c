@@ -89,6 +89,9 @@ csv_query_disk(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *rec,
     info->id = rec->slot;
     info->name = g_strdup(rec->name);
     info->uuid = qemu_uuid_unparse_strdup(&rec->uuid);
+    info->description = g_strdup(rec->description);
+    info->sealed = rec->flags & CSV_DISK_SEALED;
+    info->shared = rec->flags & CSV_DISK_SHARED;
     info->size = rec->size;
     info->allocated = segments << vol->sb.segment_bits;
     info->state = csv_disk_state(rec->state);
@@ -261,7 +264,15 @@ static BlockDriverState *csv_find_volume(const char *volume, Error **errp)
     return found;
 }
 
-static void csv_delete_child(BdrvChild *file, const char *disk, Error **errp)
+/*
+ * What a command does with a volume: @arg is the command's.  Attached, and the
+ * graph is locked.
+ */
+typedef int CsvCommand(CsvVolume *vol, BdrvChild *file, const char *disk,
+                       const void *arg, Error **errp);
+
+static void csv_run_child(BdrvChild *file, CsvCommand *fn, const char *disk,
+                          const void *arg, Error **errp)
 {
     CsvVolume *vol;
 
@@ -272,13 +283,14 @@ static void csv_delete_child(BdrvChild *file, const char *disk, Error **errp)
         return;
     }
     if (csv_member_attach(vol, file, errp) >= 0) {
-        csv_disk_delete(vol, file, disk, errp);
+        fn(vol, file, disk, arg, errp);
         csv_member_detach(vol, file);
     }
     csv_volume_put(vol);
 }
 
-void qmp_csv_disk_delete(const char *volume, const char *disk, Error **errp)
+static void csv_run(const char *volume, CsvCommand *fn, const char *disk,
+                    const void *arg, Error **errp)
 {
     BlockDriverState *bs = csv_find_volume(volume, errp);
     BlockBackend *blk;
@@ -291,49 +303,61 @@ void qmp_csv_disk_delete(const char *volume, const char *disk, Error **errp)
     if (!blk) {
         return;
     }
-    csv_delete_child(csv_blk_child(blk), disk, errp);
+    csv_run_child(csv_blk_child(blk), fn, disk, arg, errp);
     blk_unref(blk);
 }
 
-static void csv_flags_child(BdrvChild *file, const char *disk, uint32_t flags,
-                            Error **errp)
+static int GRAPH_RDLOCK
+csv_run_delete(CsvVolume *vol, BdrvChild *file, const char *disk,
+               const void *arg, Error **errp)
 {
-    CsvVolume *vol;
-
-    GRAPH_RDLOCK_GUARD_MAINLOOP();
-
-    vol = csv_volume_get(file, errp);
-    if (!vol) {
-        return;
-    }
-    if (csv_member_attach(vol, file, errp) >= 0) {
-        csv_disk_set_flags(vol, file, disk, flags, errp);
-        csv_member_detach(vol, file);
-    }
-    csv_volume_put(vol);
+    return csv_disk_delete(vol, file, disk, errp);
 }
 
-static void csv_change_flags(BlockDriverState *bs, const char *disk,
-                             uint32_t flags, Error **errp)
+void qmp_csv_disk_delete(const char *volume, const char *disk, Error **errp)
 {
-    BlockBackend *blk = blk_new_with_bs(bs, BLK_PERM_CONSISTENT_READ |
-                                        BLK_PERM_WRITE, BLK_PERM_ALL, errp);
+    csv_run(volume, csv_run_delete, disk, NULL, errp);
+}
 
-    if (blk) {
-        csv_flags_child(csv_blk_child(blk), disk, flags, errp);
-        blk_unref(blk);
-    }
+static int GRAPH_RDLOCK
+csv_run_rename(CsvVolume *vol, BdrvChild *file, const char *disk,
+               const void *new_name, Error **errp)
+{
+    return csv_disk_rename(vol, file, disk, new_name, errp);
+}
+
+void qmp_csv_disk_rename(const char *volume, const char *disk,
+                         const char *new_name, Error **errp)
+{
+    csv_run(volume, csv_run_rename, disk, new_name, errp);
+}
+
+static int GRAPH_RDLOCK
+csv_run_describe(CsvVolume *vol, BdrvChild *file, const char *disk,
+                 const void *text, Error **errp)
+{
+    return csv_disk_describe(vol, file, disk, text, errp);
+}
+
+void qmp_csv_disk_describe(const char *volume, const char *disk,
+                           const char *description, Error **errp)
+{
+    csv_run(volume, csv_run_describe, disk, description, errp);
+}
+
+static int GRAPH_RDLOCK
+csv_run_flags(CsvVolume *vol, BdrvChild *file, const char *disk,
+              const void *flags, Error **errp)
+{
+    return csv_disk_set_flags(vol, file, disk, *(const uint32_t *)flags, errp);
 }
 
 void qmp_csv_disk_seal(const char *volume, const char *disk, bool has_seal,
                        bool seal, Error **errp)
 {
-    BlockDriverState *bs = csv_find_volume(volume, errp);
+    uint32_t flags = !has_seal || seal ? CSV_DISK_SEALED : 0;
 
-    if (bs) {
-        csv_change_flags(bs, disk, !has_seal || seal ? CSV_DISK_SEALED : 0,
-                         errp);
-    }
+    csv_run(volume, csv_run_flags, disk, &flags, errp);
 }
 
 /* A disk is shared only if no write can need space. */
@@ -363,10 +387,60 @@ static bool csv_check_full(BlockDriverState *bs, const char *disk,
 void qmp_csv_disk_share(const char *volume, const char *disk, bool has_share,
                         bool share, Error **errp)
 {
+    uint32_t flags = !has_share || share ? CSV_DISK_SHARED : 0;
     BlockDriverState *bs = csv_find_volume(volume, errp);
 
-    share = !has_share || share;
-    if (bs && (!share || csv_check_full(bs, disk, errp))) {
-        csv_change_flags(bs, disk, share ? CSV_DISK_SHARED : 0, errp);
+    if (bs && (!flags || csv_check_full(bs, disk, errp))) {
+        csv_run(volume, csv_run_flags, disk, &flags, errp);
+    }
+}
+
+static int GRAPH_RDLOCK
+csv_run_grow(CsvVolume *vol, BdrvChild *file, const char *disk,
+             const void *size, Error **errp)
+{
+    return csv_volume_grow(vol, file, *(const uint64_t *)size, errp);
+}
+
+/* Make the node itself larger, if it is smaller than @size. */
+static bool csv_enlarge(BlockDriverState *bs, uint64_t size, Error **errp)
+{
+    BlockBackend *blk;
+    int64_t have;
+    int ret = 0;
+
+    blk = blk_new_with_bs(bs, BLK_PERM_CONSISTENT_READ | BLK_PERM_RESIZE,
+                          BLK_PERM_ALL, errp);
+    if (!blk) {
+        return false;
+    }
+    have = blk_getlength(blk);
+    if (have < 0) {
+        error_setg_errno(errp, -have, "Cannot find the size of node '%s'",
+                         bdrv_get_node_name(bs));
+        ret = have;
+    } else if (have < size) {
+        ret = blk_truncate(blk, size, false, PREALLOC_MODE_OFF, 0, errp);
+    }
+    blk_unref(blk);
+    return ret >= 0;
+}
+
+void qmp_csv_volume_grow(const char *volume, bool has_size, uint64_t size,
+                         Error **errp)
+{
+    BlockDriverState *bs = csv_find_volume(volume, errp);
+
+    if (!bs) {
+        return;
+    }
+    if (has_size && (size == 0 || size > CSV_MAX_VOLUME_SIZE)) {
+        error_setg(errp, "Parameter 'size' must be from 1 to %" PRIu64,
+                   (uint64_t)CSV_MAX_VOLUME_SIZE);
+        return;
+    }
+    size = has_size ? size : 0;
+    if (!size || csv_enlarge(bs, size, errp)) {
+        csv_run(volume, csv_run_grow, NULL, &size, errp);
     }
 }

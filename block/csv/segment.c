@@ -156,6 +156,8 @@ int csv_segment_claim(CsvVolume *vol, BdrvChild *file, uint32_t slot,
     int ret, tries;
 
     for (tries = 0; tries < CSV_SWAP_TRIES; tries++) {
+        uint64_t count = vol->sb.segment_count;
+
         ret = csv_segment_claim_any(vol, file, slot, sequence, index, errp);
         if (ret) {
             return ret < 0 ? ret : 0;
@@ -164,6 +166,9 @@ int csv_segment_claim(CsvVolume *vol, BdrvChild *file, uint32_t slot,
         ret = csv_volume_refresh(vol, file, errp);
         if (ret < 0) {
             return ret;
+        }
+        if (vol->sb.segment_count > count) {
+            continue;
         }
         ret = csv_volume_extend(vol, file, errp);
         if (ret < 0) {
@@ -174,7 +179,8 @@ int csv_segment_claim(CsvVolume *vol, BdrvChild *file, uint32_t slot,
         }
     }
     error_setg(errp, "csv volume '%s' is full: none of its %" PRIu64
-               " segments of %" PRIu64 " bytes is free; delete a disk",
+               " segments of %" PRIu64 " bytes is free; delete a disk, or "
+               "enlarge the storage and use csv-volume-grow",
                csv_volume_label(vol), vol->sb.segment_count,
                (uint64_t)1 << vol->sb.segment_bits);
     return -ENOSPC;

@@ -345,3 +345,73 @@ CsvVolume *csv_volume_next(CsvVolume *vol)
 {
     return vol ? QLIST_NEXT(vol, next) : QLIST_FIRST(&csv_volumes);
 }
+
+/* Say that the volume has @count segments now, unless it has more. */
+static int GRAPH_RDLOCK
+csv_volume_set_count(CsvVolume *vol, BdrvChild *file, uint64_t count,
+                     Error **errp)
+{
+    int tries, ret;
+
+    for (tries = 0; tries < CSV_SWAP_TRIES; tries++) {
+        CsvSuperblock sb = vol->sb;
+
+        if (sb.segment_count >= count) {
+            return 0;
+        }
+        sb.segment_count = count;
+        ret = csv_superblock_swap(vol, file, &sb, errp);
+        if (ret != -EAGAIN) {
+            return ret;
+        }
+        ret = csv_volume_refresh(vol, file, errp);
+        if (ret < 0) {
+            return ret;
+        }
+    }
+    error_setg(errp, "The superblock of csv volume '%s' changes all the time; "
+               "try again", csv_volume_label(vol));
+    return -EBUSY;
+}
+
+int csv_volume_grow(CsvVolume *vol, BdrvChild *file, uint64_t size,
+                    Error **errp)
+{
+    const CsvSuperblock *sb = &vol->sb;
+    uint64_t most, count;
+    int64_t have;
+    int ret = csv_volume_refresh(vol, file, errp);
+
+    if (ret < 0) {
+        return ret;
+    }
+    ret = csv_refresh_length(file->bs);
+    have = ret < 0 ? ret : bdrv_getlength(file->bs);
+    if (have < 0) {
+        error_setg_errno(errp, -have, "Cannot find the size of node '%s'",
+                         bdrv_get_node_name(file->bs));
+        return have;
+    }
+    size = size ?: have;
+    assert(size <= have);
+    most = MIN(sb->segment_slots,
+               (CSV_MAX_VOLUME_SIZE - sb->data_offset) >> sb->segment_bits);
+    count = size < sb->data_offset ? 0 :
+            (size - sb->data_offset) >> sb->segment_bits;
+    if (count <= sb->segment_count) {
+        error_setg(errp, "csv volume '%s' has %" PRIu64 " segments already, "
+                   "and %" PRIu64 " bytes have room for %" PRIu64 "; one more "
+                   "needs %" PRIu64 " bytes", csv_volume_label(vol),
+                   sb->segment_count, size, count,
+                   csv_segment_start(sb, sb->segment_count + 1));
+        return -EINVAL;
+    }
+    if (count > most) {
+        error_setg(errp, "csv volume '%s' can have %" PRIu64 " segments, %"
+                   PRIu64 " bytes, at most; a volume made with larger "
+                   "segments can have more", csv_volume_label(vol), most,
+                   csv_segment_start(sb, most));
+        return -EFBIG;
+    }
+    return csv_volume_set_count(vol, file, count, errp);
+}

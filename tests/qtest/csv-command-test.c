@@ -1,0 +1,366 @@
+/*
+ * Commands that change volumes and disks: success, and each error
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "csv/csv-vm.h"
+#include "qobject/qdict.h"
+#include "qobject/qlist.h"
+
+#define SEGMENT (8 * MiB)
+
+/* Two processes that know a volume with two disks, of 16 MiB, as "vol". */
+typedef struct Pair {
+    char *dir;
+    char *path;
+    QTestState *a, *b;
+} Pair;
+
+static QTestState *start(const char *path)
+{
+    return qtest_initf("-machine none -nodefaults -blockdev "
+                       "driver=file,node-name=vol,filename=%s", path);
+}
+
+static void begin(Pair *p, const char *options)
+{
+    p->dir = g_dir_make_tmp("csv-command-XXXXXX", NULL);
+    g_assert_nonnull(p->dir);
+    p->path = g_strdup_printf("%s/vol.csv", p->dir);
+    csv_qemu_img("create -q -f csv -o volume=vol1,segment_size=8M,disk=d0%s "
+                 "%s 16M", options, p->path);
+    csv_qemu_img("create -q -f csv -o disk=d1 %s 16M", p->path);
+    p->a = start(p->path);
+    p->b = start(p->path);
+}
+
+static void end(Pair *p)
+{
+    qtest_quit(p->a);
+    qtest_quit(p->b);
+    csv_qemu_img("check -q -f csv %s", p->path);
+    unlink(p->path);
+    rmdir(p->dir);
+    g_free(p->path);
+    g_free(p->dir);
+}
+
+/* Free @rsp.  Without @want it must be a success, else that error. */
+static void expect(QDict *rsp, const char *want)
+{
+    QDict *error = qdict_get_qdict(rsp, "error");
+    const char *text = error ? qdict_get_str(error, "desc") : NULL;
+
+    if (want ? !text || !strstr(text, want) : text != NULL) {
+        g_test_message("want '%s', got '%s'", want ?: "success",
+                       text ?: "success");
+        g_test_fail();
+    }
+    qobject_unref(rsp);
+}
+
+static QDict *add(QTestState *qts, const char *disk)
+{
+    return qtest_qmp(qts, "{'execute': 'blockdev-add', 'arguments': {"
+                     "'driver': 'csv', 'node-name': 'n', 'file': 'vol', "
+                     "'disk': %s}}", disk);
+}
+
+static void del(QTestState *qts)
+{
+    expect(qtest_qmp(qts, "{'execute': 'blockdev-del', 'arguments': {"
+                     "'node-name': 'n'}}"), NULL);
+}
+
+static QDict *disk_command(QTestState *qts, const char *command,
+                           const char *disk)
+{
+    return qtest_qmp(qts, "{'execute': %s, 'arguments': {'volume': 'vol', "
+                     "'disk': %s}}", command, disk);
+}
+
+static QDict *rename_disk(QTestState *qts, const char *disk, const char *name)
+{
+    return qtest_qmp(qts, "{'execute': 'csv-disk-rename', 'arguments': {"
+                     "'volume': 'vol', 'disk': %s, 'new-name': %s}}", disk,
+                     name);
+}
+
+static QDict *describe(QTestState *qts, const char *disk, const char *text)
+{
+    return qtest_qmp(qts, "{'execute': 'csv-disk-describe', 'arguments': {"
+                     "'volume': 'vol', 'disk': %s, 'description': %s}}", disk,
+                     text);
+}
+
+static QDict *query(QTestState *qts)
+{
+    QDict *rsp = qtest_qmp(qts, "{'execute': 'query-csv-volumes', "
+                           "'arguments': {'node-name': 'vol'}}");
+    QList *list = qdict_get_qlist(rsp, "return");
+    QDict *volume;
+
+    g_assert_nonnull(list);
+    volume = qobject_ref(qobject_to(QDict, qlist_peek(list)));
+    qobject_unref(rsp);
+    return volume;
+}
+
+/* A copy of what @key of @disk is; NULL if there is no such disk. */
+static char *disk_text(QTestState *qts, const char *disk, const char *key)
+{
+    QDict *volume = query(qts);
+    const QListEntry *entry;
+    char *text = NULL;
+
+    QLIST_FOREACH_ENTRY(qdict_get_qlist(volume, "disks"), entry) {
+        QDict *d = qobject_to(QDict, qlist_entry_obj(entry));
+
+        if (g_str_equal(qdict_get_str(d, "name"), disk)) {
+            text = g_strdup(qdict_get_str(d, key));
+        }
+    }
+    qobject_unref(volume);
+    return text;
+}
+
+static bool disk_flag(QTestState *qts, const char *key)
+{
+    QDict *volume = query(qts);
+    QList *disks = qdict_get_qlist(volume, "disks");
+    bool flag = qdict_get_bool(qobject_to(QDict, qlist_peek(disks)), key);
+
+    qobject_unref(volume);
+    return flag;
+}
+
+static int64_t capacity(QTestState *qts)
+{
+    QDict *volume = query(qts);
+    int64_t bytes = qdict_get_int(volume, "capacity");
+
+    qobject_unref(volume);
+    return bytes;
+}
+
+static void test_rename(void)
+{
+    g_autofree char *uuid = NULL, *again = NULL;
+    g_autofree char *none = NULL;
+    Pair p;
+
+    begin(&p, "");
+    uuid = disk_text(p.a, "d0", "uuid");
+    expect(rename_disk(p.a, "d0", "vm1/root"), NULL);
+    again = disk_text(p.b, "vm1/root", "uuid");
+    g_assert_cmpstr(again, ==, uuid);
+    none = disk_text(p.b, "d0", "uuid");
+    g_assert_null(none);
+
+    /* To itself; by its UUID; of one that is open here */
+    expect(rename_disk(p.a, "vm1/root", "vm1/root"), NULL);
+    expect(rename_disk(p.a, uuid, "x"), NULL);
+    expect(add(p.a, uuid), NULL);
+    expect(rename_disk(p.a, "x", "y"), NULL);
+
+    expect(rename_disk(p.b, "y", "z"), "is in use by another member");
+    expect(rename_disk(p.a, "y", "d1"), "has a disk 'd1' already");
+    expect(rename_disk(p.b, "d1", "y"), "has a disk 'y' already");
+    expect(rename_disk(p.a, "none", "z"), "has no disk 'none'");
+    expect(rename_disk(p.a, "d1", ""), "name");
+    expect(rename_disk(p.a, "d1", "a\tb"), "name");
+    /* What was refused has left nothing behind, and the owner goes on. */
+    del(p.a);
+    expect(rename_disk(p.b, "y", "z"), NULL);
+    expect(add(p.a, "z"), NULL);
+    end(&p);
+}
+
+static void test_describe(void)
+{
+    g_autofree char *text = NULL, *mine = NULL;
+    g_autofree char *l = g_strnfill(96, 'x');
+    Pair p;
+
+    begin(&p, "");
+    expect(describe(p.a, "d0", "mail server"), NULL);
+    text = disk_text(p.b, "d0", "description");
+    g_assert_cmpstr(text, ==, "mail server");
+    expect(add(p.a, "d0"), NULL);
+    expect(describe(p.a, "d0", ""), NULL);
+    mine = disk_text(p.b, "d0", "description");
+    g_assert_cmpstr(mine, ==, "");
+    expect(describe(p.b, "d0", "x"), "is in use by another member");
+    expect(describe(p.a, "none", "x"), "has no disk 'none'");
+    expect(describe(p.a, "d1", l), "description");
+    expect(describe(p.a, "d1", "a\nb"), "description");
+    end(&p);
+}
+
+static int64_t allocated(QTestState *qts, const char *disk)
+{
+    QDict *volume = query(qts);
+    const QListEntry *entry;
+    int64_t bytes = -1;
+
+    QLIST_FOREACH_ENTRY(qdict_get_qlist(volume, "disks"), entry) {
+        QDict *d = qobject_to(QDict, qlist_entry_obj(entry));
+
+        if (g_str_equal(qdict_get_str(d, "name"), disk)) {
+            bytes = qdict_get_int(d, "allocated");
+        }
+    }
+    qobject_unref(volume);
+    return bytes;
+}
+
+static QDict *grow(QTestState *qts, uint64_t size)
+{
+    return size ? qtest_qmp(qts, "{'execute': 'csv-volume-grow', 'arguments': "
+                            "{'volume': 'vol', 'size': %" PRIu64 "}}", size)
+                : qtest_qmp(qts, "{'execute': 'csv-volume-grow', 'arguments': "
+                            "{'volume': 'vol'}}");
+}
+
+static QDict *grow_disk(QTestState *qts, uint64_t size)
+{
+    return qtest_qmp(qts, "{'execute': 'block_resize', 'arguments': {"
+                     "'node-name': 'n', 'size': %" PRIu64 "}}", size);
+}
+
+static QDict *create(QTestState *qts, const char *name)
+{
+    QDict *rsp = qtest_qmp(qts, "{'execute': 'blockdev-create', 'arguments': {"
+                           "'job-id': 'job', 'options': {'driver': 'csv', "
+                           "'file': 'vol', 'disk': %s, 'size': 1048576}}}",
+                           name);
+
+    expect(rsp, NULL);
+    for (;;) {
+        QDict *job;
+
+        rsp = qtest_qmp(qts, "{'execute': 'query-jobs'}");
+        job = qobject_to(QDict, qlist_peek(qdict_get_qlist(rsp, "return")));
+        if (g_str_equal(qdict_get_str(job, "status"), "concluded")) {
+            const char *error = qdict_get_try_str(job, "error");
+            QDict *ret = qdict_new();
+
+            if (error) {
+                QDict *e = qdict_new();
+
+                qdict_put_str(e, "desc", error);
+                qdict_put(ret, "error", e);
+            }
+            qobject_unref(rsp);
+            expect(qtest_qmp(qts, "{'execute': 'job-dismiss', 'arguments': "
+                             "{'id': 'job'}}"), NULL);
+            return ret;
+        }
+        qobject_unref(rsp);
+        g_usleep(1000);
+    }
+}
+
+/* One member grows the volume, the other one that had no space goes on. */
+static void test_grow(void)
+{
+    int64_t before, full;
+    struct stat st;
+    unsigned i;
+    Pair p;
+
+    begin(&p, ",volume_size=128M");
+    before = capacity(p.a);
+    g_assert_cmpint(stat(p.path, &st), ==, 0);
+
+    expect(add(p.b, "d1"), NULL);
+    for (i = 2; i < before / SEGMENT + 1; i++) {
+        g_autofree char *name = g_strdup_printf("disk-%u", i);
+        QDict *rsp = create(p.b, name);
+
+        if (qdict_haskey(rsp, "error")) {
+            expect(rsp, "is full");
+            break;
+        }
+        qobject_unref(rsp);
+    }
+    expect(create(p.b, "more"), "is full");
+
+    expect(grow(p.a, st.st_size), "segments already");
+    expect(grow(p.a, 1), "segments already");
+    expect(grow(p.a, 0), "segments already");
+    expect(grow(p.a, 2 * PiB), "Parameter 'size' must be");
+    expect(grow(p.a, st.st_size + 2 * SEGMENT), NULL);
+    full = capacity(p.a);
+    g_assert_cmpint(full, ==, before + 2 * SEGMENT);
+    /* A write finds the new space, as one that stopped a guest does. */
+    g_assert_cmpint(allocated(p.a, "d1"), ==, SEGMENT);
+    g_free(qtest_hmp(p.b, "qemu-io n \"write 0 8M\""));
+    g_assert_cmpint(allocated(p.a, "d1"), >, SEGMENT);
+    expect(grow(p.a, st.st_size + 4 * SEGMENT), NULL);
+    full = capacity(p.a);
+    expect(create(p.b, "more"), NULL);
+    g_assert_cmpint(capacity(p.b), ==, full);
+
+    /* The storage has grown by itself. */
+    g_assert_cmpint(truncate(p.path, st.st_size + 5 * SEGMENT), ==, 0);
+    expect(grow(p.b, 0), NULL);
+    g_assert_cmpint(capacity(p.a), ==, before + 5 * SEGMENT);
+    expect(grow_disk(p.b, 32 * MiB), NULL);
+
+    /* The table has an end. */
+    expect(grow(p.a, 1 * TiB), "can have");
+    expect(qtest_qmp(p.a, "{'execute': 'csv-volume-grow', 'arguments': {"
+                     "'volume': 'none'}}"), "is neither");
+    end(&p);
+}
+
+static void test_seal(void)
+{
+    Pair p;
+
+    begin(&p, "");
+    expect(disk_command(p.a, "csv-disk-seal", "d0"), NULL);
+    g_assert_true(disk_flag(p.b, "sealed"));
+    expect(add(p.a, "d0"), "is sealed");
+    expect(add(p.a, "d1"), NULL);
+    expect(disk_command(p.a, "csv-disk-seal", "d1"), "open for writing here");
+    expect(disk_command(p.b, "csv-disk-seal", "d1"), "by another member");
+    expect(disk_command(p.b, "csv-disk-seal", "d2"), "has no disk 'd2'");
+    expect(qtest_qmp(p.a, "{'execute': 'csv-disk-seal', 'arguments': {"
+                     "'volume': 'no', 'disk': 'd0'}}"), "is neither");
+    expect(qtest_qmp(p.a, "{'execute': 'csv-disk-seal', 'arguments': {"
+                     "'volume': 'vol', 'disk': 'd0', 'seal': false}}"), NULL);
+    g_assert_false(disk_flag(p.b, "sealed"));
+    end(&p);
+}
+
+static void test_share(void)
+{
+    Pair p;
+
+    begin(&p, "");
+    expect(disk_command(p.a, "csv-disk-share", "d0"), "not all of it");
+    expect(disk_command(p.a, "csv-disk-share", "d2"), "has no disk 'd2'");
+    expect(qtest_qmp(p.a, "{'execute': 'csv-disk-share', 'arguments': {"
+                     "'volume': 'no', 'disk': 'd0'}}"), "is neither");
+    end(&p);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+
+    if (have_qemu_img()) {
+        qtest_add_func("csv/command/rename", test_rename);
+        qtest_add_func("csv/command/describe", test_describe);
+        qtest_add_func("csv/command/grow", test_grow);
+        qtest_add_func("csv/command/seal", test_seal);
+        qtest_add_func("csv/command/share", test_share);
+    }
+    return g_test_run();
+}
