@@ -118,6 +118,11 @@ typedef struct CsvL2Table {
     uint64_t offset;            /* in the volume */
     uint16_t dirty;             /* pages to write; under map_lock */
     DECLARE_BITMAP(pending, CSV_L2_ENTRIES);    /* to journal; map_lock */
+    /*
+     * Clusters whose subclusters without data read as zeroes on the volume,
+     * as far as that is known; under map_lock.
+     */
+    DECLARE_BITMAP(blank, CSV_L2_ENTRIES);
     uint64_t masks[CSV_L2_ENTRIES];
     uint32_t place[CSV_L2_ENTRIES];     /* offset / CSV_CLUSTER_SIZE */
 } CsvL2Table;
@@ -166,6 +171,7 @@ struct CsvDisk {
      */
     QemuMutex map_lock;
     bool pending;               /* any pending bit below is set */
+    bool ordered;               /* ... for data that must be durable first */
     DECLARE_BITMAP(l2_pending, CSV_MAX_L2_TABLES);  /* tables with a bit */
     DECLARE_BITMAP(l1_pending, CSV_MAX_L2_TABLES);  /* new tables */
     DECLARE_BITMAP(l2_dirty, CSV_MAX_L2_TABLES);    /* tables with a bit */
@@ -180,11 +186,27 @@ struct CsvDisk {
     guint segment_current;      /* where clusters come from */
     uint64_t free_clusters;     /* in all segments */
     bool claiming;              /* a claim ahead of need is under way */
+    /*
+     * Free clusters of one segment that were seen to read as zeroes; also
+     * under make_lock.
+     */
+    uint64_t blank_start;
+    uint64_t blank_end;
+    uint64_t blank_seen;        /* atomic: flush_begun at the last look */
     BlockReqList allocating;
 
     CoMutex flush_lock;         /* one commit or checkpoint at a time */
     CsvJournal journal;
+    uint64_t flush_begun;       /* atomic: flushes of the journal */
+    uint64_t flush_done;        /* the last of them that was good */
 };
+
+/* Does anything stand behind what is not written, even if it is not open? */
+static inline bool csv_has_backing(const CsvDisk *disk)
+{
+    return disk->bs->backing || disk->header.backing_file[0] ||
+           !qemu_uuid_is_null(&disk->header.backing);
+}
 
 /* volume.c */
 
@@ -437,11 +459,12 @@ bool csv_cluster_use(CsvDisk *disk, uint64_t offset, Error **errp);
 /* True if @offset is in a segment of the disk. */
 bool csv_segment_has(CsvDisk *disk, uint64_t offset);
 /*
- * Allocate a cluster; *offset gets its place.  May claim a segment, or start
- * to claim one ahead of need.
+ * Allocate a cluster; *offset gets its place, *blank if it is known to read
+ * as zeroes.  May claim a segment, or start to claim one ahead of need.
+ * make_lock held.
  */
 int coroutine_fn GRAPH_RDLOCK csv_cluster_alloc(CsvDisk *disk,
-                                                uint64_t *offset);
+                                                uint64_t *offset, bool *blank);
 /* Give back a cluster that nothing on the volume names.  alloc_lock held. */
 void csv_cluster_free(CsvDisk *disk, uint64_t offset);
 /*
@@ -474,6 +497,10 @@ CsvL2Entry csv_map_get(CsvDisk *disk, uint64_t cluster);
  */
 int coroutine_fn GRAPH_RDLOCK csv_map_place(CsvDisk *disk, uint64_t cluster,
                                             uint64_t *place);
+/* Do subclusters of @cluster that hold no data read as zeroes at its place? */
+bool csv_map_blank(CsvDisk *disk, uint64_t cluster);
+/* A write to such a subcluster has failed: they do no longer. */
+void csv_map_spoil(CsvDisk *disk, uint64_t cluster);
 /* Make a table for @cluster if there is none. */
 int coroutine_fn GRAPH_RDLOCK csv_map_make_table(CsvDisk *disk,
                                                  uint64_t cluster);
@@ -492,10 +519,11 @@ bool csv_map_apply(CsvL2Table **l2, const CsvJournalEntry *entry,
                    Error **errp);
 /*
  * Move up to @max changes that are pending into a record at @buf, oldest
- * tables first, and *freed, if it gets them all, what they free.
+ * tables first, and *freed, if it gets them all, what they free.  *ordered:
+ * their data must be durable before the record.
  */
 uint32_t csv_map_collect(CsvDisk *disk, uint8_t *buf, uint32_t max,
-                         GArray *freed);
+                         GArray *freed, bool *ordered);
 /* The record in @buf was not written: its changes are pending again. */
 void csv_map_uncollect(CsvDisk *disk, const uint8_t *buf, uint32_t entries);
 /*

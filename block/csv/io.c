@@ -106,9 +106,13 @@ csv_fill(BlockDriverState *bs, uint64_t offset, uint64_t bytes, uint64_t masks,
  */
 static int coroutine_fn GRAPH_RDLOCK
 csv_write_filled(BlockDriverState *bs, uint64_t place, uint64_t offset,
-                 uint64_t bytes, uint64_t masks, QEMUIOVector *qiov,
-                 size_t qiov_offset, BdrvRequestFlags flags)
+                 uint64_t bytes, QEMUIOVector *qiov, size_t qiov_offset,
+                 BdrvRequestFlags flags)
 {
+    CsvDisk *disk = bs->opaque;
+    uint64_t cluster = offset >> CSV_CLUSTER_BITS;
+    uint64_t masks = csv_map_get(disk, cluster).masks;
+    bool blank = !csv_has_backing(disk) && csv_map_blank(disk, cluster);
     uint64_t in = offset & (CSV_CLUSTER_SIZE - 1);
     uint64_t end = in + bytes;
     uint64_t head = in % CSV_SUBCLUSTER_SIZE;
@@ -117,10 +121,11 @@ csv_write_filled(BlockDriverState *bs, uint64_t place, uint64_t offset,
     QEMUIOVector filled;
     int ret = 0;
 
-    if (csv_masks_data(masks) & (1U << (in >> CSV_SUBCLUSTER_BITS))) {
+    if (blank || csv_masks_data(masks) & (1U << (in >> CSV_SUBCLUSTER_BITS))) {
         head = 0;
     }
-    if (csv_masks_data(masks) & (1U << ((end - 1) >> CSV_SUBCLUSTER_BITS))) {
+    if (blank ||
+        csv_masks_data(masks) & (1U << ((end - 1) >> CSV_SUBCLUSTER_BITS))) {
         tail = 0;
     }
     if (!head && !tail) {
@@ -180,13 +185,14 @@ csv_write_alloc(BlockDriverState *bs, uint64_t offset, uint64_t bytes,
     ret = csv_map_place(disk, cluster, &place);
     trace_csv_write_alloc(disk, cluster, place, bytes);
     if (ret >= 0) {
-        ret = csv_write_filled(bs, place, offset, bytes,
-                               csv_map_get(disk, cluster).masks, qiov,
-                               qiov_offset, flags);
-    }
-    if (ret >= 0) {
-        csv_map_change(disk, cluster, csv_touched(offset, bytes), 0, 0,
-                       false);
+        ret = csv_write_filled(bs, place, offset, bytes, qiov, qiov_offset,
+                               flags);
+        if (ret >= 0) {
+            csv_map_change(disk, cluster, csv_touched(offset, bytes), 0, 0,
+                           false);
+        } else {
+            csv_map_spoil(disk, cluster);
+        }
     }
     csv_line_leave(disk, &req);
     return ret;

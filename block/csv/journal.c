@@ -8,7 +8,8 @@
 
 /*
  * What a guest's flush costs when there are new clusters: one flush for the
- * data, one record that names them all, one flush for the record.  The map
+ * data, one record that names them all, one flush for the record.  The first
+ * flush is not needed when all that is new replaces zeroes (see Z).  The map
  * pages themselves are written much later, when the ring fills up or the disk
  * is let go.
  *
@@ -31,6 +32,13 @@
  *   states that an unflushed write may leave.
  * - R's place is written again only after a record with a tail beyond R is
  *   durable; a torn write there damages nothing that is still looked at.
+ * - Z: D < R is not kept for data in a blank cluster, one whose other
+ *   subclusters read as zeroes on the volume, if no backing image stands
+ *   behind the disk.  Then R durable and D not, or in part, reads as zeroes
+ *   what read as zeroes before: as if D itself had been torn.  The zeroes must
+ *   be durable: a discard may have made them.  So a flush must have begun
+ *   after the cluster was seen to be blank, and be done, before R is written.
+ *   A record has no such data if one change in it needs the order.
  * - a cluster that R frees is used again after R is durable.  Before, a
  *   replay that ends before R would find it twice.
  * - a level-1 entry in R: the table's pages may be anything, so replay
@@ -197,6 +205,18 @@ static bool csv_ring_room(const CsvJournal *j, uint32_t pages, uint32_t *at)
     return j->head + pages + 1 <= j->oldest;
 }
 
+/* Flush what is below, and count it. */
+static int GRAPH_RDLOCK csv_journal_flush(CsvDisk *disk)
+{
+    uint64_t begun = qatomic_inc_fetch(&disk->flush_begun);
+    int ret = bdrv_flush(disk->bs->file->bs);
+
+    if (ret >= 0) {
+        disk->flush_done = begun;
+    }
+    return ret;
+}
+
 /*
  * Write the record in @buf, whose entries are in place, at page @at, and
  * flush.  What it stands for has been flushed.
@@ -218,7 +238,7 @@ csv_record_write(CsvDisk *disk, uint8_t *buf, uint32_t entries, uint32_t at)
     ret = bdrv_pwrite(disk->bs->file, csv_ring_offset(disk, at), rec.bytes,
                       buf, 0);
     if (ret >= 0) {
-        ret = bdrv_flush(disk->bs->file->bs);
+        ret = csv_journal_flush(disk);
     }
     trace_csv_journal_write(disk, rec.sequence, rec.tail, at, entries, ret);
     j->sequence = rec.sequence;
@@ -298,15 +318,17 @@ static int GRAPH_RDLOCK
 csv_commit_one(CsvDisk *disk, uint8_t *buf, GArray *freed)
 {
     uint32_t entries, pages, at;
+    bool ordered;
     int ret;
 
-    entries = csv_map_collect(disk, buf, CSV_JOURNAL_ENTRIES_MAX, freed);
+    entries = csv_map_collect(disk, buf, CSV_JOURNAL_ENTRIES_MAX, freed,
+                              &ordered);
     if (!entries) {
         return 0;
     }
     pages = csv_journal_bytes(entries) / CSV_PAGE_SIZE;
     if (!disk->journal.broken && csv_ring_room(&disk->journal, pages, &at)) {
-        ret = bdrv_flush(disk->bs->file->bs);
+        ret = ordered ? csv_journal_flush(disk) : 0;
     } else {
         ret = csv_checkpoint(disk);
         if (ret >= 0) {

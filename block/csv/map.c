@@ -70,7 +70,8 @@ csv_map_make_table_locked(CsvDisk *disk, unsigned t)
         return 0;
     }
     if (!disk->tables) {
-        int ret = csv_cluster_alloc(disk, &disk->tables);
+        bool blank;
+        int ret = csv_cluster_alloc(disk, &disk->tables, &blank);
 
         if (ret < 0) {
             disk->tables = 0;
@@ -104,6 +105,7 @@ int coroutine_fn csv_map_place(CsvDisk *disk, uint64_t cluster,
                                uint64_t *place)
 {
     unsigned t = cluster / CSV_L2_ENTRIES, i = cluster % CSV_L2_ENTRIES;
+    bool blank;
     int ret;
 
     *place = csv_map_get(disk, cluster).offset;
@@ -120,14 +122,33 @@ int coroutine_fn csv_map_place(CsvDisk *disk, uint64_t cluster,
     if (*place) {
         return 0;
     }
-    ret = csv_cluster_alloc(disk, place);
+    ret = csv_cluster_alloc(disk, place, &blank);
     if (ret < 0) {
         return ret;
     }
     QEMU_LOCK_GUARD(&disk->map_lock);
+    if (blank) {
+        set_bit(i, disk->l2[t]->blank);
+    } else {
+        clear_bit(i, disk->l2[t]->blank);
+    }
     qatomic_set(&disk->l2[t]->place[i], *place >> CSV_CLUSTER_BITS);
     csv_map_mark(disk, t, i);
     return 0;
+}
+
+bool csv_map_blank(CsvDisk *disk, uint64_t cluster)
+{
+    QEMU_LOCK_GUARD(&disk->map_lock);
+    return test_bit(cluster % CSV_L2_ENTRIES,
+                    disk->l2[cluster / CSV_L2_ENTRIES]->blank);
+}
+
+void csv_map_spoil(CsvDisk *disk, uint64_t cluster)
+{
+    QEMU_LOCK_GUARD(&disk->map_lock);
+    clear_bit(cluster % CSV_L2_ENTRIES,
+              disk->l2[cluster / CSV_L2_ENTRIES]->blank);
 }
 
 /* The cluster of an entry, or parts of it, hold nothing more. map_lock held. */
@@ -158,6 +179,16 @@ void csv_map_change(CsvDisk *disk, uint64_t cluster, uint32_t data,
     new_data = (old_data | data) & ~(zero | hole);
     new_zero = (csv_masks_zero(masks) | zero) & ~(data | hole);
     assert(place || !new_data);
+    if (old_data & ~new_data) {
+        clear_bit(i, table->blank);
+    }
+    /*
+     * New data in place of zeroes: whatever part of them survives a power
+     * loss, the rest reads as it did before.
+     */
+    if (zero || hole || csv_has_backing(disk) || !test_bit(i, table->blank)) {
+        disk->ordered = true;
+    }
 
     qatomic_store_release(&table->masks[i], csv_masks(new_data, new_zero));
     if (unmap && place && !new_data) {
@@ -239,7 +270,7 @@ static uint32_t csv_map_collect_table(CsvDisk *disk, unsigned t, uint8_t *buf,
 }
 
 uint32_t csv_map_collect(CsvDisk *disk, uint8_t *buf, uint32_t max,
-                         GArray *freed)
+                         GArray *freed, bool *ordered)
 {
     uint32_t n = 0;
     unsigned t;
@@ -262,8 +293,12 @@ uint32_t csv_map_collect(CsvDisk *disk, uint8_t *buf, uint32_t max,
          t = find_next_bit(disk->l2_pending, CSV_MAX_L2_TABLES, t + 1)) {
         n = csv_map_collect_table(disk, t, buf, n, max);
     }
+    /* That these zeroes stay must be durable as well. */
+    *ordered = disk->ordered ||
+               disk->flush_done <= qatomic_read(&disk->blank_seen);
     if (n < max) {
         qatomic_set(&disk->pending, false);
+        disk->ordered = false;
         g_array_append_vals(freed, disk->freed->data, disk->freed->len);
         g_array_set_size(disk->freed, 0);
     }
@@ -288,6 +323,7 @@ void csv_map_uncollect(CsvDisk *disk, const uint8_t *buf, uint32_t entries)
         }
     }
     qatomic_set(&disk->pending, true);
+    disk->ordered = true;
 }
 
 /* Page @page of table @t, for the volume.  map_lock held. */

@@ -431,6 +431,7 @@ void csv_segments_drop(CsvDisk *disk)
     g_array_set_size(disk->segments, 0);
     disk->segment_current = 0;
     disk->free_clusters = 0;
+    disk->blank_end = disk->blank_start;
     disk->tables = 0;
     disk->tables_used = 0;
 }
@@ -589,7 +590,52 @@ static void coroutine_fn csv_claim_ahead(CsvDisk *disk)
                  qemu_coroutine_create(csv_claim_ahead_entry, disk));
 }
 
-int coroutine_fn csv_cluster_alloc(CsvDisk *disk, uint64_t *offset)
+/* Clusters whose content is looked at at once. */
+#define CSV_BLANK_CLUSTERS 32
+
+/* From @offset, which was just taken, over the free clusters behind it. */
+static uint64_t coroutine_fn csv_cluster_run(CsvDisk *disk, uint64_t offset)
+{
+    uint32_t clusters = csv_clusters_per_segment(disk->volume), cluster, end;
+    CsvSegment *seg;
+
+    QEMU_LOCK_GUARD(&disk->alloc_lock);
+    seg = csv_cluster_find(disk, offset, &cluster);
+    clusters = MIN(clusters, cluster + CSV_BLANK_CLUSTERS);
+    end = find_next_bit(seg->used, clusters, cluster + 1);
+    return (uint64_t)(end - cluster) << CSV_CLUSTER_BITS;
+}
+
+/*
+ * Does the cluster at @offset, which was just taken, read as zeroes?  A hole
+ * in a file does, and what was discarded, if the storage says so.  Nobody
+ * but us writes there, so it stays like that.
+ */
+static bool coroutine_fn GRAPH_RDLOCK
+csv_cluster_blank(CsvDisk *disk, uint64_t offset)
+{
+    int64_t n;
+    int ret;
+
+    WITH_QEMU_LOCK_GUARD(&disk->alloc_lock) {
+        if (offset >= disk->blank_start && offset < disk->blank_end) {
+            return true;
+        }
+    }
+    qatomic_set(&disk->blank_seen, qatomic_read(&disk->flush_begun));
+    ret = bdrv_co_block_status(disk->bs->file->bs, offset,
+                               csv_cluster_run(disk, offset), &n, NULL, NULL);
+    if (ret < 0 || !(ret & BDRV_BLOCK_ZERO) || n < CSV_CLUSTER_SIZE) {
+        return false;
+    }
+    QEMU_LOCK_GUARD(&disk->alloc_lock);
+    disk->blank_start = offset;
+    disk->blank_end = offset + ROUND_DOWN(n, CSV_CLUSTER_SIZE);
+    return true;
+}
+
+static int coroutine_fn GRAPH_RDLOCK
+csv_cluster_alloc_any(CsvDisk *disk, uint64_t *offset)
 {
     for (;;) {
         int ret;
@@ -610,6 +656,17 @@ int coroutine_fn csv_cluster_alloc(CsvDisk *disk, uint64_t *offset)
     }
 }
 
+int coroutine_fn csv_cluster_alloc(CsvDisk *disk, uint64_t *offset,
+                                   bool *blank)
+{
+    int ret = csv_cluster_alloc_any(disk, offset);
+
+    /* With a backing image, what is not written holds its data anyway. */
+    *blank = ret >= 0 && !csv_has_backing(disk) &&
+             csv_cluster_blank(disk, *offset);
+    return ret;
+}
+
 void csv_cluster_free(CsvDisk *disk, uint64_t offset)
 {
     uint32_t cluster;
@@ -619,6 +676,9 @@ void csv_cluster_free(CsvDisk *disk, uint64_t offset)
     clear_bit(cluster, seg->used);
     seg->free++;
     disk->free_clusters++;
+    if (offset >= disk->blank_start && offset < disk->blank_end) {
+        disk->blank_end = disk->blank_start;
+    }
 }
 
 /* Take a segment without a used cluster out of the list; @keep some. */
@@ -637,6 +697,7 @@ static bool csv_segment_drop_free(CsvDisk *disk, unsigned keep,
             g_free(seg->used);
             disk->free_clusters -= clusters;
             g_array_remove_index(disk->segments, i);
+            disk->blank_end = disk->blank_start;
             disk->segment_current = 0;
             return true;
         }

@@ -5,6 +5,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/cutils.h"
 #include <sys/mman.h>
 #include "block/block_int.h"
 #include "qapi/error.h"
@@ -331,6 +332,23 @@ sim_co_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes,
     return 0;
 }
 
+/* What was never written, or zeroed since, is a hole. */
+static int coroutine_fn
+sim_co_block_status(BlockDriverState *bs, bool want_zero, int64_t offset,
+                    int64_t bytes, int64_t *pnum, int64_t *map,
+                    BlockDriverState **file)
+{
+    bool zero = buffer_is_zero(dev.mem + offset, SIM_SECTOR);
+    int64_t n = SIM_SECTOR;
+
+    while (n < bytes &&
+           buffer_is_zero(dev.mem + offset + n, SIM_SECTOR) == zero) {
+        n += SIM_SECTOR;
+    }
+    *pnum = n;
+    return zero ? BDRV_BLOCK_ZERO : BDRV_BLOCK_DATA;
+}
+
 static int coroutine_fn sim_co_flush(BlockDriverState *bs)
 {
     unsigned begin = sim_trace_add(SIM_FLUSH, 0);
@@ -425,6 +443,7 @@ static BlockDriver bdrv_sim = {
     .bdrv_co_pwritev            = sim_co_pwritev,
     .bdrv_co_pwrite_zeroes      = sim_co_pwrite_zeroes,
     .bdrv_co_pdiscard           = sim_co_pdiscard,
+    .bdrv_co_block_status       = sim_co_block_status,
     .bdrv_co_flush_to_disk      = sim_co_flush,
     .bdrv_co_compare_and_write  = sim_co_compare_and_write,
     .bdrv_co_liveness_lock      = sim_co_liveness_lock,
