@@ -52,7 +52,7 @@ bench-csv: configured
 
 check-crash: configured
 	@scripts/build tests/unit/csv/test-csv-crash
-	@CSV_CRASH_SEEDS=$(or $(SEEDS),50) \
+	@CSV_CRASH_SEEDS=$(or $(SEEDS),60) \
 	    build/qemu/tests/unit/csv/test-csv-crash -k --tap
 
 check-stress: tools

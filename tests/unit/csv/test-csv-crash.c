@@ -472,7 +472,7 @@ static void test_seeds(void)
 {
     unsigned one = env_number("CSV_CRASH_SEED", 0);
     unsigned first = one ?: env_number("CSV_CRASH_FIRST", 1);
-    unsigned last = one ?: first - 1 + env_number("CSV_CRASH_SEEDS", 40);
+    unsigned last = one ?: first - 1 + env_number("CSV_CRASH_SEEDS", 60);
     int64_t start = g_get_monotonic_time();
 
     for (unsigned n = first; n <= last; n++) {
