@@ -10,6 +10,7 @@
  *   io.c       the I/O path
  *   journal.c  what makes changes of the map durable
  *   map.c      level-1 and level-2 maps in memory
+ *   map-cache.c which level-2 tables are in memory
  *   map-load.c header and maps from the volume
  *   segment.c  segments of a disk, and the clusters in them
  *   disks.c    make and delete disks
@@ -31,9 +32,9 @@
  * @errp set in every case of failure if they take one.
  *
  * Locks, outermost first: flush_lock, make_lock, claim_lock, alloc_lock,
- * map_lock, all of CsvDisk.  A request of the guest that is in line for a
- * cluster (see io.c) takes any of them but flush_lock; so nobody waits in
- * that line who holds one.
+ * load_lock, map_lock, all of CsvDisk.  A request of the guest that is in line
+ * for a cluster (see io.c) takes any of them but flush_lock; so nobody waits
+ * in that line who holds one.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -58,7 +59,9 @@
 
 #define CSV_OPT_DISK            "disk"
 #define CSV_OPT_FORCE_TAKEOVER  "force-takeover"
+#define CSV_OPT_CACHE_SIZE      "cache-size"
 #define CSV_DEFAULT_DISK        "disk0"
+#define CSV_DEFAULT_CACHE_SIZE  (64 * MiB)  /* maps more than 10 TiB */
 
 typedef struct CsvVolume CsvVolume;
 typedef struct CsvDisk CsvDisk;
@@ -115,7 +118,7 @@ typedef struct CsvJournal {
  */
 typedef struct CsvL2Table {
     struct rcu_head rcu;
-    uint64_t offset;            /* in the volume */
+    bool used;                  /* since the cache last looked; atomic */
     uint16_t dirty;             /* pages to write; under map_lock */
     DECLARE_BITMAP(pending, CSV_L2_ENTRIES);    /* to journal; map_lock */
     /*
@@ -156,10 +159,13 @@ struct CsvDisk {
     uint32_t use;               /* what the member record says of us, or 0 */
 
     /*
-     * The map.  Tables are added while the disk is owned, and replaced, by
-     * RCU, when the map is read anew because the disk gets owned.
+     * The map: where its tables are, and those of them that are in memory.
+     * Both change under map_lock and are read without.  Tables come and go,
+     * by RCU, as map-cache.c says; they are made while the disk is owned, and
+     * all replaced when the map is read anew because the disk gets owned.
      */
     CsvHeader header;
+    uint64_t l1[CSV_MAX_L2_TABLES];     /* offset in the volume; 0: none */
     CsvL2Table *l2[CSV_MAX_L2_TABLES];
     CoMutex make_lock;          /* adds tables, and places to entries */
     uint64_t tables;            /* cluster with room for tables, or 0 */
@@ -178,6 +184,17 @@ struct CsvDisk {
     uint32_t l1_dirty;          /* a bit for each page */
     GArray *freed;              /* of CsvTrim: by changes that are pending */
     GArray *trims;              /* of CsvTrim: by changes that are durable */
+
+    /* Tables in memory.  Under map_lock, but for cache_size and the line. */
+    uint64_t cache_size;        /* option; bytes */
+    GArray *cached;             /* of uint32_t: which they are */
+    guint cached_hand;          /* where the next eviction begins to look */
+    DECLARE_BITMAP(l2_held, CSV_MAX_L2_TABLES); /* a write may fail yet */
+    uint64_t map_replaced;      /* how often l1 and l2 were, as a whole */
+    uint64_t table_loads;       /* since the disk was opened */
+    uint64_t table_evictions;
+    CoMutex load_lock;          /* of the line */
+    BlockReqList loading;       /* by number of the table */
 
     /* Allocation: segments and their bitmaps, requests that allocate. */
     CoMutex claim_lock;         /* one claim of a segment at a time */
@@ -388,8 +405,8 @@ void GRAPH_RDLOCK csv_use_leave(CsvDisk *disk);
 int GRAPH_RDLOCK
 csv_use_check_none(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *disk,
                    Error **errp);
-/* Is every byte of a loaded disk allocated? */
-bool csv_use_is_full(CsvDisk *disk);
+/* Is every byte of a loaded disk, which nobody else may use, allocated? */
+bool GRAPH_RDLOCK csv_use_is_full(CsvDisk *disk);
 /*
  * Change the flags of a disk that nobody owns, nor uses if it has flags.  The
  * caller is attached.
@@ -490,7 +507,8 @@ int GRAPH_RDLOCK csv_map_format(CsvVolume *vol, BdrvChild *file,
 int GRAPH_RDLOCK csv_header_write(CsvDisk *disk, const CsvHeader *header,
                                   Error **errp);
 /* The entry of a cluster; all zero where there is no table.  Any thread. */
-CsvL2Entry csv_map_get(CsvDisk *disk, uint64_t cluster);
+int coroutine_mixed_fn GRAPH_RDLOCK
+csv_map_get(CsvDisk *disk, uint64_t cluster, CsvL2Entry *entry);
 /*
  * Give @cluster a place if it has none.  The caller is in line for a part of
  * the cluster.
@@ -506,17 +524,23 @@ int coroutine_fn GRAPH_RDLOCK csv_map_make_table(CsvDisk *disk,
                                                  uint64_t cluster);
 /*
  * Subclusters in @data hold data now, those in @zero read as zeroes, those in
- * @hole as what is below.  The masks do not overlap.  The table is there; the
+ * @hole as what is below.  The masks do not overlap.  The table was made; the
  * caller is in line for these subclusters, for the whole cluster if @unmap,
- * which frees what holds no data any more.
+ * which frees what holds no data any more.  On failure nothing has changed.
  */
-void csv_map_change(CsvDisk *disk, uint64_t cluster, uint32_t data,
-                    uint32_t zero, uint32_t hole, bool unmap);
+int coroutine_mixed_fn GRAPH_RDLOCK
+csv_map_change(CsvDisk *disk, uint64_t cluster, uint32_t data, uint32_t zero,
+               uint32_t hole, bool unmap);
 /* Forget what is past the end of the disk, @size bytes. */
-void csv_map_cut(CsvDisk *disk, uint64_t size);
-/* For replay: take over @entry into @l2.  False with @errp: it cannot be. */
-bool csv_map_apply(CsvL2Table **l2, const CsvJournalEntry *entry,
-                   Error **errp);
+int coroutine_mixed_fn GRAPH_RDLOCK csv_map_cut(CsvDisk *disk, uint64_t size);
+/* For replay: take over @entry into a map that is being read. */
+typedef struct CsvMapLoad CsvMapLoad;
+int GRAPH_RDLOCK csv_map_apply(CsvMapLoad *load, const CsvJournalEntry *entry,
+                               Error **errp);
+/* Read table @t, which stands at @offset, from the volume. */
+int coroutine_mixed_fn GRAPH_RDLOCK
+csv_map_read_table(CsvDisk *disk, unsigned t, uint64_t offset,
+                   CsvL2Table *table, Error **errp);
 /*
  * Move up to @max changes that are pending into a record at @buf, oldest
  * tables first, and *freed, if it gets them all, what they free.  *ordered:
@@ -533,13 +557,33 @@ void csv_map_uncollect(CsvDisk *disk, const uint8_t *buf, uint32_t entries);
 int GRAPH_RDLOCK csv_map_write_pages(CsvDisk *disk);
 bool csv_map_dirty(CsvDisk *disk);
 
+/* map-cache.c */
+
+/* How many tables are to be in memory at most; more if none can go. */
+guint csv_map_cache_tables(const CsvDisk *disk);
+/* Bytes that the tables in memory take.  map_lock held. */
+uint64_t csv_map_cache_bytes(const CsvDisk *disk);
+/* Put @table into its place, which is empty.  map_lock held. */
+void csv_map_cache_add(CsvDisk *disk, unsigned t, CsvL2Table *table);
+/*
+ * Bring table @t into memory; it may be gone again when somebody looks.
+ * Reports failure.  Outside of a coroutine nobody else may use the disk.
+ */
+int coroutine_mixed_fn GRAPH_RDLOCK csv_map_fetch(CsvDisk *disk, unsigned t);
+/* Take map_lock with table @t, which was made, in memory; not on failure. */
+int coroutine_mixed_fn GRAPH_RDLOCK csv_map_lock(CsvDisk *disk, unsigned t);
+/* True if so many tables are dirty that others have no room. */
+bool csv_map_crowded(CsvDisk *disk);
+/* What was collected and encoded is settled; tables may go. */
+void csv_map_release(CsvDisk *disk);
+
 /* journal.c */
 
 /*
  * Look through the ring of a disk that may not have been closed in order, and
- * apply what counts to the tables in @l2.  Sets disk->journal.
+ * apply what counts to the map in @load.  Sets disk->journal.
  */
-int GRAPH_RDLOCK csv_journal_replay(CsvDisk *disk, CsvL2Table **l2,
+int GRAPH_RDLOCK csv_journal_replay(CsvDisk *disk, CsvMapLoad *load,
                                     Error **errp);
 /* The position as the disk record gives it. */
 void csv_journal_position(CsvDisk *disk, const CsvDiskRecord *rec);
@@ -566,11 +610,13 @@ typedef enum CsvExtentKind {
 
 /*
  * The longest range from @offset on, at most @bytes, that is of one kind
- * and, if data, in one piece at *host in the volume.  Returns its length.
- * Any thread, no lock.
+ * and, if data, in one piece at *host in the volume; as far as the tables are
+ * in memory.  Returns its length, or -errno.  Any thread, no lock.  Outside of
+ * a coroutine nobody else may use the disk.
  */
-uint64_t csv_map_extent(CsvDisk *disk, uint64_t offset, uint64_t bytes,
-                        CsvExtentKind *kind, uint64_t *host);
+int64_t coroutine_mixed_fn GRAPH_RDLOCK
+csv_map_extent(CsvDisk *disk, uint64_t offset, uint64_t bytes,
+               CsvExtentKind *kind, uint64_t *host);
 
 /* resize.c */
 

@@ -41,6 +41,11 @@ static QemuOptsList csv_runtime_opts = {
             .type = QEMU_OPT_BOOL,
             .help = "Take the disk from an owner that cannot be seen",
         },
+        {
+            .name = CSV_OPT_CACHE_SIZE,
+            .type = QEMU_OPT_SIZE,
+            .help = "Bytes of the disk's map that are kept in memory",
+        },
         { /* end of list */ }
     },
 };
@@ -151,7 +156,13 @@ csv_disk_take(CsvDisk *disk, const CsvDiskRecord *was, Error **errp)
     if (clean) {
         csv_journal_position(disk, was);
     }
-    csv_map_cut(disk, disk->record.size);
+    ret = csv_map_cut(disk, disk->record.size);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Cannot read the level-2 map of disk "
+                         "'%s' of csv volume '%s'", disk->record.name,
+                         csv_volume_label(disk->volume));
+        return ret;
+    }
     return csv_journal_mount(disk, errp);
 }
 
@@ -259,6 +270,8 @@ static int csv_absorb_options(CsvDisk *disk, QDict *options, Error **errp)
     disk->name = qemu_opt_get_del(opts, CSV_OPT_DISK);
     disk->force_takeover = qemu_opt_get_bool_del(opts, CSV_OPT_FORCE_TAKEOVER,
                                                  false);
+    disk->cache_size = qemu_opt_get_size_del(opts, CSV_OPT_CACHE_SIZE,
+                                             CSV_DEFAULT_CACHE_SIZE);
     return 0;
 }
 
@@ -268,7 +281,10 @@ static void csv_disk_init(CsvDisk *disk, BlockDriverState *bs)
     disk->segments = g_array_new(false, false, sizeof(CsvSegment));
     disk->freed = g_array_new(false, false, sizeof(CsvTrim));
     disk->trims = g_array_new(false, false, sizeof(CsvTrim));
+    disk->cached = g_array_new(false, false, sizeof(uint32_t));
     qemu_mutex_init(&disk->map_lock);
+    qemu_co_mutex_init(&disk->load_lock);
+    QLIST_INIT(&disk->loading);
     qemu_co_mutex_init(&disk->make_lock);
     qemu_co_mutex_init(&disk->claim_lock);
     qemu_co_mutex_init(&disk->alloc_lock);
@@ -286,6 +302,7 @@ csv_disk_clear(CsvDisk *disk)
     g_array_free(disk->segments, true);
     g_array_free(disk->freed, true);
     g_array_free(disk->trims, true);
+    g_array_free(disk->cached, true);
     if (disk->attached) {
         csv_disk_detach(disk);
     }

@@ -36,6 +36,9 @@ csv_co_preadv_part(BlockDriverState *bs, int64_t offset, int64_t bytes,
         int64_t n = csv_map_extent(disk, offset, bytes, &kind, &host);
         int ret = 0;
 
+        if (n < 0) {
+            return n;
+        }
         if (kind == CSV_EXTENT_DATA) {
             ret = bdrv_co_preadv_part(bs->file, host, n, qiov, qiov_offset,
                                       0);
@@ -106,13 +109,12 @@ csv_fill(BlockDriverState *bs, uint64_t offset, uint64_t bytes, uint64_t masks,
  */
 static int coroutine_fn GRAPH_RDLOCK
 csv_write_filled(BlockDriverState *bs, uint64_t place, uint64_t offset,
-                 uint64_t bytes, QEMUIOVector *qiov, size_t qiov_offset,
-                 BdrvRequestFlags flags)
+                 uint64_t bytes, uint64_t masks, QEMUIOVector *qiov,
+                 size_t qiov_offset, BdrvRequestFlags flags)
 {
     CsvDisk *disk = bs->opaque;
-    uint64_t cluster = offset >> CSV_CLUSTER_BITS;
-    uint64_t masks = csv_map_get(disk, cluster).masks;
-    bool blank = !csv_has_backing(disk) && csv_map_blank(disk, cluster);
+    bool blank = !csv_has_backing(disk) &&
+                 csv_map_blank(disk, offset >> CSV_CLUSTER_BITS);
     uint64_t in = offset & (CSV_CLUSTER_SIZE - 1);
     uint64_t end = in + bytes;
     uint64_t head = in % CSV_SUBCLUSTER_SIZE;
@@ -177,6 +179,7 @@ csv_write_alloc(BlockDriverState *bs, uint64_t offset, uint64_t bytes,
 {
     CsvDisk *disk = bs->opaque;
     uint64_t cluster = offset >> CSV_CLUSTER_BITS;
+    CsvL2Entry entry;
     uint64_t place;
     BlockReq req;
     int ret;
@@ -185,12 +188,16 @@ csv_write_alloc(BlockDriverState *bs, uint64_t offset, uint64_t bytes,
     ret = csv_map_place(disk, cluster, &place);
     trace_csv_write_alloc(disk, cluster, place, bytes);
     if (ret >= 0) {
-        ret = csv_write_filled(bs, place, offset, bytes, qiov, qiov_offset,
-                               flags);
+        ret = csv_map_get(disk, cluster, &entry);
+    }
+    if (ret >= 0) {
+        ret = csv_write_filled(bs, place, offset, bytes, entry.masks, qiov,
+                               qiov_offset, flags);
         if (ret >= 0) {
-            csv_map_change(disk, cluster, csv_touched(offset, bytes), 0, 0,
-                           false);
-        } else {
+            ret = csv_map_change(disk, cluster, csv_touched(offset, bytes), 0,
+                                 0, false);
+        }
+        if (ret < 0) {
             csv_map_spoil(disk, cluster);
         }
     }
@@ -214,6 +221,9 @@ csv_co_pwritev_part(BlockDriverState *bs, int64_t offset, int64_t bytes,
         int64_t n = csv_map_extent(disk, offset, bytes, &kind, &host);
         int ret;
 
+        if (n < 0) {
+            return n;
+        }
         if (kind == CSV_EXTENT_DATA) {
             ret = bdrv_co_pwritev_part(bs->file, host, n, qiov, qiov_offset,
                                        flags);
@@ -250,6 +260,7 @@ csv_clear(CsvDisk *disk, uint64_t offset, uint64_t bytes, bool zero,
 {
     uint64_t cluster = offset >> CSV_CLUSTER_BITS;
     uint32_t touched = csv_touched(offset, bytes);
+    CsvL2Entry entry;
     BlockReq req;
     int ret = 0;
 
@@ -258,9 +269,12 @@ csv_clear(CsvDisk *disk, uint64_t offset, uint64_t bytes, bool zero,
     if (zero) {
         ret = csv_map_make_table(disk, cluster);
     }
-    if (ret >= 0 && (zero || csv_map_get(disk, cluster).masks)) {
-        csv_map_change(disk, cluster, 0, zero ? touched : 0,
-                       zero ? 0 : touched, unmap);
+    if (ret >= 0) {
+        ret = csv_map_get(disk, cluster, &entry);
+    }
+    if (ret >= 0 && (zero || entry.masks)) {
+        ret = csv_map_change(disk, cluster, 0, zero ? touched : 0,
+                             zero ? 0 : touched, unmap);
     }
     csv_line_leave(disk, &req);
     return ret;
@@ -325,9 +339,9 @@ csv_trim_subclusters(CsvDisk *disk, const CsvTrim *trim)
 
     csv_line_enter(disk, &req, trim->cluster << CSV_CLUSTER_BITS,
                    CSV_CLUSTER_SIZE, CSV_CLUSTER_SIZE);
-    entry = csv_map_get(disk, trim->cluster);
     /* They may have been written again. */
-    left = entry.offset == trim->offset ?
+    left = csv_map_get(disk, trim->cluster, &entry) >= 0 &&
+           entry.offset == trim->offset ?
            trim->subclusters & ~csv_masks_data(entry.masks) : 0;
     while (left) {
         unsigned first = ctz32(left);
@@ -389,6 +403,9 @@ csv_co_block_status(BlockDriverState *bs, bool want_zero,
     uint64_t host;
 
     *pnum = csv_map_extent(bs->opaque, offset, bytes, &kind, &host);
+    if (*pnum < 0) {
+        return *pnum;
+    }
     switch (kind) {
     case CSV_EXTENT_DATA:
         *map = host;

@@ -10,8 +10,8 @@
  * What a guest's flush costs when there are new clusters: one flush for the
  * data, one record that names them all, one flush for the record.  The first
  * flush is not needed when all that is new replaces zeroes (see Z).  The map
- * pages themselves are written much later, when the ring fills up or the disk
- * is let go.
+ * pages themselves are written much later, when the ring fills up, the disk
+ * is let go, or half of the tables that memory is meant for wait for that.
  *
  * Why a crash at any instant is harmless.  Let D be the data of a change, R
  * the record that holds it, P its map page, and T the first record that has
@@ -109,27 +109,31 @@ static GArray *csv_ring_scan(const CsvDisk *disk, const uint8_t *ring,
 }
 
 /* Apply one record of the chain. */
-static bool csv_ring_apply(CsvL2Table **l2, const uint8_t *ring,
-                           const CsvFound *f, Error **errp)
+static int GRAPH_RDLOCK
+csv_ring_apply(CsvMapLoad *load, const uint8_t *ring, const CsvFound *f,
+               Error **errp)
 {
     ERRP_GUARD();
     uint32_t i;
 
     for (i = 0; i < f->rec.entries; i++) {
         CsvJournalEntry e;
+        int ret;
 
         csv_journal_entry(ring + f->page * CSV_PAGE_SIZE, i, &e);
-        if (!csv_map_apply(l2, &e, errp)) {
+        ret = csv_map_apply(load, &e, errp);
+        if (ret < 0) {
             error_prepend(errp, "journal record %" PRIu64 ": entry %u: ",
                           f->rec.sequence, i);
-            return false;
+            return ret;
         }
     }
-    return true;
+    return 0;
 }
 
-static bool csv_ring_replay(CsvDisk *disk, CsvL2Table **l2,
-                            const uint8_t *ring, Error **errp)
+static int GRAPH_RDLOCK
+csv_ring_replay(CsvDisk *disk, CsvMapLoad *load, const uint8_t *ring,
+                Error **errp)
 {
     CsvFound newest;
     g_autoptr(GArray) found = csv_ring_scan(disk, ring, &newest);
@@ -139,29 +143,31 @@ static bool csv_ring_replay(CsvDisk *disk, CsvL2Table **l2,
     disk->journal = (CsvJournal) { .broken = true };
     for (i = 0; i < found->len; i++) {
         const CsvFound *f = &g_array_index(found, CsvFound, i);
+        int ret;
 
         if (f->rec.sequence != want || f->rec.sequence > newest.rec.sequence ||
             f->rec.epoch != newest.rec.epoch) {
             continue;   /* older, or of an owner that does not count */
         }
-        if (!csv_ring_apply(l2, ring, f, errp)) {
-            return false;
+        ret = csv_ring_apply(load, ring, f, errp);
+        if (ret < 0) {
+            return ret;
         }
         want++;
     }
     if (newest.rec.sequence && want <= newest.rec.sequence) {
         error_setg(errp, "journal record %" PRIu64 ": field 'tail': record %"
                    PRIu64 " is missing", newest.rec.sequence, want);
-        return false;
+        return -EINVAL;
     }
     trace_csv_journal_replay(disk, newest.rec.tail, newest.rec.sequence);
     disk->journal.sequence = newest.rec.sequence;
     disk->journal.oldest = newest.page;
     disk->journal.head = newest.page + newest.rec.bytes / CSV_PAGE_SIZE;
-    return true;
+    return 0;
 }
 
-int csv_journal_replay(CsvDisk *disk, CsvL2Table **l2, Error **errp)
+int csv_journal_replay(CsvDisk *disk, CsvMapLoad *load, Error **errp)
 {
     QEMU_AUTO_VFREE uint8_t *ring = qemu_blockalign(disk->bs->file->bs,
                                                     CSV_JOURNAL_BYTES);
@@ -174,7 +180,7 @@ int csv_journal_replay(CsvDisk *disk, CsvL2Table **l2, Error **errp)
                          csv_volume_label(disk->volume));
         return ret;
     }
-    return csv_ring_replay(disk, l2, ring, errp) ? 0 : -EINVAL;
+    return csv_ring_replay(disk, load, ring, errp);
 }
 
 void csv_journal_position(CsvDisk *disk, const CsvDiskRecord *rec)
@@ -286,6 +292,7 @@ int csv_journal_mount(CsvDisk *disk, Error **errp)
 {
     int ret = csv_checkpoint(disk);
 
+    csv_map_release(disk);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Cannot write the journal of disk '%s' "
                          "of csv volume '%s'", disk->record.name,
@@ -305,6 +312,7 @@ int csv_journal_settle(CsvDisk *disk, CsvDiskRecord *rec)
     /* Nothing but the record of our own claim: that will do. */
     if (j->broken || j->tail != j->sequence || csv_map_dirty(disk)) {
         ret = csv_checkpoint(disk);
+        csv_map_release(disk);
     }
     if (ret >= 0) {
         rec->journal_sequence = j->sequence;
@@ -327,7 +335,8 @@ csv_commit_one(CsvDisk *disk, uint8_t *buf, GArray *freed)
         return 0;
     }
     pages = csv_journal_bytes(entries) / CSV_PAGE_SIZE;
-    if (!disk->journal.broken && csv_ring_room(&disk->journal, pages, &at)) {
+    if (!disk->journal.broken && !csv_map_crowded(disk) &&
+        csv_ring_room(&disk->journal, pages, &at)) {
         ret = ordered ? csv_journal_flush(disk) : 0;
     } else {
         ret = csv_checkpoint(disk);
@@ -367,6 +376,7 @@ int coroutine_fn csv_journal_commit(CsvDisk *disk)
     do {
         ret = csv_commit_one(disk, buf, freed);
     } while (ret > 0 && qatomic_read(&disk->pending));
+    csv_map_release(disk);
 
     WITH_QEMU_LOCK_GUARD(&disk->map_lock) {
         g_array_append_vals(ret < 0 ? disk->freed : disk->trims, freed->data,

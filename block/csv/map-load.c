@@ -3,7 +3,9 @@
  *
  * Everything is checked on the way in: a place must lie in a segment of the
  * disk, and none may be used twice.  The journal is replayed before that is
- * judged, for it may undo what a page says.
+ * judged, for it may undo what a page says.  It brings in the tables it names;
+ * then all others are read, in large pieces, in the order in which they stand
+ * on the volume, and as many stay as the cache is meant for.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -15,6 +17,19 @@
 #include "qemu/memalign.h"
 #include "csv.h"
 #include "trace.h"
+
+/* Tables that are read at once. */
+#define CSV_LOAD_TABLES 16
+
+/* A map that is being read, until it replaces that of the disk. */
+struct CsvMapLoad {
+    CsvDisk *disk;
+    GHashTable *clusters;       /* that hold tables; see csv_map_use_table */
+    uint64_t end;               /* of the volume */
+    unsigned tables;            /* in l2 */
+    uint64_t l1[CSV_MAX_L2_TABLES];
+    CsvL2Table *l2[CSV_MAX_L2_TABLES];
+};
 
 static int GRAPH_RDLOCK
 csv_map_read(CsvDisk *disk, uint64_t offset, size_t bytes, uint8_t *buf,
@@ -195,30 +210,17 @@ int csv_map_format(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *disk,
     return ret;
 }
 
-static int GRAPH_RDLOCK
-csv_map_load_table(CsvDisk *disk, unsigned t, CsvL2Table *table, uint8_t *buf,
-                   Error **errp)
+/* Table @t from @buf. */
+static bool csv_map_decode_table(CsvDisk *disk, unsigned t, const uint8_t *buf,
+                                 CsvL2Table *table, Error **errp)
 {
     CsvL2Entry entry[CSV_L2_PER_SECTOR];
     unsigned s, i;
-    int ret;
 
-    if (!csv_segment_has(disk, table->offset)) {
-        error_setg(errp, "level-1 map sector %u: field 'table': entry %u: "
-                   "offset %" PRIu64 " is in no segment of disk '%s'",
-                   t / CSV_L1_PER_SECTOR, t % CSV_L1_PER_SECTOR,
-                   table->offset, disk->record.name);
-        return -EINVAL;
-    }
-    ret = csv_map_read(disk, table->offset, CSV_L2_SIZE, buf, "level-2 map",
-                       errp);
-    if (ret < 0) {
-        return ret;
-    }
     for (s = 0; s < CSV_L2_SECTORS; s++) {
         if (!csv_l2_decode(buf + s * CSV_SECTOR_SIZE, &disk->record.uuid,
                            (uint64_t)t * CSV_L2_SECTORS + s, entry, errp)) {
-            return -EINVAL;
+            return false;
         }
         for (i = 0; i < CSV_L2_PER_SECTOR; i++) {
             table->masks[s * CSV_L2_PER_SECTOR + i] = entry[i].masks;
@@ -226,70 +228,111 @@ csv_map_load_table(CsvDisk *disk, unsigned t, CsvL2Table *table, uint8_t *buf,
                 entry[i].offset >> CSV_CLUSTER_BITS;
         }
     }
-    return 0;
-}
-
-/* Fill @l2, one table for each offset in the level-1 map @l1. */
-static int GRAPH_RDLOCK
-csv_map_load_tables(CsvDisk *disk, const uint8_t *l1, CsvL2Table **l2,
-                    Error **errp)
-{
-    QEMU_AUTO_VFREE uint8_t *buf = qemu_blockalign(disk->bs->file->bs,
-                                                   CSV_L2_SIZE);
-    uint64_t offset[CSV_L1_PER_SECTOR];
-    unsigned s, i;
-    int ret;
-
-    for (s = 0; s < CSV_L1_SECTORS; s++) {
-        if (!csv_l1_decode(l1 + s * CSV_SECTOR_SIZE, &disk->record.uuid, s,
-                           offset, errp)) {
-            return -EINVAL;
-        }
-        for (i = 0; i < CSV_L1_PER_SECTOR; i++) {
-            unsigned t = s * CSV_L1_PER_SECTOR + i;
-
-            if (!offset[i]) {
-                continue;
-            }
-            l2[t] = g_new0(CsvL2Table, 1);
-            l2[t]->offset = offset[i];
-            ret = csv_map_load_table(disk, t, l2[t], buf, errp);
-            if (ret < 0) {
-                return ret;
-            }
-        }
-    }
-    return 0;
-}
-
-bool csv_map_apply(CsvL2Table **l2, const CsvJournalEntry *entry, Error **errp)
-{
-    unsigned t = entry->index, i;
-
-    if (entry->type == CSV_JOURNAL_L1) {
-        g_free(l2[t]);
-        l2[t] = g_new0(CsvL2Table, 1);
-        l2[t]->offset = entry->value.offset;
-        l2[t]->dirty = UINT16_MAX;
-        return true;
-    }
-    t = entry->index / CSV_L2_ENTRIES;
-    i = entry->index % CSV_L2_ENTRIES;
-    if (!l2[t]) {
-        error_setg(errp, "field 'index': cluster %" PRIu64 " has no table",
-                   entry->index);
-        return false;
-    }
-    l2[t]->masks[i] = entry->value.masks;
-    l2[t]->place[i] = entry->value.offset >> CSV_CLUSTER_BITS;
-    l2[t]->dirty |= 1U << (i / CSV_L2_PER_PAGE);
     return true;
 }
 
+int coroutine_mixed_fn
+csv_map_read_table(CsvDisk *disk, unsigned t, uint64_t offset,
+                   CsvL2Table *table, Error **errp)
+{
+    QEMU_AUTO_VFREE uint8_t *buf = qemu_blockalign(disk->bs->file->bs,
+                                                   CSV_L2_SIZE);
+    int ret = csv_map_read(disk, offset, CSV_L2_SIZE, buf, "level-2 map",
+                           errp);
+
+    if (ret < 0) {
+        return ret;
+    }
+    return csv_map_decode_table(disk, t, buf, table, errp) ? 0 : -EINVAL;
+}
+
+static bool csv_map_decode_l1(CsvMapLoad *load, const uint8_t *buf,
+                              Error **errp)
+{
+    uint64_t offset[CSV_L1_PER_SECTOR];
+    unsigned s, i;
+
+    for (s = 0; s < CSV_L1_SECTORS; s++) {
+        if (!csv_l1_decode(buf + s * CSV_SECTOR_SIZE,
+                           &load->disk->record.uuid, s, offset, errp)) {
+            return false;
+        }
+        for (i = 0; i < CSV_L1_PER_SECTOR; i++) {
+            if (offset[i]) {
+                load->l1[s * CSV_L1_PER_SECTOR + i] = offset[i];
+            }
+        }
+    }
+    return true;
+}
+
+/* Where the level-1 map says that table @t is, for messages. */
+static void csv_map_prepend_l1(unsigned t, Error **errp)
+{
+    error_prepend(errp, "level-1 map sector %u: field 'table': entry %u: ",
+                  t / CSV_L1_PER_SECTOR, t % CSV_L1_PER_SECTOR);
+}
+
+/* Table @t for replay. */
+static int GRAPH_RDLOCK
+csv_map_apply_table(CsvMapLoad *load, unsigned t, Error **errp)
+{
+    ERRP_GUARD();
+    CsvDisk *disk = load->disk;
+    g_autofree CsvL2Table *table = NULL;
+    int ret;
+
+    if (load->l2[t]) {
+        return 0;
+    }
+    if (!csv_segment_has(disk, load->l1[t])) {
+        error_setg(errp, "offset %" PRIu64 " is in no segment of disk '%s'",
+                   load->l1[t], disk->record.name);
+        csv_map_prepend_l1(t, errp);
+        return -EINVAL;
+    }
+    table = g_new0(CsvL2Table, 1);
+    ret = csv_map_read_table(disk, t, load->l1[t], table, errp);
+    if (ret >= 0) {
+        load->l2[t] = g_steal_pointer(&table);
+        load->tables++;
+    }
+    return ret;
+}
+
+int csv_map_apply(CsvMapLoad *load, const CsvJournalEntry *entry, Error **errp)
+{
+    unsigned t = entry->index, i;
+    int ret;
+
+    if (entry->type == CSV_JOURNAL_L1) {
+        load->tables += !load->l2[t];
+        g_free(load->l2[t]);
+        load->l2[t] = g_new0(CsvL2Table, 1);
+        load->l2[t]->dirty = UINT16_MAX;
+        load->l1[t] = entry->value.offset;
+        return 0;
+    }
+    t = entry->index / CSV_L2_ENTRIES;
+    i = entry->index % CSV_L2_ENTRIES;
+    if (!load->l1[t]) {
+        error_setg(errp, "field 'index': cluster %" PRIu64 " has no table",
+                   entry->index);
+        return -EINVAL;
+    }
+    ret = csv_map_apply_table(load, t, errp);
+    if (ret < 0) {
+        return ret;
+    }
+    load->l2[t]->masks[i] = entry->value.masks;
+    load->l2[t]->place[i] = entry->value.offset >> CSV_CLUSTER_BITS;
+    load->l2[t]->dirty |= 1U << (i / CSV_L2_PER_PAGE);
+    return 0;
+}
+
 /* Mark what entries of table @t use, and check that they may. */
-static bool csv_map_judge_table(CsvDisk *disk, unsigned t,
-                                const CsvL2Table *table, uint64_t end,
-                                Error **errp)
+static bool csv_map_judge_table(CsvMapLoad *load, unsigned t,
+                                const CsvL2Table *table, Error **errp)
 {
     ERRP_GUARD();
     unsigned i;
@@ -298,9 +341,9 @@ static bool csv_map_judge_table(CsvDisk *disk, unsigned t,
         uint64_t offset = (uint64_t)table->place[i] << CSV_CLUSTER_BITS;
 
         if (offset &&
-            (!csv_cluster_use(disk, offset, errp) ||
-             !csv_map_check_data(offset, csv_masks_data(table->masks[i]), end,
-                                 errp))) {
+            (!csv_cluster_use(load->disk, offset, errp) ||
+             !csv_map_check_data(offset, csv_masks_data(table->masks[i]),
+                                 load->end, errp))) {
             error_prepend(errp, "level-2 map sector %u: field 'offset': entry "
                           "%u: ", t * CSV_L2_SECTORS + i / CSV_L2_PER_SECTOR,
                           i % CSV_L2_PER_SECTOR);
@@ -310,58 +353,153 @@ static bool csv_map_judge_table(CsvDisk *disk, unsigned t,
     return true;
 }
 
-static bool GRAPH_RDLOCK
-csv_map_judge(CsvDisk *disk, GHashTable *clusters, CsvL2Table **l2,
-              Error **errp)
+/* A table that is not in memory yet. */
+typedef struct CsvTableAt {
+    uint64_t offset;
+    unsigned t;
+} CsvTableAt;
+
+static gint csv_table_order(gconstpointer a, gconstpointer b)
 {
-    ERRP_GUARD();
-    int64_t end = bdrv_getlength(disk->bs->file->bs);
+    const CsvTableAt *x = a, *y = b;
+
+    return x->offset < y->offset ? -1 : x->offset > y->offset;
+}
+
+/* Tables stand apart; judge those in memory, list the others in *rest. */
+static bool csv_map_judge_known(CsvMapLoad *load, GArray *rest, Error **errp)
+{
     unsigned t;
 
-    if (end < 0) {
-        error_setg_errno(errp, -end, "Cannot find the size of node '%s'",
-                         bdrv_get_node_name(disk->bs->file->bs));
-        return false;
-    }
     for (t = 0; t < CSV_MAX_L2_TABLES; t++) {
-        if (l2[t] && !csv_map_use_table(disk, clusters, l2[t]->offset, errp)) {
-            error_prepend(errp, "level-1 map sector %u: field 'table': entry "
-                          "%u: ", t / CSV_L1_PER_SECTOR,
-                          t % CSV_L1_PER_SECTOR);
+        if (load->l1[t] && !csv_map_use_table(load->disk, load->clusters,
+                                              load->l1[t], errp)) {
+            csv_map_prepend_l1(t, errp);
             return false;
         }
     }
     for (t = 0; t < CSV_MAX_L2_TABLES; t++) {
-        if (l2[t] && !csv_map_judge_table(disk, t, l2[t], end, errp)) {
-            return false;
+        CsvTableAt at = { load->l1[t], t };
+
+        if (load->l2[t]) {
+            if (!csv_map_judge_table(load, t, load->l2[t], errp)) {
+                return false;
+            }
+        } else if (load->l1[t]) {
+            g_array_append_val(rest, at);
         }
     }
     return true;
 }
 
-/* Put the tables of @l2 in the place of those that were there. */
-static void csv_map_replace(CsvDisk *disk, CsvL2Table **l2)
+/* Decode and judge @n tables in @buf; keep what the cache has room for. */
+static bool csv_map_take_tables(CsvMapLoad *load, const CsvTableAt *at,
+                                unsigned n, const uint8_t *buf, Error **errp)
 {
-    unsigned t;
+    g_autofree CsvL2Table *table = NULL;
+    unsigned i;
+
+    for (i = 0; i < n; i++) {
+        table = table ?: g_new0(CsvL2Table, 1);
+        if (!csv_map_decode_table(load->disk, at[i].t, buf + i * CSV_L2_SIZE,
+                                  table, errp) ||
+            !csv_map_judge_table(load, at[i].t, table, errp)) {
+            return false;
+        }
+        if (load->tables < csv_map_cache_tables(load->disk)) {
+            load->l2[at[i].t] = g_steal_pointer(&table);
+            load->tables++;
+        }
+    }
+    return true;
+}
+
+/* Read the tables in @rest; neighbours at once. */
+static int GRAPH_RDLOCK
+csv_map_read_rest(CsvMapLoad *load, GArray *rest, Error **errp)
+{
+    CsvDisk *disk = load->disk;
+    const CsvTableAt *at = (const CsvTableAt *)rest->data;
+    QEMU_AUTO_VFREE uint8_t *buf = NULL;
+    unsigned i, run;
+
+    if (rest->len) {
+        buf = qemu_blockalign(disk->bs->file->bs,
+                              MIN(rest->len, CSV_LOAD_TABLES) * CSV_L2_SIZE);
+    }
+    g_array_sort(rest, csv_table_order);
+    for (i = 0; i < rest->len; i += run) {
+        int ret;
+
+        for (run = 1; run < MIN(rest->len - i, CSV_LOAD_TABLES); run++) {
+            if (at[i + run].offset != at[i].offset + run * CSV_L2_SIZE) {
+                break;
+            }
+        }
+        ret = csv_map_read(disk, at[i].offset, run * CSV_L2_SIZE, buf,
+                           "level-2 map", errp);
+        if (ret < 0) {
+            return ret;
+        }
+        if (!csv_map_take_tables(load, at + i, run, buf, errp)) {
+            return -EINVAL;
+        }
+    }
+    return 0;
+}
+
+static int GRAPH_RDLOCK csv_map_judge(CsvMapLoad *load, Error **errp)
+{
+    ERRP_GUARD();
+    g_autoptr(GArray) rest = g_array_new(false, false, sizeof(CsvTableAt));
+    BlockDriverState *file = load->disk->bs->file->bs;
+    int64_t end = bdrv_getlength(file);
+
+    if (end < 0) {
+        error_setg_errno(errp, -end, "Cannot find the size of node '%s'",
+                         bdrv_get_node_name(file));
+        return -EINVAL;
+    }
+    load->end = end;
+    if (!csv_map_judge_known(load, rest, errp)) {
+        return -EINVAL;
+    }
+    return csv_map_read_rest(load, rest, errp);
+}
+
+/* Put the map in @load, or none, in the place of the one that was there. */
+static void csv_map_replace(CsvDisk *disk, const CsvMapLoad *load)
+{
+    uint32_t t;
 
     QEMU_LOCK_GUARD(&disk->map_lock);
     bitmap_zero(disk->l2_pending, CSV_MAX_L2_TABLES);
     bitmap_zero(disk->l1_pending, CSV_MAX_L2_TABLES);
     bitmap_zero(disk->l2_dirty, CSV_MAX_L2_TABLES);
+    bitmap_zero(disk->l2_held, CSV_MAX_L2_TABLES);
     disk->l1_dirty = 0;
     qatomic_set(&disk->pending, false);
     g_array_set_size(disk->freed, 0);
     g_array_set_size(disk->trims, 0);
+    g_array_set_size(disk->cached, 0);
+    disk->map_replaced++;
     for (t = 0; t < CSV_MAX_L2_TABLES; t++) {
-        CsvL2Table *old = disk->l2[t];
+        CsvL2Table *old = disk->l2[t], *new = load ? load->l2[t] : NULL;
+        uint64_t offset = load ? load->l1[t] : 0;
 
-        if (old || l2[t]) {
-            qatomic_rcu_set(&disk->l2[t], l2[t]);
+        if (offset != disk->l1[t]) {
+            qatomic_set(&disk->l1[t], offset);
+        }
+        if (old || new) {
+            qatomic_rcu_set(&disk->l2[t], new);
         }
         if (old) {
             g_free_rcu(old, rcu);
         }
-        if (l2[t] && l2[t]->dirty) {
+        if (new) {
+            g_array_append_val(disk->cached, t);
+        }
+        if (new && new->dirty) {
             set_bit(t, disk->l2_dirty);
             disk->l1_dirty |= 1U << (t / CSV_L1_PER_PAGE);
         }
@@ -370,15 +508,13 @@ static void csv_map_replace(CsvDisk *disk, CsvL2Table **l2)
 
 void csv_map_drop(CsvDisk *disk)
 {
-    g_autofree CsvL2Table **none = g_new0(CsvL2Table *, CSV_MAX_L2_TABLES);
-
-    csv_map_replace(disk, none);
+    csv_map_replace(disk, NULL);
 }
 
 static int GRAPH_RDLOCK
-csv_map_load_all(CsvDisk *disk, bool clean, GHashTable *clusters,
-                 CsvL2Table **l2, Error **errp)
+csv_map_load_all(CsvMapLoad *load, bool clean, Error **errp)
 {
+    CsvDisk *disk = load->disk;
     size_t bytes = CSV_L1_PAGES * CSV_PAGE_SIZE;
     QEMU_AUTO_VFREE uint8_t *buf = qemu_blockalign(disk->bs->file->bs, bytes);
     int ret;
@@ -390,15 +526,12 @@ csv_map_load_all(CsvDisk *disk, bool clean, GHashTable *clusters,
                            + CSV_L1_OFFSET, bytes, buf, "level-1 map", errp);
     }
     if (ret >= 0) {
-        ret = csv_map_load_tables(disk, buf, l2, errp);
+        ret = csv_map_decode_l1(load, buf, errp) ? 0 : -EINVAL;
     }
     if (ret >= 0 && !clean) {
-        ret = csv_journal_replay(disk, l2, errp);
+        ret = csv_journal_replay(disk, load, errp);
     }
-    if (ret < 0) {
-        return ret;
-    }
-    return csv_map_judge(disk, clusters, l2, errp) ? 0 : -EINVAL;
+    return ret < 0 ? ret : csv_map_judge(load, errp);
 }
 
 int csv_map_load(CsvDisk *disk, bool clean, Error **errp)
@@ -406,14 +539,17 @@ int csv_map_load(CsvDisk *disk, bool clean, Error **errp)
     ERRP_GUARD();
     g_autoptr(GHashTable) clusters =
         g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, g_free);
-    g_autofree CsvL2Table **l2 = g_new0(CsvL2Table *, CSV_MAX_L2_TABLES);
-    int ret = csv_map_load_all(disk, clean, clusters, l2, errp);
+    g_autofree CsvMapLoad *load = g_new0(CsvMapLoad, 1);
+    int ret;
 
+    load->disk = disk;
+    load->clusters = clusters;
+    ret = csv_map_load_all(load, clean, errp);
     if (ret < 0) {
         unsigned t;
 
         for (t = 0; t < CSV_MAX_L2_TABLES; t++) {
-            g_free(l2[t]);
+            g_free(load->l2[t]);
         }
         if (ret == -EINVAL) {
             error_prepend(errp, "Disk '%s' of csv volume '%s' is damaged: ",
@@ -421,7 +557,7 @@ int csv_map_load(CsvDisk *disk, bool clean, Error **errp)
         }
         return ret;
     }
-    csv_map_replace(disk, l2);
+    csv_map_replace(disk, load);
     csv_map_resume_tables(disk, clusters);
     return 0;
 }

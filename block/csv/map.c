@@ -1,8 +1,9 @@
 /*
  * Cluster shared volume: the map of a disk
  *
- * Level-2 tables stand in memory as long as the disk is open; the level-1
- * map is where they are.  The I/O path reads entries without a lock.  Only
+ * The level-1 map is in memory as long as the disk is open, level-2 tables
+ * come when they are needed (map-cache.c).  The I/O path reads entries without
+ * a lock; a table that it does not find it fetches, and looks again.  Only
  * requests that are in line for a subcluster change its bits (see io.c), and
  * all changes of entries are made under map_lock, so that the journal takes
  * each whole.
@@ -22,20 +23,47 @@
 #include "csv.h"
 #include "trace.h"
 
-CsvL2Entry csv_map_get(CsvDisk *disk, uint64_t cluster)
+/* The table for a look at it, in an RCU read section; *known: or its lack. */
+static inline CsvL2Table *csv_map_table(CsvDisk *disk, unsigned t, bool *known)
 {
-    CsvL2Table *table;
+    CsvL2Table *table = qatomic_rcu_read(&disk->l2[t]);
+
+    if (unlikely(!table)) {
+        *known = !qatomic_read(&disk->l1[t]);
+    } else if (unlikely(!qatomic_read(&table->used))) {
+        qatomic_set(&table->used, true);
+    }
+    return table;
+}
+
+static bool csv_map_look(CsvDisk *disk, uint64_t cluster, CsvL2Entry *entry)
+{
     unsigned i = cluster % CSV_L2_ENTRIES;
-    CsvL2Entry entry = { 0 };
+    bool known = true;
+    CsvL2Table *table;
 
     RCU_READ_LOCK_GUARD();
-    table = qatomic_rcu_read(&disk->l2[cluster / CSV_L2_ENTRIES]);
+    table = csv_map_table(disk, cluster / CSV_L2_ENTRIES, &known);
+    *entry = (CsvL2Entry) { 0 };
     if (table) {
-        entry.masks = qatomic_load_acquire(&table->masks[i]);
-        entry.offset = (uint64_t)qatomic_read(&table->place[i]) <<
-                       CSV_CLUSTER_BITS;
+        entry->masks = qatomic_load_acquire(&table->masks[i]);
+        entry->offset = (uint64_t)qatomic_read(&table->place[i]) <<
+                        CSV_CLUSTER_BITS;
     }
-    return entry;
+    return known;
+}
+
+int coroutine_mixed_fn csv_map_get(CsvDisk *disk, uint64_t cluster,
+                                   CsvL2Entry *entry)
+{
+    while (!csv_map_look(disk, cluster, entry)) {
+        int ret = csv_map_fetch(disk, cluster / CSV_L2_ENTRIES);
+
+        if (ret < 0) {
+            return ret;
+        }
+    }
+    return 0;
 }
 
 /* Entry @i of table @t was changed.  map_lock held. */
@@ -64,9 +92,9 @@ static void csv_map_mark_new(CsvDisk *disk, unsigned t)
 static int coroutine_fn GRAPH_RDLOCK
 csv_map_make_table_locked(CsvDisk *disk, unsigned t)
 {
-    CsvL2Table *table;
+    uint64_t offset;
 
-    if (disk->l2[t]) {
+    if (disk->l1[t]) {
         return 0;
     }
     if (!disk->tables) {
@@ -79,13 +107,13 @@ csv_map_make_table_locked(CsvDisk *disk, unsigned t)
         }
         disk->tables_used = 0;
     }
-    table = g_new0(CsvL2Table, 1);
-    table->offset = disk->tables + disk->tables_used * CSV_L2_SIZE;
+    offset = disk->tables + disk->tables_used * CSV_L2_SIZE;
     if (++disk->tables_used == CSV_L2_PER_CLUSTER) {
         disk->tables = 0;
     }
     QEMU_LOCK_GUARD(&disk->map_lock);
-    qatomic_rcu_set(&disk->l2[t], table);
+    csv_map_cache_add(disk, t, g_new0(CsvL2Table, 1));
+    qatomic_set(&disk->l1[t], offset);
     csv_map_mark_new(disk, t);
     return 0;
 }
@@ -94,7 +122,7 @@ int coroutine_fn csv_map_make_table(CsvDisk *disk, uint64_t cluster)
 {
     unsigned t = cluster / CSV_L2_ENTRIES;
 
-    if (qatomic_read(&disk->l2[t])) {
+    if (qatomic_read(&disk->l1[t])) {
         return 0;
     }
     QEMU_LOCK_GUARD(&disk->make_lock);
@@ -105,28 +133,34 @@ int coroutine_fn csv_map_place(CsvDisk *disk, uint64_t cluster,
                                uint64_t *place)
 {
     unsigned t = cluster / CSV_L2_ENTRIES, i = cluster % CSV_L2_ENTRIES;
+    CsvL2Entry entry;
     bool blank;
-    int ret;
+    int ret = csv_map_get(disk, cluster, &entry);
 
-    *place = csv_map_get(disk, cluster).offset;
-    if (*place) {
-        return 0;
+    *place = entry.offset;
+    if (ret < 0 || *place) {
+        return ret;
     }
     QEMU_LOCK_GUARD(&disk->make_lock);
     ret = csv_map_make_table_locked(disk, t);
-    if (ret < 0) {
-        return ret;
+    if (ret >= 0) {
+        /* Another part of the cluster may have been quicker. */
+        ret = csv_map_get(disk, cluster, &entry);
+        *place = entry.offset;
     }
-    /* Another part of the cluster may have been quicker. */
-    *place = csv_map_get(disk, cluster).offset;
-    if (*place) {
-        return 0;
+    if (ret < 0 || *place) {
+        return ret;
     }
     ret = csv_cluster_alloc(disk, place, &blank);
     if (ret < 0) {
         return ret;
     }
-    QEMU_LOCK_GUARD(&disk->map_lock);
+    ret = csv_map_lock(disk, t);
+    if (ret < 0) {
+        QEMU_LOCK_GUARD(&disk->alloc_lock);
+        csv_cluster_free(disk, *place);
+        return ret;
+    }
     if (blank) {
         set_bit(i, disk->l2[t]->blank);
     } else {
@@ -134,21 +168,28 @@ int coroutine_fn csv_map_place(CsvDisk *disk, uint64_t cluster,
     }
     qatomic_set(&disk->l2[t]->place[i], *place >> CSV_CLUSTER_BITS);
     csv_map_mark(disk, t, i);
+    qemu_mutex_unlock(&disk->map_lock);
     return 0;
 }
 
 bool csv_map_blank(CsvDisk *disk, uint64_t cluster)
 {
+    CsvL2Table *table;
+
     QEMU_LOCK_GUARD(&disk->map_lock);
-    return test_bit(cluster % CSV_L2_ENTRIES,
-                    disk->l2[cluster / CSV_L2_ENTRIES]->blank);
+    table = disk->l2[cluster / CSV_L2_ENTRIES];
+    return table && test_bit(cluster % CSV_L2_ENTRIES, table->blank);
 }
 
 void csv_map_spoil(CsvDisk *disk, uint64_t cluster)
 {
+    CsvL2Table *table;
+
     QEMU_LOCK_GUARD(&disk->map_lock);
-    clear_bit(cluster % CSV_L2_ENTRIES,
-              disk->l2[cluster / CSV_L2_ENTRIES]->blank);
+    table = disk->l2[cluster / CSV_L2_ENTRIES];
+    if (table) {
+        clear_bit(cluster % CSV_L2_ENTRIES, table->blank);
+    }
 }
 
 /* The cluster of an entry, or parts of it, hold nothing more. map_lock held. */
@@ -164,20 +205,19 @@ static void csv_map_free(CsvDisk *disk, uint64_t cluster, uint64_t offset,
     g_array_append_val(disk->freed, trim);
 }
 
-void csv_map_change(CsvDisk *disk, uint64_t cluster, uint32_t data,
-                    uint32_t zero, uint32_t hole, bool unmap)
+/* map_lock held. */
+static void csv_map_change_locked(CsvDisk *disk, uint64_t cluster,
+                                  uint32_t data, uint32_t zero, uint32_t hole,
+                                  bool unmap)
 {
     unsigned t = cluster / CSV_L2_ENTRIES, i = cluster % CSV_L2_ENTRIES;
     CsvL2Table *table = disk->l2[t];
-    uint32_t old_data, new_data, new_zero;
-    uint64_t masks, place;
+    uint64_t masks = table->masks[i];
+    uint64_t place = (uint64_t)table->place[i] << CSV_CLUSTER_BITS;
+    uint32_t old_data = csv_masks_data(masks);
+    uint32_t new_data = (old_data | data) & ~(zero | hole);
+    uint32_t new_zero = (csv_masks_zero(masks) | zero) & ~(data | hole);
 
-    QEMU_LOCK_GUARD(&disk->map_lock);
-    masks = table->masks[i];
-    place = (uint64_t)table->place[i] << CSV_CLUSTER_BITS;
-    old_data = csv_masks_data(masks);
-    new_data = (old_data | data) & ~(zero | hole);
-    new_zero = (csv_masks_zero(masks) | zero) & ~(data | hole);
     assert(place || !new_data);
     if (old_data & ~new_data) {
         clear_bit(i, table->blank);
@@ -202,36 +242,56 @@ void csv_map_change(CsvDisk *disk, uint64_t cluster, uint32_t data,
     csv_map_mark(disk, t, i);
 }
 
-void csv_map_cut(CsvDisk *disk, uint64_t size)
+int coroutine_mixed_fn
+csv_map_change(CsvDisk *disk, uint64_t cluster, uint32_t data, uint32_t zero,
+               uint32_t hole, bool unmap)
+{
+    int ret = csv_map_lock(disk, cluster / CSV_L2_ENTRIES);
+
+    if (ret < 0) {
+        return ret;
+    }
+    csv_map_change_locked(disk, cluster, data, zero, hole, unmap);
+    qemu_mutex_unlock(&disk->map_lock);
+    return 0;
+}
+
+/* Forget the subclusters in @hole. */
+static int coroutine_mixed_fn GRAPH_RDLOCK
+csv_map_cut_cluster(CsvDisk *disk, uint64_t cluster, uint32_t hole)
+{
+    CsvL2Entry e;
+    int ret = csv_map_get(disk, cluster, &e);
+
+    if (ret < 0 || (!(e.masks & csv_masks(hole, hole)) &&
+                    !(e.offset && hole == UINT32_MAX))) {
+        return ret;
+    }
+    return csv_map_change(disk, cluster, 0, 0, hole, true);
+}
+
+int coroutine_mixed_fn csv_map_cut(CsvDisk *disk, uint64_t size)
 {
     uint64_t first = DIV_ROUND_UP(size, CSV_CLUSTER_SIZE);
-    uint64_t in = size % CSV_CLUSTER_SIZE;
+    unsigned sub = DIV_ROUND_UP(size % CSV_CLUSTER_SIZE, CSV_SUBCLUSTER_SIZE);
     unsigned t;
+    int ret = 0;
 
     for (t = first / CSV_L2_ENTRIES; t < CSV_MAX_L2_TABLES; t++) {
         uint64_t c = MAX(first, (uint64_t)t * CSV_L2_ENTRIES);
 
-        if (!disk->l2[t]) {
+        if (!disk->l1[t]) {
             continue;
         }
-        for (; c < (uint64_t)(t + 1) * CSV_L2_ENTRIES; c++) {
-            CsvL2Entry e = csv_map_get(disk, c);
-
-            if (e.offset || e.masks) {
-                csv_map_change(disk, c, 0, 0, UINT32_MAX, true);
-            }
+        for (; ret >= 0 && c < (uint64_t)(t + 1) * CSV_L2_ENTRIES; c++) {
+            ret = csv_map_cut_cluster(disk, c, UINT32_MAX);
         }
     }
-    if (in) {
-        unsigned sub = DIV_ROUND_UP(in, CSV_SUBCLUSTER_SIZE);
-        uint64_t c = size >> CSV_CLUSTER_BITS;
-        CsvL2Entry e = csv_map_get(disk, c);
-        uint32_t past = sub < CSV_SUBCLUSTERS ? UINT32_MAX << sub : 0;
-
-        if (e.masks & csv_masks(past, past)) {
-            csv_map_change(disk, c, 0, 0, past, true);
-        }
+    if (ret >= 0 && sub && sub < CSV_SUBCLUSTERS) {
+        ret = csv_map_cut_cluster(disk, size >> CSV_CLUSTER_BITS,
+                                  UINT32_MAX << sub);
     }
+    return ret;
 }
 
 /* Map pages that are written between two flushes, to bound memory. */
@@ -250,6 +310,7 @@ static uint32_t csv_map_collect_table(CsvDisk *disk, unsigned t, uint8_t *buf,
     CsvL2Table *table = disk->l2[t];
     unsigned i;
 
+    set_bit(t, disk->l2_held);
     for (i = find_first_bit(table->pending, CSV_L2_ENTRIES);
          i < CSV_L2_ENTRIES && n < max;
          i = find_next_bit(table->pending, CSV_L2_ENTRIES, i + 1)) {
@@ -282,7 +343,7 @@ uint32_t csv_map_collect(CsvDisk *disk, uint8_t *buf, uint32_t max,
         CsvJournalEntry e = {
             .type = CSV_JOURNAL_L1,
             .index = t,
-            .value.offset = disk->l2[t]->offset,
+            .value.offset = disk->l1[t],
         };
 
         csv_journal_put(buf, n++, &e);
@@ -384,6 +445,7 @@ static unsigned csv_batch_l2(CsvBatch *b, unsigned t)
         }
         table->dirty = 0;
         clear_bit(t, disk->l2_dirty);
+        set_bit(t, disk->l2_held);
     }
     return t;
 }
@@ -406,8 +468,7 @@ static void csv_batch_l1(CsvBatch *b)
             for (i = 0; i < CSV_L1_PER_SECTOR; i++) {
                 unsigned t = sector * CSV_L1_PER_SECTOR + i;
 
-                offset[i] = t < CSV_MAX_L2_TABLES && disk->l2[t] ?
-                            disk->l2[t]->offset : 0;
+                offset[i] = t < CSV_MAX_L2_TABLES ? disk->l1[t] : 0;
             }
             csv_l1_encode(offset, &disk->record.uuid, sector,
                           b->buf + b->n * CSV_PAGE_SIZE + s * CSV_SECTOR_SIZE);
@@ -438,7 +499,7 @@ static void csv_batch_undo(CsvBatch *b, bool l1)
 static uint64_t csv_batch_offset(CsvBatch *b, unsigned i, bool l1)
 {
     return l1 ? csv_l1_offset(b->disk, b->at[i].page)
-              : b->disk->l2[b->at[i].table]->offset +
+              : b->disk->l1[b->at[i].table] +
                 b->at[i].page * CSV_PAGE_SIZE;
 }
 
@@ -525,17 +586,20 @@ static CsvExtentKind csv_masks_kind(uint64_t masks, unsigned sub)
                                                : CSV_EXTENT_HOLE;
 }
 
-uint64_t csv_map_extent(CsvDisk *disk, uint64_t offset, uint64_t bytes,
-                        CsvExtentKind *kind, uint64_t *host)
+/* As csv_map_extent(), up to a table that is not in memory. */
+static uint64_t csv_map_known_extent(CsvDisk *disk, uint64_t offset,
+                                     uint64_t bytes, CsvExtentKind *kind,
+                                     uint64_t *host)
 {
     uint64_t done = 0;
+    bool known = true;
 
     RCU_READ_LOCK_GUARD();
     while (done < bytes) {
         uint64_t cluster = (offset + done) >> CSV_CLUSTER_BITS;
         uint64_t in = (offset + done) & (CSV_CLUSTER_SIZE - 1);
-        CsvL2Table *table =
-            qatomic_rcu_read(&disk->l2[cluster / CSV_L2_ENTRIES]);
+        CsvL2Table *table = csv_map_table(disk, cluster / CSV_L2_ENTRIES,
+                                          &known);
         unsigned i = cluster % CSV_L2_ENTRIES;
         uint64_t masks = table ? qatomic_load_acquire(&table->masks[i]) : 0;
         uint64_t place = table ? qatomic_read(&table->place[i]) : 0;
@@ -554,7 +618,7 @@ uint64_t csv_map_extent(CsvDisk *disk, uint64_t offset, uint64_t bytes,
         }
         if (!table) {
             /* No table: all that it would map is a hole. */
-            if (*kind != CSV_EXTENT_HOLE) {
+            if (!known || *kind != CSV_EXTENT_HOLE) {
                 break;
             }
             done = ((cluster / CSV_L2_ENTRIES + 1) * CSV_L2_ENTRIES
@@ -573,4 +637,23 @@ uint64_t csv_map_extent(CsvDisk *disk, uint64_t offset, uint64_t bytes,
         }
     }
     return MIN(done, bytes);
+}
+
+int64_t coroutine_mixed_fn csv_map_extent(CsvDisk *disk, uint64_t offset,
+                                    uint64_t bytes, CsvExtentKind *kind,
+                                    uint64_t *host)
+{
+    uint64_t n;
+
+    assert(bytes);
+    while (unlikely(!(n = csv_map_known_extent(disk, offset, bytes, kind,
+                                               host)))) {
+        int ret = csv_map_fetch(disk, (offset >> CSV_CLUSTER_BITS) /
+                                      CSV_L2_ENTRIES);
+
+        if (ret < 0) {
+            return ret;
+        }
+    }
+    return n;
 }

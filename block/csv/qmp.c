@@ -375,7 +375,9 @@ static bool csv_check_full(BlockDriverState *bs, const char *disk,
     if (!disk_bs) {
         return false;
     }
+    bdrv_graph_rdlock_main_loop();
     full = csv_use_is_full(disk_bs->opaque);
+    bdrv_graph_rdunlock_main_loop();
     bdrv_unref(disk_bs);
     if (!full) {
         error_setg(errp, "Disk '%s' cannot be shared: not all of it is "

@@ -28,8 +28,12 @@ csv_clear_tail(BlockDriverState *bs, uint64_t offset, uint64_t end)
     CsvExtentKind kind;
     QEMUIOVector qiov;
     uint64_t host;
+    int64_t ret;
 
-    csv_map_extent(bs->opaque, offset, end - offset, &kind, &host);
+    ret = csv_map_extent(bs->opaque, offset, end - offset, &kind, &host);
+    if (ret < 0) {
+        return ret;
+    }
     if (kind == CSV_EXTENT_ZERO ||
         (kind == CSV_EXTENT_HOLE && !bs->backing)) {
         return 0;
@@ -59,9 +63,9 @@ csv_grow(BlockDriverState *bs, uint64_t size, Error **errp)
     CsvDisk *disk = bs->opaque;
     uint64_t old = disk->record.size;
     uint64_t aligned = ROUND_UP(old, CSV_SUBCLUSTER_SIZE);
-    int ret = 0;
+    int ret = csv_map_cut(disk, old);   /* what a shrink could not forget */
 
-    if (aligned > old) {
+    if (ret >= 0 && aligned > old) {
         ret = csv_clear_tail(bs, old, aligned);
     }
     if (ret >= 0) {
@@ -121,6 +125,7 @@ csv_co_truncate(BlockDriverState *bs, int64_t offset, bool exact,
     }
     ret = csv_disk_set_size(disk, size, errp);
     if (ret >= 0) {
+        /* If this fails the disk has shrunk all the same; see csv_grow(). */
         csv_map_cut(disk, size);
     }
     return ret;

@@ -193,10 +193,12 @@ bool csv_use_is_full(CsvDisk *disk)
     CsvExtentKind kind;
 
     while (offset < size) {
-        offset += csv_map_extent(disk, offset, size - offset, &kind, &host);
-        if (kind != CSV_EXTENT_DATA) {
+        int64_t n = csv_map_extent(disk, offset, size - offset, &kind, &host);
+
+        if (n < 0 || kind != CSV_EXTENT_DATA) {
             return false;
         }
+        offset += n;
     }
     return true;
 }
