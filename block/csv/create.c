@@ -68,6 +68,12 @@ QemuOptsList csv_create_opts = {
             .help = "Format of the base image"
         },
         {
+            .name = BLOCK_OPT_PREALLOC,
+            .type = QEMU_OPT_STRING,
+            .help = "Preallocation mode of the disk (allowed values: off, "
+                    "metadata, falloc, full)"
+        },
+        {
             .name = CSV_OPT_VOLUME,
             .type = QEMU_OPT_STRING,
             .help = "Name of the new volume"
@@ -171,13 +177,14 @@ static int csv_choose_layout(const BlockdevCreateOptionsCsv *opts,
     return 0;
 }
 
-uint64_t csv_data_offset(uint64_t size)
+uint64_t csv_volume_bytes(uint64_t size, uint64_t clusters)
 {
     const BlockdevCreateOptionsCsv opts = { .size = size };
     CsvSuperblock sb = { 0 };
 
     csv_choose_layout(&opts, &sb, &error_abort);
-    return sb.data_offset;
+    return sb.data_offset + ROUND_UP(clusters << CSV_CLUSTER_BITS,
+                                     1ULL << sb.segment_bits);
 }
 
 /* Nobody may be using what is about to be overwritten. */
@@ -300,29 +307,95 @@ csv_format(BdrvChild *file, const BlockdevCreateOptionsCsv *opts,
     return ret;
 }
 
+/*
+ * Join the volume and begin to make a disk in it; with success the caller
+ * ends both, see csv_add_disk_end().
+ */
 static int coroutine_fn GRAPH_RDLOCK
-csv_add_disk(BdrvChild *file, const BlockdevCreateOptionsCsv *opts,
+csv_add_disk_begin(CsvVolume *vol, BdrvChild *file,
+                   const BlockdevCreateOptionsCsv *opts, CsvMaking *making,
+                   Error **errp)
+{
+    uint64_t size = ROUND_UP(opts->size, BDRV_SECTOR_SIZE);
+    CsvHeader header = { 0 };
+    int ret = csv_member_attach(vol, file, errp);
+
+    if (ret < 0) {
+        return ret;
+    }
+    ret = csv_backing_create(vol, file, opts, &header, &size, errp);
+    if (ret >= 0) {
+        ret = csv_disk_make_begin(vol, file, opts->disk ?: CSV_DEFAULT_DISK,
+                                  size, &header, making, errp);
+    }
+    if (ret < 0) {
+        csv_member_detach(vol, file);
+    }
+    return ret;
+}
+
+static int coroutine_fn GRAPH_RDLOCK
+csv_add_disk_end(CsvVolume *vol, BdrvChild *file, CsvMaking *making, int ret,
+                 Error **errp)
+{
+    ret = csv_disk_make_end(vol, file, making, ret, errp);
+    csv_member_detach(vol, file);
+    return ret;
+}
+
+/* Preallocate a disk in the making, through a node that is there meanwhile. */
+static int coroutine_fn GRAPH_UNLOCKED
+csv_preallocate_new(BlockBackend *blk, const CsvMaking *making,
+                    PreallocMode mode, Error **errp)
+{
+    char uuid[UUID_STR_LEN];
+    QDict *options = qdict_new();
+    BlockBackend *disk;
+    int ret;
+
+    qemu_uuid_unparse(&making->rec.uuid, uuid);
+    qdict_put_str(options, "driver", "csv");
+    qdict_put_str(options, "file", bdrv_get_node_name(blk_bs(blk)));
+    qdict_put_str(options, CSV_OPT_DISK, making->rec.name);
+    qdict_put_str(options, CSV_OPT_MAKING, uuid);
+    disk = blk_co_new_open(NULL, NULL, options, BDRV_O_RDWR | BDRV_O_RESIZE |
+                           BDRV_O_NO_BACKING, errp);
+    if (!disk) {
+        return -EIO;
+    }
+    WITH_GRAPH_RDLOCK_GUARD() {
+        ret = csv_preallocate(blk_bs(disk), 0, making->rec.size, mode, errp);
+    }
+    blk_co_unref(disk);
+    return ret;
+}
+
+static int coroutine_fn GRAPH_UNLOCKED
+csv_add_disk(BlockBackend *blk, const BlockdevCreateOptionsCsv *opts,
              Error **errp)
 {
     ERRP_GUARD();
-    CsvVolume *vol = csv_volume_get(file, errp);
-    uint64_t size = ROUND_UP(opts->size, BDRV_SECTOR_SIZE);
-    CsvHeader header = { 0 };
+    BdrvChild *file = csv_blk_child(blk);
+    CsvVolume *vol;
+    CsvMaking making;
     int ret;
 
-    if (!vol) {
-        error_append_hint(errp, "To format a volume, give it a name with the "
-                          "option 'volume'.\n");
-        return -EINVAL;
-    }
-    ret = csv_member_attach(vol, file, errp);
-    if (ret >= 0) {
-        ret = csv_backing_create(vol, file, opts, &header, &size, errp);
-        if (ret >= 0) {
-            ret = csv_disk_make(vol, file, opts->disk ?: CSV_DEFAULT_DISK,
-                                size, &header, errp);
+    WITH_GRAPH_RDLOCK_GUARD() {
+        vol = csv_volume_get(file, errp);
+        if (!vol) {
+            error_append_hint(errp, "To format a volume, give it a name with "
+                              "the option 'volume'.\n");
+            return -EINVAL;
         }
-        csv_member_detach(vol, file);
+        ret = csv_add_disk_begin(vol, file, opts, &making, errp);
+    }
+    if (ret >= 0) {
+        if (opts->preallocation != PREALLOC_MODE_OFF) {
+            ret = csv_preallocate_new(blk, &making, opts->preallocation, errp);
+        }
+        WITH_GRAPH_RDLOCK_GUARD() {
+            ret = csv_add_disk_end(vol, file, &making, ret, errp);
+        }
     }
     csv_volume_put(vol);
     return ret;
@@ -344,6 +417,12 @@ static bool csv_check_create_options(const BlockdevCreateOptionsCsv *opts,
                    "for a new volume; name it with the option 'volume'");
         return false;
     }
+    if (opts->preallocation > PREALLOC_MODE_METADATA &&
+        (opts->backing_disk || opts->backing_file)) {
+        error_setg(errp, "A csv disk with a backing image can be preallocated "
+                   "with 'metadata' only: data would hide what is below");
+        return false;
+    }
     return true;
 }
 
@@ -356,16 +435,15 @@ static int coroutine_fn GRAPH_UNLOCKED
 csv_create_on(BlockBackend *blk, const BlockdevCreateOptionsCsv *opts,
               bool format, Error **errp)
 {
-    BdrvChild *file = csv_blk_child(blk);
     int ret = 0;
 
-    GRAPH_RDLOCK_GUARD();
-
     if (format) {
-        ret = csv_format(file, opts, errp);
+        GRAPH_RDLOCK_GUARD();
+
+        ret = csv_format(csv_blk_child(blk), opts, errp);
     }
     if (ret >= 0 && (!format || opts->size || opts->disk)) {
-        ret = csv_add_disk(file, opts, errp);
+        ret = csv_add_disk(blk, opts, errp);
     }
     return ret;
 }
@@ -429,11 +507,6 @@ csv_co_create_opts(BlockDriver *drv, const char *filename, QemuOpts *opts,
     }
     device = !strcmp(protocol->format_name, "host_device");
 
-    /* The file's driver knows this option, but would apply it to the file. */
-    if (g_strcmp0(qemu_opt_get(opts, BLOCK_OPT_PREALLOC) ?: "off", "off")) {
-        error_setg(errp, "csv disks cannot be preallocated");
-        return -ENOTSUP;
-    }
     qdict = qemu_opts_to_qdict_filtered(opts, NULL, &csv_create_opts, true);
     if (!qdict_rename_keys(qdict, renames, errp)) {
         goto out;

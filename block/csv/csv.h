@@ -6,6 +6,7 @@
  *   handover.c all disks of a virtual machine at once
  *   driver.c   the BlockDriver: open, close, activation, permissions
  *   resize.c   grow and shrink
+ *   prealloc.c preallocation
  *   backing.c  backing images
  *   io.c       the I/O path
  *   journal.c  what makes changes of the map durable
@@ -60,6 +61,8 @@
 #define CSV_OPT_DISK            "disk"
 #define CSV_OPT_FORCE_TAKEOVER  "force-takeover"
 #define CSV_OPT_CACHE_SIZE      "cache-size"
+/* The UUID of a disk in the making, for a node that its maker opens. */
+#define CSV_OPT_MAKING          "making"
 #define CSV_DEFAULT_DISK        "disk0"
 #define CSV_DEFAULT_CACHE_SIZE  (64 * MiB)  /* maps more than 10 TiB */
 
@@ -156,6 +159,8 @@ struct CsvDisk {
     bool handed_over;           /* we let it go, to whoever has a token */
     bool attached;              /* counts in volume->attached */
     bool claiming_node;         /* is about to write the volume */
+    bool making;                /* we make it; owned, but not for others */
+    QemuUUID made;              /* option 'making' */
     uint32_t use;               /* what the member record says of us, or 0 */
 
     /*
@@ -425,13 +430,28 @@ int GRAPH_RDLOCK
 csv_disk_erase(CsvVolume *vol, BdrvChild *file, CsvDiskRecord *rec,
                uint8_t *raw, Error **errp);
 
+/* A disk in the making: its record, and the bytes of that. */
+typedef struct CsvMaking {
+    CsvDiskRecord rec;
+    uint8_t raw[CSV_RECORD_SIZE];
+} CsvMaking;
+
 /*
- * Make a disk without an owner; @header says what its backing image is.  In a
- * coroutine; the caller is attached.
+ * Begin to make a disk; @header says what its backing image is.  In a
+ * coroutine; the caller is attached, until the end.  With success *making is
+ * a disk that has all a disk needs but is not complete, and
+ * csv_disk_make_end() must follow.
  */
 int coroutine_fn GRAPH_RDLOCK
-csv_disk_make(CsvVolume *vol, BdrvChild *file, const char *name, uint64_t size,
-              const CsvHeader *header, Error **errp);
+csv_disk_make_begin(CsvVolume *vol, BdrvChild *file, const char *name,
+                    uint64_t size, const CsvHeader *header,
+                    CsvMaking *making, Error **errp);
+/*
+ * Complete it: a disk without an owner.  Or, if @ret < 0, or if that fails,
+ * delete it.  Returns @ret, or what went wrong here.
+ */
+int GRAPH_RDLOCK csv_disk_make_end(CsvVolume *vol, BdrvChild *file,
+                                   CsvMaking *making, int ret, Error **errp);
 /* Delete a disk that has no owner.  The caller is attached. */
 int GRAPH_RDLOCK csv_disk_delete(CsvVolume *vol, BdrvChild *file,
                                  const char *name, Error **errp);
@@ -618,6 +638,18 @@ int64_t coroutine_mixed_fn GRAPH_RDLOCK
 csv_map_extent(CsvDisk *disk, uint64_t offset, uint64_t bytes,
                CsvExtentKind *kind, uint64_t *host);
 
+/* prealloc.c */
+
+/*
+ * Give [from, to) of an owned disk places in the volume and, with 'falloc'
+ * and 'full', storage: it is data then, and reads as zeroes.  Nobody uses the
+ * range yet.  @from is a subcluster's start, @to is rounded up to one.  All is
+ * on stable storage when this returns, or nothing is left.
+ */
+int coroutine_fn GRAPH_RDLOCK
+csv_preallocate(BlockDriverState *bs, uint64_t from, uint64_t to,
+                PreallocMode mode, Error **errp);
+
 /* resize.c */
 
 int coroutine_fn GRAPH_RDLOCK
@@ -638,6 +670,17 @@ csv_backing_create(CsvVolume *vol, BdrvChild *file,
                    uint64_t *size, Error **errp);
 
 /* io.c */
+
+/* Subclusters that [offset, offset + bytes) of one cluster touches. */
+uint32_t csv_touched(uint64_t offset, uint64_t bytes);
+/*
+ * Enter the line for what is in a range: in units of subclusters, or of whole
+ * clusters.  Nobody else changes its map until csv_line_leave().
+ */
+void coroutine_fn csv_line_enter(CsvDisk *disk, BlockReq *req,
+                                 uint64_t offset, uint64_t bytes,
+                                 uint64_t unit);
+void coroutine_fn csv_line_leave(CsvDisk *disk, BlockReq *req);
 
 int coroutine_fn GRAPH_RDLOCK
 csv_co_preadv_part(BlockDriverState *bs, int64_t offset, int64_t bytes,
@@ -668,8 +711,11 @@ csv_co_block_status(BlockDriverState *bs, bool want_zero,
 /* create.c */
 
 extern QemuOptsList csv_create_opts;
-/* Where the data begin in a volume that is made for one disk of @size. */
-uint64_t csv_data_offset(uint64_t size);
+/*
+ * What a volume takes that is made for one disk of @size, if @clusters of its
+ * segments are used.
+ */
+uint64_t csv_volume_bytes(uint64_t size, uint64_t clusters);
 int coroutine_fn GRAPH_UNLOCKED
 csv_co_create(BlockdevCreateOptions *opts, Error **errp);
 int coroutine_fn GRAPH_UNLOCKED

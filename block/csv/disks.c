@@ -276,20 +276,42 @@ csv_disk_name_settle(CsvVolume *vol, BdrvChild *file,
     return -EBUSY;
 }
 
-int coroutine_fn csv_disk_make(CsvVolume *vol, BdrvChild *file,
-                               const char *name, uint64_t size,
-                               const CsvHeader *header, Error **errp)
+/* The parts of a disk, once its name is settled. */
+static int GRAPH_RDLOCK
+csv_disk_make_parts(CsvVolume *vol, BdrvChild *file, const CsvHeader *header,
+                    CsvMaking *m, Error **errp)
 {
-    CsvDiskRecord base, rec = {
-        .state = CSV_RECORD_CREATING,
-        .owner = vol->me.slot,
-        .owner_incarnation = vol->me.incarnation,
-        .since = g_get_real_time() / G_USEC_PER_SEC,
-        .size = size,
-        .first_segment = CSV_NO_SEGMENT,
-        .backing = header->backing,
-    };
-    uint8_t raw[CSV_RECORD_SIZE];
+    CsvDiskRecord base;
+    int ret = 0;
+
+    if (!qemu_uuid_is_null(&m->rec.backing)) {
+        /* Now that our record holds it, is it still there? */
+        ret = csv_disk_by_uuid(vol, file, &m->rec.backing, &base, errp);
+    }
+    if (ret >= 0) {
+        ret = csv_segment_claim(vol, file, m->rec.slot, 0,
+                                &m->rec.first_segment, errp);
+    }
+    if (ret >= 0) {
+        ret = csv_map_format(vol, file, &m->rec, header, errp);
+    }
+    if (ret >= 0) {
+        /* With its first segment it can be opened, by us. */
+        ret = csv_disk_swap(vol, file, &m->rec, m->raw);
+        if (ret < 0) {
+            error_setg_errno(errp, -ret, "Cannot write the record of disk "
+                             "'%s' of csv volume '%s'", m->rec.name,
+                             csv_volume_label(vol));
+        }
+    }
+    return ret;
+}
+
+int coroutine_fn csv_disk_make_begin(CsvVolume *vol, BdrvChild *file,
+                                     const char *name, uint64_t size,
+                                     const CsvHeader *header,
+                                     CsvMaking *m, Error **errp)
+{
     int ret;
 
     assert(vol->locked);
@@ -302,35 +324,45 @@ int coroutine_fn csv_disk_make(CsvVolume *vol, BdrvChild *file,
                    (uint64_t)CSV_MAX_DISK_SIZE);
         return -EFBIG;
     }
-    pstrcpy(rec.name, sizeof(rec.name), name);
-    qemu_uuid_generate(&rec.uuid);
-    ret = csv_disk_reserve(vol, file, &rec, raw, errp);
+    m->rec = (CsvDiskRecord) {
+        .state = CSV_RECORD_CREATING,
+        .owner = vol->me.slot,
+        .owner_incarnation = vol->me.incarnation,
+        .since = g_get_real_time() / G_USEC_PER_SEC,
+        .size = size,
+        .first_segment = CSV_NO_SEGMENT,
+        .backing = header->backing,
+    };
+    pstrcpy(m->rec.name, sizeof(m->rec.name), name);
+    qemu_uuid_generate(&m->rec.uuid);
+    ret = csv_disk_reserve(vol, file, &m->rec, m->raw, errp);
     if (ret < 0) {
         return ret;
     }
+    ret = csv_disk_name_settle(vol, file, &m->rec, errp);
+    if (ret >= 0) {
+        ret = csv_disk_make_parts(vol, file, header, m, errp);
+    }
+    if (ret < 0) {
+        csv_disk_erase(vol, file, &m->rec, m->raw, NULL);
+    }
+    return ret;
+}
 
-    ret = csv_disk_name_settle(vol, file, &rec, errp);
-    if (ret >= 0 && !qemu_uuid_is_null(&rec.backing)) {
-        /* Now that our record holds it, is it still there? */
-        ret = csv_disk_by_uuid(vol, file, &rec.backing, &base, errp);
-    }
+int csv_disk_make_end(CsvVolume *vol, BdrvChild *file, CsvMaking *m, int ret,
+                      Error **errp)
+{
     if (ret >= 0) {
-        ret = csv_segment_claim(vol, file, rec.slot, 0, &rec.first_segment,
-                                errp);
-    }
-    if (ret >= 0) {
-        ret = csv_map_format(vol, file, &rec, header, errp);
-    }
-    if (ret >= 0) {
-        rec.state = CSV_RECORD_FREE;
-        ret = csv_disk_swap(vol, file, &rec, raw);
+        m->rec.state = CSV_RECORD_FREE;
+        ret = csv_disk_swap(vol, file, &m->rec, m->raw);
         if (ret < 0) {
             error_setg_errno(errp, -ret, "Cannot complete disk '%s' of csv "
-                             "volume '%s'", name, csv_volume_label(vol));
+                             "volume '%s'", m->rec.name,
+                             csv_volume_label(vol));
         }
     }
     if (ret < 0) {
-        csv_disk_erase(vol, file, &rec, raw, NULL);
+        csv_disk_erase(vol, file, &m->rec, m->raw, NULL);
     }
     return ret;
 }

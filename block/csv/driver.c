@@ -46,6 +46,11 @@ static QemuOptsList csv_runtime_opts = {
             .type = QEMU_OPT_SIZE,
             .help = "Bytes of the disk's map that are kept in memory",
         },
+        {
+            .name = CSV_OPT_MAKING,
+            .type = QEMU_OPT_STRING,
+            .help = "For use by the driver itself",
+        },
         { /* end of list */ }
     },
 };
@@ -263,6 +268,7 @@ static int csv_absorb_options(CsvDisk *disk, QDict *options, Error **errp)
 {
     g_autoptr(QemuOpts) opts =
         qemu_opts_create(&csv_runtime_opts, NULL, 0, &error_abort);
+    g_autofree char *making = NULL;
 
     if (!qemu_opts_absorb_qdict(opts, options, errp)) {
         return -EINVAL;
@@ -272,6 +278,11 @@ static int csv_absorb_options(CsvDisk *disk, QDict *options, Error **errp)
                                                  false);
     disk->cache_size = qemu_opt_get_size_del(opts, CSV_OPT_CACHE_SIZE,
                                              CSV_DEFAULT_CACHE_SIZE);
+    making = qemu_opt_get_del(opts, CSV_OPT_MAKING);
+    if (making && qemu_uuid_parse(making, &disk->made) < 0) {
+        error_setg(errp, "'%s' is no UUID", making);
+        return -EINVAL;
+    }
     return 0;
 }
 
@@ -333,6 +344,32 @@ static bool GRAPH_RDLOCK csv_open_whole(CsvDisk *disk, int flags)
     return disk->whole;
 }
 
+/* For its maker, a disk in the making is like one that it owns. */
+static int GRAPH_RDLOCK
+csv_open_making(CsvDisk *disk, Error **errp)
+{
+    const CsvDiskRecord *rec = &disk->record;
+    int ret;
+
+    if (!qemu_uuid_is_equal(&disk->made, &rec->uuid) ||
+        !csv_member_is_me(disk->volume, rec->owner, rec->owner_incarnation)) {
+        error_setg(errp, "Disk '%s' of csv volume '%s' is not complete: it is "
+                   "being made, or its making was cut short; make it again",
+                   rec->name, csv_volume_label(disk->volume));
+        return -EBUSY;
+    }
+    ret = csv_member_attach(disk->volume, disk->bs->file, errp);
+    if (ret < 0) {
+        return ret;
+    }
+    disk->attached = disk->owned = disk->making = true;
+    ret = csv_disk_take(disk, rec, errp);
+    if (ret < 0) {
+        disk->owned = false;
+    }
+    return ret;
+}
+
 static int GRAPH_RDLOCK
 csv_open_disk(CsvDisk *disk, int flags, Error **errp)
 {
@@ -353,10 +390,7 @@ csv_open_disk(CsvDisk *disk, int flags, Error **errp)
         return ret;
     }
     if (disk->record.state == CSV_RECORD_CREATING) {
-        error_setg(errp, "Disk '%s' of csv volume '%s' is not complete: it is "
-                   "being made, or its making was cut short; make it again",
-                   disk->record.name, csv_volume_label(disk->volume));
-        return -EBUSY;
+        return csv_open_making(disk, errp);
     }
     if (flags & BDRV_O_CHECK) {
         return 0;   /* csv_co_check() trusts nothing that is in memory */
@@ -409,6 +443,11 @@ csv_disk_let_go(CsvDisk *disk, const QemuUUID *token, Error **errp)
         csv_journal_settle(disk, &disk->record);
     } else {
         disk->record.journal_sequence = 0;
+    }
+    if (disk->making) {
+        /* Its maker completes it, or deletes it. */
+        disk->owned = false;
+        return 0;
     }
     return csv_disk_release(disk, token, errp);
 }

@@ -58,8 +58,7 @@ csv_co_preadv_part(BlockDriverState *bs, int64_t offset, int64_t bytes,
     return 0;
 }
 
-/* Subclusters that [offset, offset + bytes) of one cluster touches. */
-static uint32_t csv_touched(uint64_t offset, uint64_t bytes)
+uint32_t csv_touched(uint64_t offset, uint64_t bytes)
 {
     uint64_t in = offset & (CSV_CLUSTER_SIZE - 1);
     unsigned first = in >> CSV_SUBCLUSTER_BITS;
@@ -69,10 +68,9 @@ static uint32_t csv_touched(uint64_t offset, uint64_t bytes)
     return MAKE_64BIT_MASK(first, last - first + 1);
 }
 
-/* Enter the line for the subclusters, or the whole clusters, of a range. */
-static void coroutine_fn csv_line_enter(CsvDisk *disk, BlockReq *req,
-                                        uint64_t offset, uint64_t bytes,
-                                        uint64_t unit)
+void coroutine_fn csv_line_enter(CsvDisk *disk, BlockReq *req,
+                                 uint64_t offset, uint64_t bytes,
+                                 uint64_t unit)
 {
     uint64_t start = ROUND_DOWN(offset, unit);
     uint64_t end = ROUND_UP(offset + bytes, unit);
@@ -83,7 +81,7 @@ static void coroutine_fn csv_line_enter(CsvDisk *disk, BlockReq *req,
     reqlist_init_req(&disk->allocating, req, start, end - start);
 }
 
-static void coroutine_fn csv_line_leave(CsvDisk *disk, BlockReq *req)
+void coroutine_fn csv_line_leave(CsvDisk *disk, BlockReq *req)
 {
     QEMU_LOCK_GUARD(&disk->alloc_lock);
     reqlist_remove_req(req);

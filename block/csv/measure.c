@@ -8,6 +8,8 @@
 
 #include "qemu/osdep.h"
 #include "qapi/error.h"
+#include "qapi/qapi-types-block-core.h"
+#include "qapi/util.h"
 #include "qemu/option.h"
 #include "block/block-io.h"
 #include "check.h"
@@ -44,9 +46,8 @@ static uint64_t csv_measure_volume(uint64_t size, uint64_t data)
     uint64_t clusters = DIV_ROUND_UP(size, CSV_CLUSTER_SIZE);
     uint64_t tables = MIN(data, DIV_ROUND_UP(clusters, CSV_L2_ENTRIES));
 
-    return csv_data_offset(size) +
-           ((1 + DIV_ROUND_UP(tables, CSV_L2_PER_CLUSTER) + data) <<
-            CSV_CLUSTER_BITS);
+    return csv_volume_bytes(size, 1 + data +
+                            DIV_ROUND_UP(tables, CSV_L2_PER_CLUSTER));
 }
 
 BlockMeasureInfo *csv_measure(QemuOpts *opts, BlockDriverState *in_bs,
@@ -56,7 +57,15 @@ BlockMeasureInfo *csv_measure(QemuOpts *opts, BlockDriverState *in_bs,
     g_autofree char *backing = qemu_opt_get_del(opts, BLOCK_OPT_BACKING_FILE);
     g_autofree char *prealloc = qemu_opt_get_del(opts, BLOCK_OPT_PREALLOC);
     BlockMeasureInfo *info;
+    Error *err = NULL;
+    int mode = qapi_enum_parse(&PreallocMode_lookup, prealloc,
+                               PREALLOC_MODE_OFF, &err);
     int64_t data = 0;
+
+    if (err) {
+        error_propagate(errp, err);
+        return NULL;
+    }
 
     if (in_bs) {
         int64_t length = bdrv_getlength(in_bs);
@@ -80,7 +89,7 @@ BlockMeasureInfo *csv_measure(QemuOpts *opts, BlockDriverState *in_bs,
         }
     }
     /* What a backing image has in common with the source is not known. */
-    if ((in_bs && backing) || (prealloc && strcmp(prealloc, "off"))) {
+    if ((in_bs && backing) || mode != PREALLOC_MODE_OFF) {
         data = DIV_ROUND_UP(size, CSV_CLUSTER_SIZE);
     }
     info = g_new0(BlockMeasureInfo, 1);

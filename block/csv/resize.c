@@ -58,7 +58,8 @@ csv_hide_backing(BlockDriverState *bs, uint64_t offset, uint64_t end)
 }
 
 static int coroutine_fn GRAPH_RDLOCK
-csv_grow(BlockDriverState *bs, uint64_t size, Error **errp)
+csv_grow(BlockDriverState *bs, uint64_t size, PreallocMode prealloc,
+         Error **errp)
 {
     CsvDisk *disk = bs->opaque;
     uint64_t old = disk->record.size;
@@ -84,7 +85,8 @@ csv_grow(BlockDriverState *bs, uint64_t size, Error **errp)
                          csv_volume_label(disk->volume));
         return ret;
     }
-    return csv_disk_set_size(disk, size, errp);
+    ret = csv_preallocate(bs, aligned, size, prealloc, errp);
+    return ret < 0 ? ret : csv_disk_set_size(disk, size, errp);
 }
 
 int coroutine_fn
@@ -95,11 +97,6 @@ csv_co_truncate(BlockDriverState *bs, int64_t offset, bool exact,
     uint64_t size = ROUND_UP(offset, BDRV_SECTOR_SIZE);
     int ret;
 
-    if (prealloc != PREALLOC_MODE_OFF) {
-        error_setg(errp, "csv disks cannot be preallocated (mode '%s')",
-                   PreallocMode_str(prealloc));
-        return -ENOTSUP;
-    }
     if (disk->record.flags & CSV_DISK_SHARED) {
         error_setg(errp, "Disk '%s' of csv volume '%s' is shared and cannot be "
                    "resized; use csv-disk-share to unshare it first",
@@ -118,7 +115,7 @@ csv_co_truncate(BlockDriverState *bs, int64_t offset, bool exact,
         return -EFBIG;
     }
     if (size > disk->record.size) {
-        return csv_grow(bs, size, errp);
+        return csv_grow(bs, size, prealloc, errp);
     }
     if (size == disk->record.size) {
         return 0;
