@@ -13,6 +13,7 @@
  *   map.c      level-1 and level-2 maps in memory
  *   map-cache.c which level-2 tables are in memory
  *   map-load.c header and maps from the volume
+ *   space.c    how much space is left
  *   segment.c  segments of a disk, and the clusters in them
  *   disks.c    make and delete disks
  *   use.c      sealed and shared disks: used by many, owned by nobody
@@ -20,7 +21,7 @@
  *   member.c   registration, and who is alive
  *   volume.c   records, superblock, and the volumes this process has open
  *   create.c   format a volume, options of creation
- *   qmp.c      commands
+ *   qmp.c      commands, and query.c the one that shows all
  *   ondisk.c   pages to host structures and back
  *
  * A file includes nothing of those above it in this list but what stands
@@ -53,6 +54,7 @@
 #include "qemu/bitmap.h"
 #include "qemu/coroutine.h"
 #include "qemu/rcu.h"
+#include "qemu/stats64.h"
 #include "ondisk.h"
 
 /* What two members that change one record at once may need to agree. */
@@ -90,6 +92,8 @@ struct CsvVolume {
     unsigned attached;          /* users of the membership */
 
     uint64_t segment_hint;      /* table page with free segments, a guess */
+    uint64_t threshold;         /* of free bytes, or 0; atomic */
+    bool low;                   /* there are fewer, as was told; atomic */
     QLIST_HEAD(, CsvDisk) disks;    /* open through this node */
     QLIST_ENTRY(CsvVolume) next;
 };
@@ -221,6 +225,9 @@ struct CsvDisk {
     CsvJournal journal;
     uint64_t flush_begun;       /* atomic: flushes of the journal */
     uint64_t flush_done;        /* the last of them that was good */
+
+    CsvNodeStats stats;         /* each under the lock of what it counts */
+    Stat64 bytes_filled;        /* one that has no lock */
 };
 
 /* Does anything stand behind what is not written, even if it is not open? */
@@ -255,6 +262,8 @@ const char *csv_volume_label(const CsvVolume *vol);
  */
 int GRAPH_RDLOCK csv_volume_grow(CsvVolume *vol, BdrvChild *file,
                                  uint64_t size, Error **errp);
+/* Segments that the volume can have at most. */
+uint64_t csv_volume_max_segments(const CsvSuperblock *sb);
 /* Read the superblock anew. */
 int GRAPH_RDLOCK csv_volume_refresh(CsvVolume *vol, BdrvChild *file,
                                     Error **errp);
@@ -420,6 +429,18 @@ int GRAPH_RDLOCK
 csv_disk_set_flags(CsvVolume *vol, BdrvChild *file, const char *name,
                    uint32_t flags, Error **errp);
 
+/* space.c */
+
+/*
+ * Segments were claimed or freed: send CSV_VOLUME_THRESHOLD if there are too
+ * few now.  Any thread.
+ */
+void coroutine_mixed_fn GRAPH_RDLOCK csv_space_look(CsvVolume *vol,
+                                                    BdrvChild *file);
+/* Have that event sent when fewer than @free bytes are left; 0: never. */
+int GRAPH_RDLOCK csv_space_set_threshold(CsvVolume *vol, BdrvChild *file,
+                                         uint64_t free, Error **errp);
+
 /* disks.c */
 
 /*
@@ -493,6 +514,8 @@ void csv_segments_drop(CsvDisk *disk);
  * the disk's segments, or used already.
  */
 bool csv_cluster_use(CsvDisk *disk, uint64_t offset, Error **errp);
+/* Bytes in use in the disk's segments.  Any thread, without a lock. */
+uint64_t csv_disk_used(const CsvDisk *disk);
 /* True if @offset is in a segment of the disk. */
 bool csv_segment_has(CsvDisk *disk, uint64_t offset);
 /*
@@ -583,6 +606,12 @@ bool csv_map_dirty(CsvDisk *disk);
 guint csv_map_cache_tables(const CsvDisk *disk);
 /* Bytes that the tables in memory take.  map_lock held. */
 uint64_t csv_map_cache_bytes(const CsvDisk *disk);
+/*
+ * Of the tables in memory: clusters that have a place, and those of them that
+ * do not follow the one before.
+ */
+void csv_map_fragments(CsvDisk *disk, uint64_t *clusters,
+                       uint64_t *fragmented);
 /* Put @table into its place, which is empty.  map_lock held. */
 void csv_map_cache_add(CsvDisk *disk, unsigned t, CsvL2Table *table);
 /*

@@ -64,6 +64,7 @@ int csv_disk_erase(CsvVolume *vol, BdrvChild *file, CsvDiskRecord *rec,
         if (ret < 0) {
             return ret;
         }
+        csv_space_look(vol, file);
         *rec = (CsvDiskRecord) { .slot = rec->slot, .epoch = rec->epoch };
         ret = csv_disk_swap(vol, file, rec, raw);
     }

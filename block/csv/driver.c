@@ -669,28 +669,10 @@ csv_co_check(BlockDriverState *bs, BdrvCheckResult *res, BdrvCheckMode fix)
     return ret;
 }
 
-static uint64_t csv_disk_used_clusters(CsvDisk *disk)
-{
-    uint64_t used = 0;
-    guint i;
-
-    for (i = 0; i < disk->segments->len; i++) {
-        CsvSegment *seg = &g_array_index(disk->segments, CsvSegment, i);
-
-        used += (1U << (disk->volume->sb.segment_bits - CSV_CLUSTER_BITS)) -
-                seg->free;
-    }
-    return used;
-}
-
 static int64_t coroutine_fn
 csv_co_get_allocated_file_size(BlockDriverState *bs)
 {
-    CsvDisk *disk = bs->opaque;
-
-    /* An allocation in another thread may move the array of segments. */
-    QEMU_LOCK_GUARD(&disk->alloc_lock);
-    return csv_disk_used_clusters(disk) << CSV_CLUSTER_BITS;
+    return csv_disk_used(bs->opaque);
 }
 
 static ImageInfoSpecific *csv_get_specific_info(BlockDriverState *bs,

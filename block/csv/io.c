@@ -133,6 +133,7 @@ csv_write_filled(BlockDriverState *bs, uint64_t place, uint64_t offset,
                                     qiov_offset, flags);
     }
 
+    stat64_add(&disk->bytes_filled, head + tail);
     fill = qemu_blockalign(bs->file->bs, head + tail);
     if (head) {
         ret = csv_fill(bs, offset - head, head, masks, fill);

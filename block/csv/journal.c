@@ -252,6 +252,8 @@ csv_record_write(CsvDisk *disk, uint8_t *buf, uint32_t entries, uint32_t at)
         j->broken = true;
         return ret;
     }
+    disk->stats.records++;
+    disk->stats.entries += entries;
     j->head = (at + rec.bytes / CSV_PAGE_SIZE) % CSV_JOURNAL_PAGES;
     if (rec.tail == rec.sequence) {
         j->oldest = at;
@@ -283,6 +285,7 @@ static int GRAPH_RDLOCK csv_checkpoint(CsvDisk *disk)
     j->tail = j->sequence + 1;
     ret = csv_record_write(disk, buf, 0, at);
     if (ret >= 0) {
+        disk->stats.checkpoints++;
         j->broken = false;
     }
     return ret;
@@ -371,6 +374,7 @@ int coroutine_fn csv_journal_commit(CsvDisk *disk)
         /* Taken by another member: what we hold back must not be written. */
         return -ESTALE;
     }
+    disk->stats.commits++;
     buf = qemu_blockalign(disk->bs->file->bs, CSV_JOURNAL_RECORD_MAX);
     freed = g_array_new(false, false, sizeof(CsvTrim));
     do {

@@ -40,6 +40,26 @@ uint64_t csv_map_cache_bytes(const CsvDisk *disk)
     return (uint64_t)disk->cached->len * sizeof(CsvL2Table);
 }
 
+void csv_map_fragments(CsvDisk *disk, uint64_t *clusters,
+                       uint64_t *fragmented)
+{
+    guint i;
+
+    *clusters = *fragmented = 0;
+    QEMU_LOCK_GUARD(&disk->map_lock);
+    for (i = 0; i < disk->cached->len; i++) {
+        uint32_t t = g_array_index(disk->cached, uint32_t, i);
+        const uint32_t *place = disk->l2[t]->place;
+        unsigned e;
+
+        for (e = 0; e < CSV_L2_ENTRIES; e++) {
+            *clusters += place[e] != 0;
+            *fragmented += e && place[e] && place[e - 1] &&
+                           place[e] != place[e - 1] + 1;
+        }
+    }
+}
+
 /* map_lock held. */
 static bool csv_map_may_evict(CsvDisk *disk, unsigned t)
 {

@@ -1,5 +1,5 @@
 /*
- * Cluster shared volume: QMP commands
+ * Cluster shared volume: QMP commands that change something
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -9,228 +9,9 @@
 #include "qemu/osdep.h"
 #include "qapi/error.h"
 #include "qapi/qapi-commands-csv.h"
-#include "qapi/qapi-types-csv.h"
-#include "qapi/qapi-visit-csv.h"
 #include "qobject/qdict.h"
 #include "system/block-backend.h"
 #include "csv.h"
-
-/* Nodes through which @uuid is reached. */
-static void csv_add_node_names(CsvVolumeInfo *info, const QemuUUID *uuid)
-{
-    strList **tail = &info->node_names;
-    CsvVolume *vol;
-
-    for (vol = csv_volume_next(NULL); vol; vol = csv_volume_next(vol)) {
-        if (!qemu_uuid_is_equal(&vol->sb.uuid, uuid)) {
-            continue;
-        }
-        QAPI_LIST_APPEND(tail, g_strdup(bdrv_get_node_name(vol->bs)));
-        if (vol->locked && !info->has_member) {
-            info->has_member = true;
-            info->member = vol->me.slot;
-        }
-    }
-}
-
-static strList *csv_disk_node_names(const QemuUUID *volume, uint32_t slot)
-{
-    strList *list = NULL, **tail = &list;
-    CsvVolume *vol;
-    CsvDisk *disk;
-
-    for (vol = csv_volume_next(NULL); vol; vol = csv_volume_next(vol)) {
-        if (!qemu_uuid_is_equal(&vol->sb.uuid, volume)) {
-            continue;
-        }
-        QLIST_FOREACH(disk, &vol->disks, next) {
-            if (disk->record.slot == slot) {
-                QAPI_LIST_APPEND(tail, g_strdup(bdrv_get_node_name(disk->bs)));
-            }
-        }
-    }
-    return list;
-}
-
-static int GRAPH_RDLOCK
-csv_query_members(CsvVolume *vol, BdrvChild *file, CsvMemberInfoList **list,
-                  Error **errp)
-{
-    CsvMemberInfoList **tail = list;
-    CsvMemberRecord rec;
-    CsvTableIter it;
-    int ret;
-
-    csv_table_iter(&it, file, vol->sb.member_offset, vol->sb.member_slots);
-    while ((ret = csv_table_next(&it)) > 0) {
-        if (!csv_member_decode(it.record, &vol->sb, it.slot, &rec, errp)) {
-            csv_table_end(&it);
-            return -EINVAL;
-        }
-        if (rec.state == CSV_MEMBER_ACTIVE) {
-            QAPI_LIST_APPEND(tail, csv_member_info(vol, file, &rec,
-                                                   rec.incarnation));
-        }
-    }
-    if (ret < 0) {
-        error_setg_errno(errp, -ret, "Cannot read the member table of csv "
-                         "volume '%s'", csv_volume_label(vol));
-    }
-    return ret;
-}
-
-static CsvDiskInfo * GRAPH_RDLOCK
-csv_query_disk(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *rec,
-               uint64_t segments)
-{
-    CsvDiskInfo *info = g_new0(CsvDiskInfo, 1);
-    CsvMemberRecord owner;
-
-    info->id = rec->slot;
-    info->name = g_strdup(rec->name);
-    info->uuid = qemu_uuid_unparse_strdup(&rec->uuid);
-    info->description = g_strdup(rec->description);
-    info->sealed = rec->flags & CSV_DISK_SEALED;
-    info->shared = rec->flags & CSV_DISK_SHARED;
-    info->size = rec->size;
-    info->allocated = segments << vol->sb.segment_bits;
-    info->state = csv_disk_state(rec->state);
-    info->epoch = rec->epoch;
-    info->since = rec->since;
-    info->node_names = csv_disk_node_names(&vol->sb.uuid, rec->slot);
-    if (rec->state != CSV_RECORD_FREE &&
-        csv_member_read(vol, file, rec->owner, &owner, NULL) >= 0) {
-        info->owner = csv_member_info(vol, file, &owner,
-                                      rec->owner_incarnation);
-    }
-    return info;
-}
-
-static int GRAPH_RDLOCK
-csv_query_disks(CsvVolume *vol, BdrvChild *file, const uint64_t *segments,
-                CsvDiskInfoList **list, Error **errp)
-{
-    CsvDiskInfoList **tail = list;
-    CsvDiskRecord rec;
-    CsvTableIter it;
-    int ret;
-
-    csv_table_iter(&it, file, vol->sb.disk_offset, vol->sb.disk_high);
-    while ((ret = csv_table_next(&it)) > 0) {
-        if (!csv_disk_decode(it.record, &vol->sb, it.slot, &rec, errp)) {
-            csv_table_end(&it);
-            return -EINVAL;
-        }
-        if (rec.state != CSV_RECORD_UNUSED) {
-            QAPI_LIST_APPEND(tail, csv_query_disk(vol, file, &rec,
-                                                  segments[it.slot]));
-        }
-    }
-    if (ret < 0) {
-        error_setg_errno(errp, -ret, "Cannot read the disk table of csv "
-                         "volume '%s'", csv_volume_label(vol));
-    }
-    return ret;
-}
-
-static CsvVolumeInfo * GRAPH_RDLOCK
-csv_query_volume(CsvVolume *vol, BdrvChild *file, Error **errp)
-{
-    g_autoptr(CsvVolumeInfo) info = g_new0(CsvVolumeInfo, 1);
-    g_autofree uint64_t *segments = g_new0(uint64_t, vol->sb.disk_slots);
-    uint64_t free;
-
-    if (csv_segments_count(vol, file, segments, &free, errp) < 0 ||
-        csv_query_members(vol, file, &info->members, errp) < 0 ||
-        csv_query_disks(vol, file, segments, &info->disks, errp) < 0) {
-        return NULL;
-    }
-    info->name = g_strdup(vol->sb.name);
-    info->uuid = qemu_uuid_unparse_strdup(&vol->sb.uuid);
-    info->capacity = vol->sb.segment_count << vol->sb.segment_bits;
-    info->free = free << vol->sb.segment_bits;
-    info->segment_size = 1ULL << vol->sb.segment_bits;
-    info->cluster_size = CSV_CLUSTER_SIZE;
-    info->subcluster_size = CSV_SUBCLUSTER_SIZE;
-    csv_add_node_names(info, &vol->sb.uuid);
-    return g_steal_pointer(&info);
-}
-
-static CsvVolumeInfo *csv_query_child(BdrvChild *file, Error **errp)
-{
-    CsvVolumeInfo *info;
-    CsvVolume *vol;
-
-    GRAPH_RDLOCK_GUARD_MAINLOOP();
-
-    vol = csv_volume_get(file, errp);
-    if (!vol) {
-        return NULL;
-    }
-    info = csv_query_volume(vol, file, errp);
-    csv_volume_put(vol);
-    return info;
-}
-
-/* No disk of the volume need be open: a BlockBackend of our own reaches it. */
-static CsvVolumeInfo *csv_query_node(BlockDriverState *bs, Error **errp)
-{
-    CsvVolumeInfo *info;
-    BlockBackend *blk = blk_new_with_bs(bs, BLK_PERM_CONSISTENT_READ,
-                                        BLK_PERM_ALL, errp);
-
-    if (!blk) {
-        return NULL;
-    }
-    info = csv_query_child(csv_blk_child(blk), errp);
-    blk_unref(blk);
-    return info;
-}
-
-/* The first open volume with the UUID of @vol stands for all of them. */
-static bool csv_is_first(CsvVolume *vol)
-{
-    CsvVolume *other = csv_volume_next(NULL);
-
-    while (!qemu_uuid_is_equal(&other->sb.uuid, &vol->sb.uuid)) {
-        other = csv_volume_next(other);
-    }
-    return other == vol;
-}
-
-CsvVolumeInfoList *qmp_query_csv_volumes(const char *node_name, Error **errp)
-{
-    g_autoptr(CsvVolumeInfoList) list = NULL;
-    CsvVolumeInfoList **tail = &list;
-    g_autoptr(GPtrArray) nodes = g_ptr_array_new();
-    CsvVolume *vol;
-    guint i;
-
-    if (node_name) {
-        BlockDriverState *bs = bdrv_lookup_bs(NULL, node_name, errp);
-
-        if (!bs) {
-            return NULL;
-        }
-        g_ptr_array_add(nodes, bs);
-    } else {
-        for (vol = csv_volume_next(NULL); vol; vol = csv_volume_next(vol)) {
-            if (csv_is_first(vol)) {
-                g_ptr_array_add(nodes, vol->bs);
-            }
-        }
-    }
-    for (i = 0; i < nodes->len; i++) {
-        CsvVolumeInfo *info = csv_query_node(g_ptr_array_index(nodes, i),
-                                             errp);
-
-        if (!info) {
-            return NULL;
-        }
-        QAPI_LIST_APPEND(tail, info);
-    }
-    return g_steal_pointer(&list);
-}
 
 /* By name or UUID of an open volume, or by the node that holds one. */
 static BlockDriverState *csv_find_volume(const char *volume, Error **errp)
@@ -445,4 +226,24 @@ void qmp_csv_volume_grow(const char *volume, bool has_size, uint64_t size,
     if (!size || csv_enlarge(bs, size, errp)) {
         csv_run(volume, csv_run_grow, NULL, &size, errp);
     }
+}
+
+static int GRAPH_RDLOCK
+csv_run_set_threshold(CsvVolume *vol, BdrvChild *file, const char *disk,
+                      const void *threshold, Error **errp)
+{
+    if (vol->refs == 1) {
+        error_setg(errp, "No disk of csv volume '%s' is open through node "
+                   "'%s', so nothing here takes space; open one first",
+                   csv_volume_label(vol), bdrv_get_node_name(vol->bs));
+        return -EINVAL;
+    }
+    return csv_space_set_threshold(vol, file, *(const uint64_t *)threshold,
+                                   errp);
+}
+
+void qmp_csv_volume_set_threshold(const char *volume, uint64_t threshold,
+                                  Error **errp)
+{
+    csv_run(volume, csv_run_set_threshold, NULL, &threshold, errp);
 }

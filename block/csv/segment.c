@@ -135,8 +135,7 @@ csv_volume_extend(CsvVolume *vol, BdrvChild *file, Error **errp)
     if (!(sb.compatible & CSV_COMPAT_GROW)) {
         return 0;
     }
-    room = (CSV_MAX_VOLUME_SIZE - sb.data_offset) >> sb.segment_bits;
-    room = MIN(room, sb.segment_slots);
+    room = csv_volume_max_segments(&sb);
     if (sb.segment_count >= room) {
         return 0;
     }
@@ -494,6 +493,16 @@ bool csv_cluster_use(CsvDisk *disk, uint64_t offset, Error **errp)
     return true;
 }
 
+uint64_t csv_disk_used(const CsvDisk *disk)
+{
+    uint64_t all = (uint64_t)disk->segments->len *
+                   csv_clusters_per_segment(disk->volume);
+    uint64_t free = qatomic_read(&disk->free_clusters);
+
+    /* Another thread may be between the two. */
+    return (all - MIN(free, all)) << CSV_CLUSTER_BITS;
+}
+
 bool csv_segment_has(CsvDisk *disk, uint64_t offset)
 {
     uint32_t cluster;
@@ -517,6 +526,7 @@ static int coroutine_fn GRAPH_RDLOCK csv_segment_claim_more(CsvDisk *disk)
     }
     ret = csv_segment_claim(disk->volume, disk->bs->file, disk->record.slot,
                             sequence, &index, &err);
+    csv_space_look(disk->volume, disk->bs->file);
     if (ret < 0) {
         if (ret != -ENOSPC) {
             error_report_err(err);
@@ -527,6 +537,7 @@ static int coroutine_fn GRAPH_RDLOCK csv_segment_claim_more(CsvDisk *disk)
     }
     QEMU_LOCK_GUARD(&disk->alloc_lock);
     csv_segment_add(disk, index, sequence);
+    disk->stats.segments_claimed++;
     return 0;
 }
 
@@ -552,6 +563,7 @@ static bool coroutine_fn csv_cluster_take(CsvDisk *disk, uint64_t *offset)
         set_bit(bit, seg->used);
         seg->free--;
         disk->free_clusters--;
+        disk->stats.clusters_allocated++;
         *offset = csv_segment_start(&disk->volume->sb, seg->index) +
                   (bit << CSV_CLUSTER_BITS);
         trace_csv_cluster_alloc(disk, *offset);
@@ -676,6 +688,7 @@ void csv_cluster_free(CsvDisk *disk, uint64_t offset)
     clear_bit(cluster, seg->used);
     seg->free++;
     disk->free_clusters++;
+    disk->stats.clusters_freed++;
     if (offset >= disk->blank_start && offset < disk->blank_end) {
         disk->blank_end = disk->blank_start;
     }
@@ -713,6 +726,10 @@ static int GRAPH_RDLOCK csv_segment_give_back(CsvDisk *disk,
                                    disk->record.slot, seg->index, NULL);
 
     trace_csv_segment_free(disk, seg->index, ret);
+    if (ret >= 0) {
+        disk->stats.segments_freed++;
+        csv_space_look(disk->volume, disk->bs->file);
+    }
     return ret;
 }
 

@@ -374,6 +374,12 @@ csv_volume_set_count(CsvVolume *vol, BdrvChild *file, uint64_t count,
     return -EBUSY;
 }
 
+uint64_t csv_volume_max_segments(const CsvSuperblock *sb)
+{
+    return MIN(sb->segment_slots,
+               (CSV_MAX_VOLUME_SIZE - sb->data_offset) >> sb->segment_bits);
+}
+
 int csv_volume_grow(CsvVolume *vol, BdrvChild *file, uint64_t size,
                     Error **errp)
 {
@@ -394,8 +400,7 @@ int csv_volume_grow(CsvVolume *vol, BdrvChild *file, uint64_t size,
     }
     size = size ?: have;
     assert(size <= have);
-    most = MIN(sb->segment_slots,
-               (CSV_MAX_VOLUME_SIZE - sb->data_offset) >> sb->segment_bits);
+    most = csv_volume_max_segments(sb);
     count = size < sb->data_offset ? 0 :
             (size - sb->data_offset) >> sb->segment_bits;
     if (count <= sb->segment_count) {
@@ -413,5 +418,9 @@ int csv_volume_grow(CsvVolume *vol, BdrvChild *file, uint64_t size,
                    csv_segment_start(sb, most));
         return -EFBIG;
     }
-    return csv_volume_set_count(vol, file, count, errp);
+    ret = csv_volume_set_count(vol, file, count, errp);
+    if (ret >= 0) {
+        csv_space_look(vol, file);
+    }
+    return ret;
 }

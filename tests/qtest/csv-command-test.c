@@ -67,7 +67,7 @@ static QDict *add(QTestState *qts, const char *disk)
 {
     return qtest_qmp(qts, "{'execute': 'blockdev-add', 'arguments': {"
                      "'driver': 'csv', 'node-name': 'n', 'file': 'vol', "
-                     "'disk': %s}}", disk);
+                     "'discard': 'unmap', 'disk': %s}}", disk);
 }
 
 static void del(QTestState *qts)
@@ -218,6 +218,84 @@ static int64_t allocated(QTestState *qts, const char *disk)
     return bytes;
 }
 
+/* What a node tells of its disk: a list with one member, or none */
+static QDict *node_info(QTestState *qts, const char *disk)
+{
+    QDict *volume = query(qts), *found = NULL;
+    const QListEntry *entry;
+
+    QLIST_FOREACH_ENTRY(qdict_get_qlist(volume, "disks"), entry) {
+        QDict *d = qobject_to(QDict, qlist_entry_obj(entry));
+        QList *nodes = qdict_get_qlist(d, "nodes");
+
+        if (g_str_equal(qdict_get_str(d, "name"), disk) &&
+            !qlist_empty(nodes)) {
+            g_assert_cmpint(qlist_size(nodes), ==, 1);
+            found = qobject_ref(qobject_to(QDict, qlist_peek(nodes)));
+        }
+    }
+    qobject_unref(volume);
+    return found;
+}
+
+/* A number in @info, or in a @part of it */
+static int64_t number(QDict *info, const char *part, const char *key)
+{
+    return qdict_get_int(part ? qdict_get_qdict(info, part) : info, key);
+}
+
+static void test_query(void)
+{
+    QDict *info;
+    Pair p;
+
+    begin(&p, "");
+    g_assert_null(node_info(p.a, "d0"));
+    expect(add(p.a, "d0"), NULL);
+    g_assert_null(node_info(p.a, "d1"));
+    g_assert_null(node_info(p.b, "d0"));
+
+    info = node_info(p.a, "d0");
+    g_assert_cmpstr(qdict_get_str(info, "node-name"), ==, "n");
+    g_assert_true(qdict_get_bool(info, "owned"));
+    g_assert_cmpint(number(info, NULL, "used"), ==, 2 * MiB);
+    g_assert_cmpint(number(info, NULL, "clusters"), ==, 0);
+    g_assert_cmpint(number(info, "stats", "clusters-allocated"), ==, 0);
+    g_assert_cmpint(number(info, "cache", "size"), ==, 0);
+    g_assert_cmpint(number(info, "cache", "limit"), >, 0);
+    qobject_unref(info);
+
+    /* Three clusters, and one of tables; the last two in the wrong order */
+    g_free(qtest_hmp(p.a, "qemu-io n \"write 0 4k\""));
+    g_free(qtest_hmp(p.a, "qemu-io n \"write 4M 64k\""));
+    g_free(qtest_hmp(p.a, "qemu-io n \"write 2M 64k\""));
+    g_free(qtest_hmp(p.a, "qemu-io n flush"));
+    info = node_info(p.a, "d0");
+    g_assert_cmpint(number(info, NULL, "used"), ==, 5 * 2 * MiB);
+    g_assert_cmpint(number(info, NULL, "clusters"), ==, 3);
+    g_assert_cmpint(number(info, NULL, "fragmented"), ==, 2);
+    g_assert_cmpint(number(info, "cache", "size"), >, 0);
+    g_assert_cmpint(number(info, "journal", "used"), >, 0);
+    g_assert_cmpint(number(info, "journal", "sequence"), >, 0);
+    g_assert_cmpint(number(info, "stats", "clusters-allocated"), ==, 4);
+    g_assert_cmpint(number(info, "stats", "segments-claimed"), ==, 1);
+    g_assert_cmpint(number(info, "stats", "commits"), ==, 1);
+    /* Three entries of clusters, one of the table */
+    g_assert_cmpint(number(info, "stats", "entries"), ==, 4);
+    qobject_unref(info);
+
+    g_free(qtest_hmp(p.a, "qemu-io n \"discard 0 6M\""));
+    g_free(qtest_hmp(p.a, "qemu-io n flush"));
+    info = node_info(p.a, "d0");
+    g_assert_cmpint(number(info, NULL, "used"), ==, 2 * 2 * MiB);
+    g_assert_cmpint(number(info, "stats", "clusters-freed"), ==, 3);
+    g_assert_cmpint(number(info, "stats", "commits"), ==, 2);
+    qobject_unref(info);
+    expect(qtest_qmp(p.a, "{'execute': 'query-csv-volumes', 'arguments': {"
+                     "'node-name': 'none'}}"), "none");
+    end(&p);
+}
+
 static QDict *grow(QTestState *qts, uint64_t size)
 {
     return size ? qtest_qmp(qts, "{'execute': 'csv-volume-grow', 'arguments': "
@@ -356,6 +434,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
 
     if (have_qemu_img()) {
+        qtest_add_func("csv/command/query", test_query);
         qtest_add_func("csv/command/rename", test_rename);
         qtest_add_func("csv/command/describe", test_describe);
         qtest_add_func("csv/command/grow", test_grow);

@@ -83,8 +83,8 @@ CsvVm *csv_vm_start(CsvScene *s, const char *extra)
         g_string_append_printf(args,
             " -blockdev driver=csv,node-name=d%d,disk=disk%d,"
             "file.driver=file,file.filename=%s"
-            " -device virtio-blk-pci,id=vd%d,drive=d%d,addr=%d",
-            i, i, s->volume, i, i, 4 + i);
+            " -device virtio-blk-pci,id=vd%d,drive=d%d,addr=%d%s",
+            i, i, s->volume, i, i, 4 + i, s->device ?: "");
     }
     vm->qts = qtest_init(args->str);
     vm->pid = qtest_pid(vm->qts);
@@ -221,36 +221,67 @@ static void guest_disk_close(CsvVm *vm, GuestDisk *d)
     qos_object_destroy((QOSGraphObject *)d->pci);
 }
 
-static void guest_request(CsvVm *vm, GuestDisk *d, uint32_t type,
-                          unsigned chunk, uint8_t *data)
+/* A request on its way; the data of a read or write are one chunk */
+typedef struct GuestRequest {
+    uint32_t type;
+    uint32_t head;
+    uint64_t addr;
+    uint64_t data_addr;
+    uint64_t status_addr;
+} GuestRequest;
+
+static void guest_submit(CsvVm *vm, GuestDisk *d, uint32_t type,
+                         uint64_t offset, const uint8_t *data,
+                         GuestRequest *r)
 {
     struct virtio_blk_outhdr hdr = {
         .type = cpu_to_le32(type),
-        .sector = cpu_to_le64((uint64_t)chunk * CHUNK / 512),
+        .sector = cpu_to_le64(offset / 512),
     };
-    uint64_t addr = guest_alloc(&vm->alloc, sizeof(hdr) + CHUNK + 1);
-    uint64_t data_addr = addr + sizeof(hdr);
-    uint64_t status_addr = data_addr + CHUNK;
-    uint32_t head;
 
-    qtest_memwrite(vm->qts, addr, &hdr, sizeof(hdr));
-    qtest_writeb(vm->qts, status_addr, 0xff);
+    r->type = type;
+    r->addr = guest_alloc(&vm->alloc, sizeof(hdr) + CHUNK + 1);
+    r->data_addr = r->addr + sizeof(hdr);
+    r->status_addr = r->data_addr + CHUNK;
+    qtest_memwrite(vm->qts, r->addr, &hdr, sizeof(hdr));
+    qtest_writeb(vm->qts, r->status_addr, 0xff);
 
-    head = qvirtqueue_add(vm->qts, d->vq, addr, sizeof(hdr), false, true);
+    r->head = qvirtqueue_add(vm->qts, d->vq, r->addr, sizeof(hdr), false,
+                             true);
     if (type != VIRTIO_BLK_T_FLUSH) {
-        qtest_memwrite(vm->qts, data_addr, data, CHUNK);
-        qvirtqueue_add(vm->qts, d->vq, data_addr, CHUNK,
+        qtest_memwrite(vm->qts, r->data_addr, data, CHUNK);
+        qvirtqueue_add(vm->qts, d->vq, r->data_addr, CHUNK,
                        type == VIRTIO_BLK_T_IN, true);
     }
-    qvirtqueue_add(vm->qts, d->vq, status_addr, 1, true, false);
-    qvirtqueue_kick(vm->qts, d->dev, d->vq, head);
-    qvirtio_wait_used_elem(vm->qts, d->dev, d->vq, head, NULL, CSV_TIMEOUT_US);
+    qvirtqueue_add(vm->qts, d->vq, r->status_addr, 1, true, false);
+    qvirtqueue_kick(vm->qts, d->dev, d->vq, r->head);
+}
 
-    g_assert_cmpint(qtest_readb(vm->qts, status_addr), ==, VIRTIO_BLK_S_OK);
-    if (type == VIRTIO_BLK_T_IN) {
-        qtest_memread(vm->qts, data_addr, data, CHUNK);
+static bool guest_is_done(CsvVm *vm, const GuestRequest *r)
+{
+    return qtest_readb(vm->qts, r->status_addr) != 0xff;
+}
+
+static void guest_finish(CsvVm *vm, GuestDisk *d, GuestRequest *r,
+                         uint8_t *data)
+{
+    qvirtio_wait_used_elem(vm->qts, d->dev, d->vq, r->head, NULL,
+                           CSV_TIMEOUT_US);
+    g_assert_cmpint(qtest_readb(vm->qts, r->status_addr), ==,
+                    VIRTIO_BLK_S_OK);
+    if (r->type == VIRTIO_BLK_T_IN) {
+        qtest_memread(vm->qts, r->data_addr, data, CHUNK);
     }
-    guest_free(&vm->alloc, addr);
+    guest_free(&vm->alloc, r->addr);
+}
+
+static void guest_request(CsvVm *vm, GuestDisk *d, uint32_t type,
+                          unsigned chunk, uint8_t *data)
+{
+    GuestRequest r;
+
+    guest_submit(vm, d, type, (uint64_t)chunk * CHUNK, data, &r);
+    guest_finish(vm, d, &r, data);
 }
 
 /* Spread over the disk, so that segments and tables are needed, too */
@@ -292,6 +323,46 @@ void csv_guest_use_disks(CsvScene *s, CsvVm *vm)
     }
     guest_shutdown(vm);
     s->chunks = first_new + 8;
+}
+
+/* Where chunk @c goes if each is to need a cluster */
+static uint64_t spread(unsigned c)
+{
+    return c * 2 * MiB + c % 16 * CHUNK;
+}
+
+unsigned csv_guest_fill_disk(CsvVm *vm, unsigned chunks,
+                             void (*when_stopped)(CsvVm *vm, void *opaque),
+                             void *opaque)
+{
+    uint8_t expected[CHUNK], data[CHUNK];
+    unsigned stops = 0;
+    GuestRequest r;
+    GuestDisk d;
+
+    guest_boot(vm);
+    guest_disk_open(vm, 0, &d);
+    for (unsigned c = 0; c < chunks; c++) {
+        chunk_fill(data, 0, c);
+        guest_submit(vm, &d, VIRTIO_BLK_T_OUT, spread(c), data, &r);
+        while (!guest_is_done(vm, &r)) {
+            if (csv_vm_is(vm, "io-error")) {
+                stops++;
+                when_stopped(vm, opaque);
+                qtest_qmp_assert_success(vm->qts, "{'execute': 'cont'}");
+            }
+        }
+        guest_finish(vm, &d, &r, data);
+    }
+    for (unsigned c = 0; c < chunks; c++) {
+        chunk_fill(expected, 0, c);
+        guest_submit(vm, &d, VIRTIO_BLK_T_IN, spread(c), data, &r);
+        guest_finish(vm, &d, &r, data);
+        g_assert_cmpmem(data, CHUNK, expected, CHUNK);
+    }
+    guest_disk_close(vm, &d);
+    guest_shutdown(vm);
+    return stops;
 }
 
 /*

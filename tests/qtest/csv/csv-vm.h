@@ -30,6 +30,7 @@ typedef struct CsvScene {
     char *volume;
     char *socket;               /* for migrations */
     int disks;
+    const char *device;         /* options of the devices, or NULL */
     unsigned chunks;            /* written to each disk */
 } CsvScene;
 
@@ -69,6 +70,15 @@ void csv_vm_wait(CsvVm *vm, const char *runstate);
  * flushed every other time: also what was not flushed must survive a move.
  */
 void csv_guest_use_disks(CsvScene *s, CsvVm *vm);
+
+/*
+ * In the guest on @vm, write @chunks places of disk 0, each in a cluster of
+ * its own, and read them all.  When QEMU stops the guest for want of space,
+ * @when_stopped makes some, and the guest goes on.  Returns how often.
+ */
+unsigned csv_guest_fill_disk(CsvVm *vm, unsigned chunks,
+                             void (*when_stopped)(CsvVm *vm, void *opaque),
+                             void *opaque);
 
 /* What @vm reads from the volume about disk @nr */
 CsvDiskState csv_query_disk(CsvVm *vm, int nr);
