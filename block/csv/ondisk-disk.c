@@ -81,9 +81,8 @@ bool csv_header_decode(const uint8_t *buf, const CsvDiskRecord *disk,
                           &disk->uuid)) {
         return false;
     }
-    if (le32_to_cpu(p->version) != CSV_VERSION) {
-        return csv_bad(&c, "version", "%" PRIu32 " is not known here; use a "
-                       "newer QEMU", le32_to_cpu(p->version));
+    if (!csv_check_version(&c, le32_to_cpu(p->version))) {
+        return false;
     }
     if (incompatible & ~CSV_INCOMPAT_BACKING) {
         return csv_bad(&c, "incompatible", "features 0x%" PRIx64 " are not "

@@ -13,6 +13,7 @@
 
 /* 1 was that of drafts without a journal. */
 #define CSV_VERSION 2
+#define CSV_VERSION_DRAFT 1
 
 /* Which structure is being checked; kept together for the messages. */
 typedef struct CsvCheck {
@@ -25,6 +26,8 @@ typedef struct CsvCheck {
 bool G_GNUC_PRINTF(3, 4)
 csv_bad(const CsvCheck *c, const char *field, const char *fmt, ...);
 
+/* Of the volume, or of a disk's header. */
+bool csv_check_version(const CsvCheck *c, uint32_t version);
 /* CRC of a page or record, its own field taken as zero. */
 uint32_t csv_crc(const uint8_t *buf, size_t bytes);
 /* Fill in the page header, CRC last. */

@@ -32,6 +32,22 @@ bool csv_bad(const CsvCheck *c, const char *field, const char *fmt, ...)
     return false;
 }
 
+bool csv_check_version(const CsvCheck *c, uint32_t version)
+{
+    if (version == CSV_VERSION_DRAFT) {
+        return csv_bad(c, "version", "%" PRIu32 " is that of a draft of the "
+                       "format, which this QEMU does not read; use the QEMU "
+                       "that wrote it to copy the disks to other images "
+                       "(qemu-img convert), and copy those into a new volume",
+                       version);
+    }
+    if (version != CSV_VERSION) {
+        return csv_bad(c, "version", "%" PRIu32 " is not known here; use a "
+                       "newer QEMU", version);
+    }
+    return true;
+}
+
 uint32_t csv_crc(const uint8_t *buf, size_t bytes)
 {
     static const uint8_t none[4];
@@ -213,14 +229,13 @@ static bool csv_check_layout(const CsvCheck *c, const CsvSuperblock *sb)
     return true;
 }
 
-static bool csv_check_version(const CsvCheck *c, const CsvSuperblockPage *p)
+static bool csv_check_format(const CsvCheck *c, const CsvSuperblockPage *p)
 {
     if (memcmp(p->signature, csv_signature, sizeof(csv_signature))) {
         return csv_bad(c, "signature", "this is not a csv volume");
     }
-    if (le32_to_cpu(p->version) != CSV_VERSION) {
-        return csv_bad(c, "version", "%" PRIu32 " is not known here; use a "
-                       "newer QEMU", le32_to_cpu(p->version));
+    if (!csv_check_version(c, le32_to_cpu(p->version))) {
+        return false;
     }
     if (p->incompatible) {
         return csv_bad(c, "incompatible", "features 0x%" PRIx64 " are not "
@@ -280,7 +295,7 @@ bool csv_superblock_decode(const uint8_t *buf, unsigned copy,
 
     if (!csv_check_header(&c, buf, CSV_RECORD_SIZE, CSV_MAGIC_SUPERBLOCK,
                           NULL) ||
-        !csv_check_version(&c, p) || !csv_check_counts(&c, &sb) ||
+        !csv_check_format(&c, p) || !csv_check_counts(&c, &sb) ||
         !csv_check_layout(&c, &sb)) {
         return false;
     }

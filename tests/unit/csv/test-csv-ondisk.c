@@ -321,6 +321,26 @@ static void test_bad_fields(void)
     }
 }
 
+/* Who has a volume of a draft is told what to do with it. */
+static void test_draft(void)
+{
+    static const Structure structures[] = { SUPERBLOCK, HEADER };
+    uint8_t buf[4096];
+    size_t i;
+
+    for (i = 0; i < ARRAY_SIZE(structures); i++) {
+        Error *err = NULL;
+
+        encode(structures[i], buf);
+        page_put(buf, i ? 32 : 48, 4, 1);
+        reseal(structures[i], buf);
+        g_assert_false(decode(structures[i], buf, &err));
+        g_assert_nonnull(strstr(error_get_pretty(err), "1 is that of a draft"));
+        g_assert_nonnull(strstr(error_get_pretty(err), "qemu-img convert"));
+        error_free(err);
+    }
+}
+
 /* A disk that has never been used may be anything but in a known state. */
 static void test_unused_disk(void)
 {
@@ -743,6 +763,7 @@ int main(int argc, char **argv)
     g_test_add_func("/csv/ondisk/unused-disk", test_unused_disk);
     g_test_add_func("/csv/ondisk/crc", test_crc);
     g_test_add_func("/csv/ondisk/bad-fields", test_bad_fields);
+    g_test_add_func("/csv/ondisk/draft", test_draft);
     g_test_add_func("/csv/ondisk/names", test_names);
     return g_test_run();
 }
