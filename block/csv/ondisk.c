@@ -337,6 +337,23 @@ void csv_superblock_encode(const CsvSuperblock *in, unsigned copy,
     csv_seal(buf, CSV_RECORD_SIZE, CSV_MAGIC_SUPERBLOCK, &in->uuid, copy);
 }
 
+/* Entry @i of those that name disks. */
+static bool csv_check_use(const CsvCheck *c, unsigned i, uint32_t use,
+                          const CsvSuperblock *sb)
+{
+    uint32_t slot = use & CSV_USE_SLOT;
+
+    if (use & ~(CSV_USE_SLOT | CSV_USE_WRITE)) {
+        return csv_bad(c, "use", "entry %u: 0x%" PRIx32 " has bits that mean "
+                       "nothing", i, use);
+    }
+    if (use && (slot == 0 || slot > sb->disk_slots)) {
+        return csv_bad(c, "use", "entry %u: 0x%" PRIx32 " names no disk", i,
+                       use);
+    }
+    return true;
+}
+
 bool csv_member_decode(const uint8_t *buf, const CsvSuperblock *sb,
                        uint32_t slot, CsvMemberRecord *out, Error **errp)
 {
@@ -367,9 +384,8 @@ bool csv_member_decode(const uint8_t *buf, const CsvSuperblock *sb,
         return csv_bad(&c, "incarnation", "is zero");
     }
     for (i = 0; i < CSV_MEMBER_USES; i++) {
-        if ((le32_to_cpu(p->use[i]) & CSV_USE_SLOT) > sb->disk_slots) {
-            return csv_bad(&c, "use", "entry %u: there is no disk %" PRIu32,
-                           i, (le32_to_cpu(p->use[i]) & CSV_USE_SLOT) - 1);
+        if (!csv_check_use(&c, i, le32_to_cpu(p->use[i]), sb)) {
+            return false;
         }
     }
     *out = (CsvMemberRecord) {

@@ -118,6 +118,10 @@ static const BadField bad_fields[] = {
     { MEMBER, 192, 4, 129, "use" },
     { MEMBER, 508, 4, 0x80000000 | 129, "use" },
     { MEMBER, 508, 4, 0x80000000 | 128, NULL },
+    { MEMBER, 508, 4, 0x80000000, "use" },      /* names no disk */
+    { MEMBER, 192, 4, 0x01000000, "use" },
+    { MEMBER, 192, 4, 0x01000000 | 128, "use" },
+    { MEMBER, 508, 4, 0xc0000000 | 128, "use" },
 
     { DISK, 32, 4, 6, "state" },
     { DISK, 32, 4, MAX32, "state" },
