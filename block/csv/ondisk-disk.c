@@ -92,7 +92,8 @@ bool csv_header_decode(const uint8_t *buf, const CsvDiskRecord *disk,
         return csv_bad(&c, "disk", "is %" PRIu32 ", not %" PRIu32,
                        le32_to_cpu(p->disk), disk->slot);
     }
-    if (!csv_check_geometry(&c, p) || !csv_check_backing(&c, p)) {
+    if (!csv_check_counter(&c, "generation", le64_to_cpu(p->generation)) ||
+        !csv_check_geometry(&c, p) || !csv_check_backing(&c, p)) {
         return false;
     }
     *out = (CsvHeader) {
@@ -365,6 +366,10 @@ bool csv_journal_decode(const uint8_t *buf, size_t room,
                        " entries", rec.bytes, rec.entries);
     }
     if (!csv_check_header(&c, buf, rec.bytes, CSV_MAGIC_JOURNAL, disk)) {
+        return false;
+    }
+    if (!csv_check_counter(&c, "epoch", rec.epoch) ||
+        !csv_check_counter(&c, "number", rec.sequence)) {
         return false;
     }
     if (rec.sequence == 0 || rec.tail == 0 || rec.tail > rec.sequence) {

@@ -28,6 +28,8 @@ csv_bad(const CsvCheck *c, const char *field, const char *fmt, ...);
 
 /* Of the volume, or of a disk's header. */
 bool csv_check_version(const CsvCheck *c, uint32_t version);
+/* A counter has not come to its end. */
+bool csv_check_counter(const CsvCheck *c, const char *field, uint64_t value);
 /* CRC of a page or record, its own field taken as zero. */
 uint32_t csv_crc(const uint8_t *buf, size_t bytes);
 /* Fill in the page header, CRC last. */

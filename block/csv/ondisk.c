@@ -48,6 +48,15 @@ bool csv_check_version(const CsvCheck *c, uint32_t version)
     return true;
 }
 
+bool csv_check_counter(const CsvCheck *c, const char *field, uint64_t value)
+{
+    if (value > INT64_MAX) {
+        return csv_bad(c, field, "%" PRIu64 " is more than anybody counts to",
+                       value);
+    }
+    return true;
+}
+
 uint32_t csv_crc(const uint8_t *buf, size_t bytes)
 {
     static const uint8_t none[4];
@@ -296,7 +305,8 @@ bool csv_superblock_decode(const uint8_t *buf, unsigned copy,
     if (!csv_check_header(&c, buf, CSV_RECORD_SIZE, CSV_MAGIC_SUPERBLOCK,
                           NULL) ||
         !csv_check_format(&c, p) || !csv_check_counts(&c, &sb) ||
-        !csv_check_layout(&c, &sb)) {
+        !csv_check_layout(&c, &sb) ||
+        !csv_check_counter(&c, "generation", sb.generation)) {
         return false;
     }
     memcpy(sb.uuid.data, p->header.uuid, sizeof(sb.uuid.data));
@@ -383,6 +393,9 @@ bool csv_member_decode(const uint8_t *buf, const CsvSuperblock *sb,
     if (p->incarnation == 0) {
         return csv_bad(&c, "incarnation", "is zero");
     }
+    if (!csv_check_counter(&c, "incarnation", le64_to_cpu(p->incarnation))) {
+        return false;
+    }
     for (i = 0; i < CSV_MEMBER_USES; i++) {
         if (!csv_check_use(&c, i, le32_to_cpu(p->use[i]), sb)) {
             return false;
@@ -455,6 +468,13 @@ static bool csv_check_disk(const CsvCheck *c, const CsvDiskPage *p,
         if (p->epoch == 0) {
             return csv_bad(c, "epoch", "is zero, but the disk was claimed");
         }
+    }
+    if (!csv_check_counter(c, "epoch", le64_to_cpu(p->epoch)) ||
+        !csv_check_counter(c, "owner_incarnation",
+                           le64_to_cpu(p->owner_incarnation)) ||
+        !csv_check_counter(c, "journal_sequence",
+                           le64_to_cpu(p->journal_sequence))) {
+        return false;
     }
     if (has_owner && p->owner_incarnation == 0) {
         return csv_bad(c, "owner_incarnation", "is zero");

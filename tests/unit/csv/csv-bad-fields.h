@@ -41,7 +41,8 @@ static const BadField bad_fields[] = {
     { SUPERBLOCK, 56, 8, 1ULL << 63, "incompatible" },
     { SUPERBLOCK, 64, 8, MAX64, NULL },         /* compatible */
     { SUPERBLOCK, 72, 8, MAX64, NULL },         /* autoclear */
-    { SUPERBLOCK, 80, 8, MAX64, NULL },         /* generation */
+    { SUPERBLOCK, 80, 8, INT64_MAX, NULL },
+    { SUPERBLOCK, 80, 8, 1ULL << 63, "generation" },
     { SUPERBLOCK, 88, 8, MAX64, NULL },         /* created */
     { SUPERBLOCK, 96, 1, 22, "segment_bits" },
     { SUPERBLOCK, 96, 1, 37, "segment_bits" },
@@ -108,7 +109,8 @@ static const BadField bad_fields[] = {
     { MEMBER, 36, 4, 2, "liveness" },
     { MEMBER, 36, 4, 1, NULL },
     { MEMBER, 40, 8, 0, "incarnation" },
-    { MEMBER, 40, 8, MAX64, NULL },
+    { MEMBER, 40, 8, INT64_MAX, NULL },
+    { MEMBER, 40, 8, MAX64, "incarnation" },
     { MEMBER, 48, 8, MAX64, NULL },             /* since */
     { MEMBER, 56, 8, MAX64, NULL },             /* beat */
     { MEMBER, 72, 4, MAX32, NULL },             /* pid */
@@ -135,11 +137,14 @@ static const BadField bad_fields[] = {
     { DISK, 40, 8, 0, "epoch" },
     { HANDOVER, 40, 8, 0, "epoch" },
     { DISK_FREE, 40, 8, 0, NULL },
+    { DISK, 40, 8, INT64_MAX, NULL },
+    { DISK, 40, 8, MAX64, "epoch" },
     { DISK, 48, 4, 64, "owner" },
     { DISK, 48, 4, MAX32, "owner" },
     { DISK_FREE, 48, 4, 64, "owner" },
     { DISK, 48, 4, 63, NULL },
     { DISK, 56, 8, 0, "owner_incarnation" },
+    { DISK, 56, 8, MAX64, "owner_incarnation" },
     { HANDOVER, 56, 8, 0, "owner_incarnation" },
     { DISK_MAKING, 56, 8, 0, "owner_incarnation" },
     { DISK, 64, 8, MAX64, NULL },               /* since */
@@ -166,7 +171,8 @@ static const BadField bad_fields[] = {
     { DISK, 150, 1, '\t', "name" },
     { DISK, 153, 1, 'x', "name" },
     { DISK, 399, 1, 'x', "name" },
-    { DISK, 400, 8, MAX64, NULL },              /* journal_sequence */
+    { DISK, 400, 8, INT64_MAX, NULL },
+    { DISK, 400, 8, MAX64, "journal_sequence" },
     { DISK, 408, 4, 448, "journal_page" },
     { DISK, 408, 4, 447, NULL },
     { DISK, 416, 1, '\n', "description" },
@@ -202,7 +208,8 @@ static const BadField bad_fields[] = {
     { HEADER, 72, 4, MAX32, "l1_pages" },
     { HEADER, 80, 8, 0, "journal_offset" },
     { HEADER, 88, 8, 4096, "journal_bytes" },
-    { HEADER, 96, 8, MAX64, NULL },             /* generation */
+    { HEADER, 96, 8, INT64_MAX, NULL },
+    { HEADER, 96, 8, MAX64, "generation" },
     { HEADER, 128, 2, 32, "backing_format_bytes" },
     { HEADER, 130, 2, 1024, "backing_file_bytes" },
 
@@ -224,6 +231,8 @@ static const BadField bad_fields[] = {
     { L2, 16 + 16 * 30 + 8, 4, 1, "data" },
 
     { JOURNAL, 0, 4, 0x48565343, "magic" },
+    { JOURNAL, 32, 8, INT64_MAX, NULL },
+    { JOURNAL, 32, 8, 1ULL << 63, "epoch" },
     { JOURNAL, 40, 4, 0, "bytes" },
     { JOURNAL, 40, 4, 8192, "bytes" },
     { JOURNAL, 40, 4, MAX32, "bytes" },
