@@ -231,7 +231,7 @@ struct CsvDisk {
 };
 
 /* Does anything stand behind what is not written, even if it is not open? */
-static inline bool csv_has_backing(const CsvDisk *disk)
+static inline bool GRAPH_RDLOCK csv_has_backing(const CsvDisk *disk)
 {
     return disk->bs->backing || disk->header.backing_file[0] ||
            !qemu_uuid_is_null(&disk->header.backing);

@@ -206,9 +206,9 @@ static void csv_map_free(CsvDisk *disk, uint64_t cluster, uint64_t offset,
 }
 
 /* map_lock held. */
-static void csv_map_change_locked(CsvDisk *disk, uint64_t cluster,
-                                  uint32_t data, uint32_t zero, uint32_t hole,
-                                  bool unmap)
+static void GRAPH_RDLOCK
+csv_map_change_locked(CsvDisk *disk, uint64_t cluster, uint32_t data,
+                      uint32_t zero, uint32_t hole, bool unmap)
 {
     unsigned t = cluster / CSV_L2_ENTRIES, i = cluster % CSV_L2_ENTRIES;
     CsvL2Table *table = disk->l2[t];
