@@ -228,6 +228,18 @@ static int GRAPH_RDLOCK csv_disk_begin_read(CsvDisk *disk, Error **errp)
     return ret < 0 ? ret : csv_disk_load(disk, false, errp);
 }
 
+/* A disk that we claimed is of no use to us: as it was, but for the epoch. */
+static void GRAPH_RDLOCK
+csv_disk_give_up(CsvDisk *disk, const QemuUUID *token)
+{
+    disk->record.journal_sequence = 0;
+    /* Whoever had the token can still come. */
+    if (csv_disk_release(disk, token, NULL) < 0) {
+        /* The record names us until we leave the volume. */
+        disk->owned = false;
+    }
+}
+
 int csv_disk_activate(CsvDisk *disk, const QemuUUID *token, Error **errp)
 {
     bool joined = !disk->attached;
@@ -254,12 +266,7 @@ int csv_disk_activate(CsvDisk *disk, const QemuUUID *token, Error **errp)
     }
     ret = csv_disk_take(disk, &was, errp);
     if (ret < 0) {
-        /* As it was: whoever had the token can still come. */
-        disk->record.journal_sequence = 0;
-        if (csv_disk_release(disk, token, NULL) < 0) {
-            /* The record names us until we leave the volume. */
-            disk->owned = false;
-        }
+        csv_disk_give_up(disk, token);
     }
     return ret;
 }
@@ -402,7 +409,13 @@ csv_open_disk(CsvDisk *disk, int flags, Error **errp)
     } else {
         ret = csv_disk_begin_read(disk, errp);
     }
-    return ret < 0 ? ret : csv_backing_open(bs, errp);
+    if (ret >= 0) {
+        ret = csv_backing_open(bs, errp);
+        if (ret < 0 && disk->owned) {
+            csv_disk_give_up(disk, NULL);
+        }
+    }
+    return ret;
 }
 
 static int csv_open(BlockDriverState *bs, QDict *options, int flags,
