@@ -114,7 +114,8 @@ csv_check_segment_number(CsvCheckDisk *d, uint64_t index, uint32_t sequence)
     uint8_t old[CSV_RECORD_SIZE], new[CSV_RECORD_SIZE];
     int tries, ret = -EAGAIN;
 
-    if (!d->repair || !csv_check_may_fix(d->c, CSV_FINDING_ERROR)) {
+    if (!d->repair || !csv_check_may_fix(d->c, CSV_FINDING_ERROR) ||
+        index >= vol->sb.segment_count) {
         return false;
     }
     for (tries = 0; ret == -EAGAIN && tries < CSV_SWAP_TRIES; tries++) {
