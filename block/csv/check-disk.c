@@ -338,6 +338,26 @@ static gint csv_check_by_table(gconstpointer a, gconstpointer b)
     return x->order < y->order ? -1 : x->order > y->order;
 }
 
+/* The journal cannot be replayed; @fmt says why. */
+static void G_GNUC_PRINTF(2, 3)
+csv_check_chain_bad(CsvCheckDisk *d, const char *fmt, ...)
+{
+    bool fix = d->repair && csv_check_may_fix(d->c, CSV_FINDING_ERROR);
+    g_autofree char *why = NULL;
+    va_list ap;
+
+    va_start(ap, fmt);
+    why = g_strdup_vprintf(fmt, ap);
+    va_end(ap);
+    csv_check_found(d->c, CSV_FINDING_ERROR, fix, "disk '%s': journal record %"
+                    PRIu64 ": %s%s, and with it what was written last",
+                    d->rec->name, d->sequence, why,
+                    fix ? "; the journal is dropped"
+                        : "; 'repair all' drops the journal");
+    g_array_set_size(d->entries, 0);
+    d->changed |= fix;
+}
+
 static void csv_check_chain(CsvCheckDisk *d, const uint8_t *ring)
 {
     g_autoptr(GArray) found = csv_check_ring_scan(d, ring);
@@ -359,16 +379,12 @@ static void csv_check_chain(CsvCheckDisk *d, const uint8_t *ring)
         }
     }
     if (want <= newest->rec.sequence) {
-        bool fix = d->repair && csv_check_may_fix(d->c, CSV_FINDING_ERROR);
-
-        csv_check_found(d->c, CSV_FINDING_ERROR, fix, "disk '%s': journal "
-                        "record %" PRIu64 ": field 'tail': record %" PRIu64
-                        " is missing%s", d->rec->name, d->sequence, want,
-                        fix ? "; the journal is dropped, and with it what was "
-                        "written last" : "; 'repair all' drops the journal, "
-                        "and with it what was written last");
-        g_array_set_size(d->entries, 0);
-        d->changed |= fix;
+        csv_check_chain_bad(d, "field 'tail': record %" PRIu64 " is missing",
+                            want);
+    } else if (newest->rec.epoch > d->rec->epoch) {
+        csv_check_chain_bad(d, "field 'epoch': is %" PRIu64 ", but the disk "
+                            "is in epoch %" PRIu64, newest->rec.epoch,
+                            d->rec->epoch);
     }
     g_array_sort(d->entries, csv_check_by_table);
 }
@@ -392,25 +408,31 @@ static int GRAPH_RDLOCK csv_check_journal(CsvCheckDisk *d, Error **errp)
 
 /*
  * The map on the volume is what it shall be: nothing of the journal counts
- * any more.  It is one record of ours, with our epoch and without a past.
+ * any more.  It is one record of ours, with our epoch and without a past, and
+ * then nothing else, for what was there may claim to be newer.
  */
 static int GRAPH_RDLOCK csv_check_mount(CsvCheckDisk *d, Error **errp)
 {
     QEMU_AUTO_VFREE uint8_t *buf = qemu_blockalign0(d->c->file->bs,
-                                                    CSV_PAGE_SIZE);
+                                                    CSV_JOURNAL_BYTES);
     CsvJournalRecord rec = {
         .sequence = d->sequence + 1,
         .epoch = d->rec->epoch,
         .tail = d->sequence + 1,
         .bytes = csv_journal_bytes(0),
     };
+    uint64_t ring = csv_check_first(d) + CSV_JOURNAL_OFFSET;
+    uint32_t at = d->head * CSV_PAGE_SIZE;
     int ret = bdrv_flush(d->c->file->bs);
 
-    csv_journal_encode(&rec, &d->rec->uuid, buf);
+    csv_journal_encode(&rec, &d->rec->uuid, buf + at);
     if (ret >= 0) {
-        ret = bdrv_pwrite(d->c->file, csv_check_first(d) + CSV_JOURNAL_OFFSET +
-                          (uint64_t)d->head * CSV_PAGE_SIZE, CSV_PAGE_SIZE,
-                          buf, BDRV_REQ_FUA);
+        ret = bdrv_pwrite(d->c->file, ring + at, CSV_PAGE_SIZE, buf + at,
+                          BDRV_REQ_FUA);
+    }
+    if (ret >= 0) {
+        ret = bdrv_pwrite(d->c->file, ring, CSV_JOURNAL_BYTES, buf,
+                          BDRV_REQ_FUA);
     }
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Cannot write the journal of disk '%s' "

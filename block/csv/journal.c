@@ -141,6 +141,13 @@ csv_ring_replay(CsvDisk *disk, CsvMapLoad *load, const uint8_t *ring,
     guint i;
 
     disk->journal = (CsvJournal) { .broken = true };
+    /* Of a disk that is not ours, the record may have changed since. */
+    if (disk->owned && newest.rec.epoch > disk->record.epoch) {
+        error_setg(errp, "journal record %" PRIu64 ": field 'epoch': is %"
+                   PRIu64 ", but the disk is in epoch %" PRIu64,
+                   newest.rec.sequence, newest.rec.epoch, disk->record.epoch);
+        return -EINVAL;
+    }
     for (i = 0; i < found->len; i++) {
         const CsvFound *f = &g_array_index(found, CsvFound, i);
         int ret;
