@@ -55,6 +55,16 @@ overlay_roots="backends block docs fsdev hw include io migration nbd net \
 qapi storage-daemon system tests/bench/csv tests/unit tests/qtest \
 tests/qemu-iotests ui util"
 
+# Run from its build folder, QEMU looks for firmware below qemu-bundle only.
+# $1: the build folder
+link_firmware()
+{
+    for dir in /usr/share/qemu /usr/share/seabios /usr/lib/ipxe/qemu; do
+        mkdir -p "$1/qemu-bundle${dir%/*}"
+        ln -sfn $dir "$1/qemu-bundle$dir"
+    done
+}
+
 # every file of ours that lands in QEMU's tree
 overlay_files()
 {
