@@ -116,6 +116,20 @@ static void sim_store(uint64_t sector, const uint8_t *data)
     memcpy(p, data, SIM_SECTOR);
 }
 
+void sim_peek(uint64_t offset, void *buf, size_t bytes)
+{
+    g_assert(offset + bytes <= dev.size);
+    memcpy(buf, dev.mem + offset, bytes);
+}
+
+void sim_poke(uint64_t offset, const void *buf, size_t bytes)
+{
+    g_assert(!dev.trace && offset + bytes <= dev.size);
+    for (size_t i = 0; i < bytes; i += SIM_SECTOR) {
+        sim_store((offset + i) / SIM_SECTOR, (const uint8_t *)buf + i);
+    }
+}
+
 static SimEvent *sim_event(const SimTrace *trace, unsigned i)
 {
     return &g_array_index(trace->events, SimEvent, i);
@@ -280,6 +294,10 @@ static int coroutine_fn sim_write(uint64_t offset, uint64_t bytes,
     };
     unsigned index = 0;
 
+    if (offset + bytes > dev.size) {
+        g_free(data);
+        return -ENOSPC;
+    }
     if (!at_once) {
         sim_delay();
     }
@@ -303,7 +321,6 @@ sim_co_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,
 {
     uint8_t *data = g_malloc(bytes);
 
-    g_assert(offset + bytes <= dev.size);
     qemu_iovec_to_buf(qiov, 0, data, bytes);
     return sim_write(offset, bytes, data, false);
 }
@@ -368,7 +385,9 @@ static int coroutine_fn
 sim_co_compare_and_write(BlockDriverState *bs, int64_t offset, int64_t bytes,
                          const void *compare, const void *write)
 {
-    g_assert(offset + bytes <= dev.size);
+    if (offset + bytes > dev.size) {
+        return -ENOSPC;
+    }
     sim_delay();
     if (memcmp(dev.mem + offset, compare, bytes)) {
         return -EILSEQ;

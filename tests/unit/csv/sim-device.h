@@ -57,6 +57,10 @@ void sim_device_faults(const SimFaults *faults, uint64_t seed);
 size_t sim_mark(void);
 void sim_undo(size_t mark);
 
+/* Look at the device, and write it, past all caches.  Whole sectors. */
+void sim_peek(uint64_t offset, void *buf, size_t bytes);
+void sim_poke(uint64_t offset, const void *buf, size_t bytes);
+
 /* Keep a trace from now on, beginning with an empty cache; and end it. */
 void sim_trace_start(void);
 SimTrace *sim_trace_stop(void);
