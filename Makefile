@@ -26,6 +26,9 @@ help:
 	@echo 'make bench-csv       compare the speed of raw, qcow2 and csv'
 	@echo 'make check-crash     power losses on a simulated device; SEEDS=n for more'
 	@echo 'make check-stress    kill owners of disks for real, for many rounds'
+	@echo 'make check-fuzz      fuzz what is read from a volume; FUZZ_SECONDS=n, default 60'
+	@echo 'make check-sanitize  our tests, built with clang, ASan, UBSan and thread-safety'
+	@echo '                     analysis'
 	@echo 'make dist            the series as one tarball of quilt patches'
 	@echo 'make clean           remove what was built; keeps build/src'
 	@echo 'make distclean       remove build/, unless build/src holds own work'
@@ -58,16 +61,23 @@ check-crash: configured
 check-stress: tools
 	@scripts/check --suite stress --full
 
+check-fuzz: configured
+	@scripts/check-fuzz $(if $(FUZZ_SECONDS),--seconds $(FUZZ_SECONDS))
+
+check-sanitize: configured
+	@scripts/check-sanitize $(if $(JOBS),--jobs $(JOBS))
+
 dist: configured
 	@scripts/make-dist
 
 clean:
 	rm -rf build/qemu build/qemu.stamp build/pristine build/check build/check-upstream \
+	    build/sanitize build/sanitize.* build/fuzz build/asan build/asan.* \
 	    build/demo build/stress build/bench build/dist build/export
 
 distclean:
 	@scripts/distclean
 
 .PHONY: all help configured tools demo check check-upstream bench-csv check-crash \
-	check-stress \
+	check-stress check-fuzz check-sanitize \
 	dist clean distclean
