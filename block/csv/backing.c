@@ -19,6 +19,9 @@
 #include "qemu/error-report.h"
 #include "csv.h"
 
+/* How many disks may be based on one another; to open each takes stack. */
+#define CSV_CHAIN_MAX 500
+
 /* The name under which the block layer opens disk @name of @file's volume. */
 static char *csv_backing_name(BdrvChild *file, const char *name)
 {
@@ -30,6 +33,36 @@ static char *csv_backing_name(BdrvChild *file, const char *name)
     qdict_put_str(dict, "file", bdrv_get_node_name(file->bs));
     json = qobject_to_json(QOBJECT(dict));
     return g_strdup_printf("json:%s", json->str);
+}
+
+int csv_backing_check_chain(const CsvDisk *disk, Error **errp)
+{
+    const BlockDriverState *bs;
+    unsigned disks = 0;
+
+    for (bs = disk->bs->inherits_from; bs; bs = bs->inherits_from) {
+        const CsvDisk *above = bs->opaque;
+
+        if (bs->drv != disk->bs->drv) {
+            continue;
+        }
+        if (qemu_uuid_is_equal(&above->record.uuid, &disk->record.uuid)) {
+            error_setg(errp, "Disk '%s' of csv volume '%s' is based on "
+                       "itself; give it another backing image with qemu-img "
+                       "rebase -u", disk->record.name,
+                       csv_volume_label(disk->volume));
+            return -ELOOP;
+        }
+        if (++disks == CSV_CHAIN_MAX) {
+            error_setg(errp, "Disk '%s' of csv volume '%s' is at the end of a "
+                       "chain of more than %d disks; make it shorter with "
+                       "qemu-img commit or qemu-img rebase",
+                       disk->record.name, csv_volume_label(disk->volume),
+                       CSV_CHAIN_MAX);
+            return -ELOOP;
+        }
+    }
+    return 0;
 }
 
 int csv_backing_open(BlockDriverState *bs, Error **errp)

@@ -687,6 +687,11 @@ csv_co_truncate(BlockDriverState *bs, int64_t offset, bool exact,
 
 /* backing.c */
 
+/*
+ * If the block layer opens @disk because another is based on it, and so on:
+ * is that chain one that ends?
+ */
+int csv_backing_check_chain(const CsvDisk *disk, Error **errp);
 /* Tell the block layer which backing image the header names. */
 int GRAPH_RDLOCK csv_backing_open(BlockDriverState *bs, Error **errp);
 int coroutine_fn GRAPH_RDLOCK

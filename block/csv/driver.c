@@ -393,6 +393,9 @@ csv_open_disk(CsvDisk *disk, int flags, Error **errp)
     }
     ret = csv_disk_find(disk->volume, bs->file, disk->name, &disk->record,
                         disk->raw, errp);
+    if (ret >= 0) {
+        ret = csv_backing_check_chain(disk, errp);
+    }
     if (ret < 0) {
         return ret;
     }

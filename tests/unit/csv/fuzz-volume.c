@@ -93,7 +93,7 @@ static BlockDriverState *open_node(const char *disk, int flags, Error **errp)
     return bdrv_open(NULL, NULL, options, flags, errp);
 }
 
-static BlockBackend *open_disk(const char *disk, int flags, Error **errp)
+BlockBackend *fuzz_open(const char *disk, int flags, Error **errp)
 {
     BlockDriverState *bs = open_node(disk, flags, errp);
     BlockBackend *blk;
@@ -114,7 +114,7 @@ typedef struct Create {
     const char *disk;
     uint64_t size;
     const char *backing;
-    bool volume;
+    uint64_t volume;            /* bytes of a new one, or 0 */
     Error **errp;
     bool done;
 } Create;
@@ -135,7 +135,7 @@ static void coroutine_fn create_entry(void *opaque)
             .backing_disk = (char *)c->backing,
             .volume = (char *)(c->volume ? "fuzz" : NULL),
             .has_volume_size = c->volume,
-            .volume_size = DEVICE_SIZE,
+            .volume_size = c->volume,
             .has_segment_size = c->volume,
             .segment_size = SEGMENT_SIZE,
         },
@@ -145,8 +145,8 @@ static void coroutine_fn create_entry(void *opaque)
     c->done = true;
 }
 
-static void create_disk(const char *disk, uint64_t size, const char *backing,
-                        bool volume, Error **errp)
+void fuzz_create(const char *disk, uint64_t size, const char *backing,
+                 uint64_t volume, Error **errp)
 {
     QDict *options = qdict_new();
     Create c = {
@@ -211,7 +211,7 @@ static void write_all(BlockBackend *blk, uint64_t offset, unsigned value)
 /* The first disk has things in its journal that are nowhere else. */
 static void make_killed(void)
 {
-    BlockBackend *blk = open_disk(disks[0].name, RDWR, &error_abort);
+    BlockBackend *blk = fuzz_open(disks[0].name, RDWR, &error_abort);
     size_t mark;
 
     write_all(blk, NEAR, 'x');
@@ -248,10 +248,10 @@ void fuzz_init(void)
     for (i = 0; i < ARRAY_SIZE(disks); i++) {
         BlockBackend *blk;
 
-        create_disk(disks[i].name, disks[i].size, disks[i].backing, !i,
-                    &error_abort);
+        fuzz_create(disks[i].name, disks[i].size, disks[i].backing,
+                    i ? 0 : DEVICE_SIZE, &error_abort);
         if (i) {
-            blk = open_disk(disks[i].name, RDWR, &error_abort);
+            blk = fuzz_open(disks[i].name, RDWR, &error_abort);
             write_all(blk, NEAR + i * MiB, i);
             write_all(blk, FAR, i);
             g_assert_cmpint(blk_flush(blk), ==, 0);
@@ -323,24 +323,50 @@ static void reseal(const Place *place)
     sim_poke(place->offset, buf, ROUND_UP(place->bytes, SIM_SECTOR));
 }
 
+static void change(const Place *to, size_t at, const void *bytes, size_t size)
+{
+    g_autofree uint8_t *buf = g_malloc(to->bytes);
+
+    sim_peek(to->offset, buf, to->bytes);
+    memcpy(buf + at, bytes, MIN(size, to->bytes - at));
+    sim_poke(to->offset, buf, to->bytes);
+}
+
+void fuzz_patch(FuzzSite site, unsigned number, size_t at, const void *buf,
+                size_t bytes)
+{
+    Place to = find_place(site, number);
+
+    change(&to, at, buf, bytes);
+    reseal(&to);
+}
+
+void fuzz_peek(FuzzSite site, unsigned number, size_t at, void *buf,
+               size_t bytes)
+{
+    Place from = find_place(site, number);
+    g_autofree uint8_t *all = g_malloc(from.bytes);
+
+    sim_peek(from.offset, all, from.bytes);
+    memcpy(buf, all + at, bytes);
+}
+
 static void apply(const uint8_t *patch, size_t size)
 {
     Place to = find_place(patch[0] & ~FUZZ_COPY, patch[1]);
-    g_autofree uint8_t *buf = g_malloc(to.bytes);
     size_t at = lduw_le_p(patch + 2) % to.bytes;
     const uint8_t *bytes = patch + FUZZ_PATCH_HEAD;
 
     size -= FUZZ_PATCH_HEAD;
     if (patch[0] & FUZZ_COPY) {
         Place from = find_place(bytes[0] & ~FUZZ_COPY, bytes[1]);
+        g_autofree uint8_t *buf = g_malloc(to.bytes);
 
         sim_peek(from.offset, buf, MIN(from.bytes, to.bytes));
         sim_poke(to.offset, buf, MIN(from.bytes, to.bytes));
         return;     /* CRCs are as good as they were */
     }
-    sim_peek(to.offset, buf, to.bytes);
-    memcpy(buf + at, bytes, MIN(size, to.bytes - at));
-    sim_poke(to.offset, buf, to.bytes);
+    change(&to, at, bytes, size);
     if (!(patch[4] & FUZZ_KEEP_CRC)) {
         reseal(&to);
     }
@@ -371,7 +397,7 @@ static void read_disk(BlockBackend *blk)
 
 static void read_one(const char *name)
 {
-    BlockBackend *blk = open_disk(name, 0, NULL);
+    BlockBackend *blk = fuzz_open(name, 0, NULL);
 
     if (blk) {
         read_disk(blk);
@@ -384,7 +410,7 @@ static void write_one(const char *name)
     g_autofree uint8_t *buf = g_malloc(READ_BYTES);
     g_autofree uint8_t *got = g_malloc(READ_BYTES);
     static const uint64_t places[] = { 4096, NEAR, FAR, 7 * MiB };
-    BlockBackend *blk = open_disk(name, RDWR, NULL);
+    BlockBackend *blk = fuzz_open(name, RDWR, NULL);
     unsigned i;
 
     if (!blk) {
@@ -435,7 +461,7 @@ static void repair(const char *disk, BdrvCheckMode fix)
 
 static void overlay_one(const char *name)
 {
-    create_disk("overlay", 0, name, false, NULL);
+    fuzz_create("overlay", 0, name, 0, NULL);
     read_one("overlay");
 }
 

@@ -25,6 +25,7 @@
 #define TESTS_UNIT_CSV_FUZZ_VOLUME_H
 
 #include "qemu/coroutine.h"
+#include "system/block-backend.h"
 
 typedef enum FuzzSite {
     FUZZ_SUPERBLOCK,    /* number: copy */
@@ -70,10 +71,26 @@ static inline size_t fuzz_patch_size(const uint8_t *data, size_t size)
     return bytes <= size ? bytes : 0;
 }
 
-/* Start QEMU's block layer, and make the volume.  Once. */
+/*
+ * Start QEMU's block layer, and make the volume, with five disks: "killed",
+ * "two", "top" (based on "two"), "template" (sealed) and "clone" (of that), in
+ * this order.  Once.
+ */
 void fuzz_init(void);
 /* One input.  The volume is as it was afterwards. */
 void fuzz_one(const uint8_t *data, size_t size);
+/*
+ * For a test that knows what it does: change @bytes bytes at @at, CRC made
+ * right again; look at them; open and make a disk, and before it, if @volume
+ * is not 0, a volume of so many bytes.
+ */
+void fuzz_patch(FuzzSite site, unsigned number, size_t at, const void *buf,
+                size_t bytes);
+void fuzz_peek(FuzzSite site, unsigned number, size_t at, void *buf,
+               size_t bytes);
+BlockBackend *fuzz_open(const char *disk, int flags, Error **errp);
+void fuzz_create(const char *disk, uint64_t size, const char *backing,
+                 uint64_t volume, Error **errp);
 /* Nothing is left behind. */
 void fuzz_end(void);
 
