@@ -549,6 +549,11 @@ int GRAPH_RDLOCK csv_map_format(CsvVolume *vol, BdrvChild *file,
 /* Replace the header of an owned disk: both copies, one after the other. */
 int GRAPH_RDLOCK csv_header_write(CsvDisk *disk, const CsvHeader *header,
                                   Error **errp);
+/*
+ * Bring name and size in it up to date, of an owned disk.  They are needed
+ * only if the disk record is lost; if this fails, the next owner does it.
+ */
+void GRAPH_RDLOCK csv_header_refresh(CsvDisk *disk);
 /* The entry of a cluster; all zero where there is no table.  Any thread. */
 int coroutine_mixed_fn GRAPH_RDLOCK
 csv_map_get(CsvDisk *disk, uint64_t cluster, CsvL2Entry *entry);

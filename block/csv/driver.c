@@ -168,7 +168,11 @@ csv_disk_take(CsvDisk *disk, const CsvDiskRecord *was, Error **errp)
                          csv_volume_label(disk->volume));
         return ret;
     }
-    return csv_journal_mount(disk, errp);
+    ret = csv_journal_mount(disk, errp);
+    if (ret >= 0) {
+        csv_header_refresh(disk);
+    }
+    return ret;
 }
 
 static int GRAPH_RDLOCK csv_disk_attach(CsvDisk *disk, Error **errp)

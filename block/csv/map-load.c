@@ -151,11 +151,13 @@ static int GRAPH_RDLOCK csv_header_read(CsvDisk *disk, Error **errp)
 
 static int GRAPH_RDLOCK
 csv_header_write_copies(CsvVolume *vol, BdrvChild *file,
-                        const CsvDiskRecord *disk, const CsvHeader *header)
+                        const CsvDiskRecord *disk, CsvHeader *header)
 {
     QEMU_AUTO_VFREE uint8_t *buf = qemu_blockalign(file->bs, CSV_PAGE_SIZE);
     int copy, ret = 0;
 
+    header->size = disk->size;
+    memcpy(header->name, disk->name, sizeof(header->name));
     for (copy = 1; ret >= 0 && copy >= 0; copy--) {
         csv_header_encode(header, disk, copy, buf);
         ret = bdrv_pwrite(file, csv_header_offset(vol, disk, copy),
@@ -186,12 +188,23 @@ int csv_header_write(CsvDisk *disk, const CsvHeader *header, Error **errp)
     return 0;
 }
 
+void csv_header_refresh(CsvDisk *disk)
+{
+    const CsvHeader *header = &disk->header;
+
+    if (header->size != disk->record.size ||
+        strcmp(header->name, disk->record.name)) {
+        csv_header_write(disk, header, NULL);
+    }
+}
+
 int csv_map_format(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *disk,
                    const CsvHeader *header, Error **errp)
 {
     const uint64_t none[CSV_L1_PER_SECTOR] = { 0 };
     size_t bytes = CSV_L1_PAGES * CSV_PAGE_SIZE;
     QEMU_AUTO_VFREE uint8_t *buf = qemu_blockalign0(file->bs, bytes);
+    CsvHeader new = *header;
     unsigned i;
     int ret;
 
@@ -201,7 +214,7 @@ int csv_map_format(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *disk,
     ret = bdrv_pwrite(file, csv_segment_start(&vol->sb, disk->first_segment) +
                       CSV_L1_OFFSET, bytes, buf, 0);
     if (ret >= 0) {
-        ret = csv_header_write_copies(vol, file, disk, header);
+        ret = csv_header_write_copies(vol, file, disk, &new);
     }
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Cannot write the header of disk '%s' of "

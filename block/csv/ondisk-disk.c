@@ -70,6 +70,27 @@ static bool csv_check_backing(const CsvCheck *c, const CsvHeaderPage *p)
     return true;
 }
 
+/* What a repair of the disk record needs. */
+static bool csv_check_hints(const CsvCheck *c, const CsvHeaderPage *p)
+{
+    uint64_t size = le64_to_cpu(p->size);
+
+    if (size % 512 || size > CSV_MAX_DISK_SIZE) {
+        return csv_bad(c, "size", "%" PRIu64 " is not a multiple of 512 up to "
+                       "%" PRIu64, size, (uint64_t)CSV_MAX_DISK_SIZE);
+    }
+    return csv_check_text(c, "name_bytes", p->name, sizeof(p->name),
+                          le16_to_cpu(p->name_bytes));
+}
+
+void csv_header_whose(const uint8_t *buf, CsvDiskRecord *disk)
+{
+    const CsvHeaderPage *p = (const CsvHeaderPage *)buf;
+
+    disk->slot = le32_to_cpu(p->disk);
+    memcpy(disk->uuid.data, p->header.uuid, sizeof(disk->uuid.data));
+}
+
 bool csv_header_decode(const uint8_t *buf, const CsvDiskRecord *disk,
                        unsigned copy, CsvHeader *out, Error **errp)
 {
@@ -93,17 +114,20 @@ bool csv_header_decode(const uint8_t *buf, const CsvDiskRecord *disk,
                        le32_to_cpu(p->disk), disk->slot);
     }
     if (!csv_check_counter(&c, "generation", le64_to_cpu(p->generation)) ||
-        !csv_check_geometry(&c, p) || !csv_check_backing(&c, p)) {
+        !csv_check_geometry(&c, p) || !csv_check_backing(&c, p) ||
+        !csv_check_hints(&c, p)) {
         return false;
     }
     *out = (CsvHeader) {
         .compatible = le64_to_cpu(p->compatible),
         .autoclear = le64_to_cpu(p->autoclear),
         .generation = le64_to_cpu(p->generation),
+        .size = le64_to_cpu(p->size),
     };
     memcpy(out->backing.data, p->backing, sizeof(p->backing));
     memcpy(out->backing_format, p->backing_format, sizeof(p->backing_format));
     memcpy(out->backing_file, p->backing_file, sizeof(p->backing_file));
+    memcpy(out->name, p->name, sizeof(p->name));
     return true;
 }
 
@@ -129,6 +153,9 @@ void csv_header_encode(const CsvHeader *in, const CsvDiskRecord *disk,
     p->backing_file_bytes = cpu_to_le16(strlen(in->backing_file));
     pstrcpy(p->backing_format, sizeof(p->backing_format), in->backing_format);
     pstrcpy(p->backing_file, sizeof(p->backing_file), in->backing_file);
+    p->size = cpu_to_le64(in->size);
+    p->name_bytes = cpu_to_le16(strlen(in->name));
+    pstrcpy(p->name, sizeof(p->name), in->name);
     csv_seal(buf, CSV_PAGE_SIZE, CSV_MAGIC_HEADER, &disk->uuid, copy);
 }
 

@@ -520,6 +520,15 @@ static bool csv_check_disk(const CsvCheck *c, const CsvDiskPage *p,
     return true;
 }
 
+bool csv_disk_damaged(const uint8_t *buf, const CsvSuperblock *sb,
+                      uint32_t slot)
+{
+    const CsvCheck c = { "disk record", slot, NULL };
+
+    return !csv_check_header(&c, buf, CSV_RECORD_SIZE, CSV_MAGIC_DISK,
+                             &sb->uuid);
+}
+
 bool csv_disk_decode(const uint8_t *buf, const CsvSuperblock *sb,
                      uint32_t slot, CsvDiskRecord *out, Error **errp)
 {

@@ -228,10 +228,15 @@ typedef struct QEMU_PACKED CsvHeaderPage {
     uint8_t reserved132[28];
     char backing_format[32];
     char backing_file[1024];
-    uint8_t reserved1216[2880];
+    uint64_t size;
+    uint16_t name_bytes;
+    uint8_t reserved1226[6];
+    char name[256];
+    uint8_t reserved1488[2608];
 } CsvHeaderPage;
 QEMU_BUILD_BUG_ON(sizeof(CsvHeaderPage) != CSV_PAGE_SIZE);
 QEMU_BUILD_BUG_ON(offsetof(CsvHeaderPage, backing_file) != 192);
+QEMU_BUILD_BUG_ON(offsetof(CsvHeaderPage, name) != 1232);
 
 /* What stands at the start of each sector of a map. */
 typedef struct QEMU_PACKED CsvSectorHeader {
@@ -371,6 +376,9 @@ typedef struct CsvHeader {
     QemuUUID backing;
     char backing_format[CSV_BACKING_FORMAT_MAX + 1];
     char backing_file[CSV_BACKING_FILE_MAX + 1];
+    /* As in the disk record at some time, for its repair; 0, "": not known. */
+    uint64_t size;
+    char name[CSV_DISK_NAME_MAX + 1];
 } CsvHeader;
 
 /*
@@ -454,6 +462,9 @@ bool csv_member_decode(const uint8_t *buf, const CsvSuperblock *sb,
 void csv_member_encode(const CsvMemberRecord *in, const CsvSuperblock *sb,
                        uint8_t *buf);
 
+/* As csv_superblock_damaged(), of a disk record. */
+bool csv_disk_damaged(const uint8_t *buf, const CsvSuperblock *sb,
+                      uint32_t slot);
 bool csv_disk_decode(const uint8_t *buf, const CsvSuperblock *sb,
                      uint32_t slot, CsvDiskRecord *out, Error **errp);
 void csv_disk_encode(const CsvDiskRecord *in, const CsvSuperblock *sb,
@@ -465,6 +476,8 @@ bool csv_segments_decode(const uint8_t *buf, const CsvSuperblock *sb,
 void csv_segments_encode(const CsvSegmentEntry *entry, const CsvSuperblock *sb,
                          uint64_t page, uint8_t *buf);
 
+/* Which disk a header says that it is of, not checked: slot and UUID. */
+void csv_header_whose(const uint8_t *buf, CsvDiskRecord *disk);
 /* @copy: 0 or 1. */
 bool csv_header_decode(const uint8_t *buf, const CsvDiskRecord *disk,
                        unsigned copy, CsvHeader *out, Error **errp);

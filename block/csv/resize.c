@@ -57,6 +57,17 @@ csv_hide_backing(BlockDriverState *bs, uint64_t offset, uint64_t end)
                                                false);
 }
 
+static int GRAPH_RDLOCK
+csv_set_size(CsvDisk *disk, uint64_t size, Error **errp)
+{
+    int ret = csv_disk_set_size(disk, size, errp);
+
+    if (ret >= 0) {
+        csv_header_refresh(disk);
+    }
+    return ret;
+}
+
 static int coroutine_fn GRAPH_RDLOCK
 csv_grow(BlockDriverState *bs, uint64_t size, PreallocMode prealloc,
          Error **errp)
@@ -86,7 +97,7 @@ csv_grow(BlockDriverState *bs, uint64_t size, PreallocMode prealloc,
         return ret;
     }
     ret = csv_preallocate(bs, aligned, size, prealloc, errp);
-    return ret < 0 ? ret : csv_disk_set_size(disk, size, errp);
+    return ret < 0 ? ret : csv_set_size(disk, size, errp);
 }
 
 int coroutine_fn
@@ -120,7 +131,7 @@ csv_co_truncate(BlockDriverState *bs, int64_t offset, bool exact,
     if (size == disk->record.size) {
         return 0;
     }
-    ret = csv_disk_set_size(disk, size, errp);
+    ret = csv_set_size(disk, size, errp);
     if (ret >= 0) {
         /* If this fails the disk has shrunk all the same; see csv_grow(). */
         csv_map_cut(disk, size);

@@ -212,6 +212,13 @@ static const BadField bad_fields[] = {
     { HEADER, 96, 8, MAX64, "generation" },
     { HEADER, 128, 2, 32, "backing_format_bytes" },
     { HEADER, 130, 2, 1024, "backing_file_bytes" },
+    { HEADER, 1216, 8, 513, "size" },
+    { HEADER, 1216, 8, (64 * TiB) + 512, "size" },
+    { HEADER, 1216, 8, 0, NULL },                   /* not known */
+    { HEADER, 1224, 2, 7, "name_bytes" },
+    { HEADER, 1224, 2, 256, "name_bytes" },
+    { HEADER, 1232, 1, 0x1f, "name_bytes" },
+    { HEADER, 1226, 2, MAX16, NULL },               /* reserved */
 
     { L1, 16, 8, 4096, "table" },
     { L1, 16, 8, 1, "table" },

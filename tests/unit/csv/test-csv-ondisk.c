@@ -65,6 +65,8 @@ static const CsvHeader sample_header = {
     .compatible = 0x30,
     .autoclear = 0x40,
     .generation = 9,
+    .size = 3 * MiB,
+    .name = "vm1/root",
 };
 
 static const CsvHeader sample_backed = {
@@ -585,6 +587,9 @@ static void test_header(void)
     in = sample_header;
     in.backing.data[0] = 0xcc;
     csv_header_encode(&in, &sample_disk, 1, buf);
+    g_assert_cmphex(page_get(buf, 1216, 8), ==, 3 * MiB);
+    g_assert_cmphex(page_get(buf, 1224, 2), ==, 8);
+    g_assert_cmpmem(buf + 1232, 9, "vm1/root", 9);
     g_assert_cmphex(page_get(buf, 40, 8), ==, 1);
     g_assert_cmpmem(buf + 104, 16, in.backing.data, 16);
     g_assert_true(csv_header_decode(buf, &sample_disk, 1, &out,
