@@ -26,7 +26,6 @@
 #define CSV_OPT_VOLUME          "volume"
 #define CSV_OPT_VOLUME_SIZE     "volume_size"
 #define CSV_OPT_SEGMENT_SIZE    "segment_size"
-#define CSV_OPT_BACKING_DISK    "backing_disk"
 
 /* Below this, tables are made for few members and disks. */
 #define CSV_SMALL_VOLUME        (64 * GiB)

@@ -21,6 +21,7 @@
  *   member.c   registration, and who is alive
  *   volume.c   records, superblock, and the volumes this process has open
  *   create.c   format a volume, options of creation
+ *   amend.c    what can be amended, and what not added
  *   qmp.c      commands, and query.c the one that shows all
  *   ondisk.c   pages to host structures and back
  *
@@ -65,6 +66,7 @@
 #define CSV_OPT_CACHE_SIZE      "cache-size"
 /* The UUID of a disk in the making, for a node that its maker opens. */
 #define CSV_OPT_MAKING          "making"
+#define CSV_OPT_BACKING_DISK    "backing_disk"
 #define CSV_DEFAULT_DISK        "disk0"
 #define CSV_DEFAULT_CACHE_SIZE  (64 * MiB)  /* maps more than 10 TiB */
 
@@ -760,5 +762,17 @@ csv_co_create(BlockdevCreateOptions *opts, Error **errp);
 int coroutine_fn GRAPH_UNLOCKED
 csv_co_create_opts(BlockDriver *drv, const char *filename, QemuOpts *opts,
                    Error **errp);
+
+/* amend.c */
+
+extern QemuOptsList csv_amend_opts;
+int GRAPH_RDLOCK
+csv_amend(BlockDriverState *bs, QemuOpts *opts,
+          BlockDriverAmendStatusCB *status, void *opaque, bool force,
+          Error **errp);
+/* It cannot, and says what to do instead. */
+bool coroutine_fn GRAPH_RDLOCK
+csv_co_can_store_new_dirty_bitmap(BlockDriverState *bs, const char *name,
+                                  uint32_t granularity, Error **errp);
 
 #endif /* BLOCK_CSV_CSV_H */

@@ -706,6 +706,9 @@ static ImageInfoSpecific *csv_get_specific_info(BlockDriverState *bs,
     csv->volume_uuid = qemu_uuid_unparse_strdup(&disk->volume->sb.uuid);
     csv->disk = g_strdup(disk->record.name);
     csv->uuid = qemu_uuid_unparse_strdup(&disk->record.uuid);
+    if (disk->record.description[0]) {
+        csv->description = g_strdup(disk->record.description);
+    }
     csv->state = csv_disk_state(disk->record.state);
     csv->epoch = disk->record.epoch;
     csv->segment_size = 1ULL << disk->volume->sb.segment_bits;
@@ -727,6 +730,7 @@ static BlockDriver bdrv_csv = {
     .is_format                      = true,
     .supports_backing               = true,
     .create_opts                    = &csv_create_opts,
+    .amend_opts                     = &csv_amend_opts,
     .strong_runtime_opts            = csv_strong_runtime_opts,
 
     .bdrv_probe                     = csv_probe_image,
@@ -743,6 +747,7 @@ static BlockDriver bdrv_csv = {
     .bdrv_co_create                 = csv_co_create,
     .bdrv_co_create_opts            = csv_co_create_opts,
     .bdrv_has_zero_init             = bdrv_has_zero_init_1,
+    .bdrv_amend_options             = csv_amend,
 
     .bdrv_co_preadv_part            = csv_co_preadv_part,
     .bdrv_co_pwritev_part           = csv_co_pwritev_part,
@@ -756,6 +761,7 @@ static BlockDriver bdrv_csv = {
     .bdrv_co_getlength              = csv_co_getlength,
     .bdrv_co_check                  = csv_co_check,
     .bdrv_measure                   = csv_measure,
+    .bdrv_co_can_store_new_dirty_bitmap = csv_co_can_store_new_dirty_bitmap,
     .bdrv_co_get_info               = csv_co_get_info,
     .bdrv_co_get_allocated_file_size = csv_co_get_allocated_file_size,
     .bdrv_get_specific_info         = csv_get_specific_info,

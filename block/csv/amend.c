@@ -1,0 +1,129 @@
+/*
+ * Cluster shared volume: what of a disk can be amended, and what not added
+ *
+ * For qemu-img amend: what stands in the disk record.  What other commands
+ * change is an option too, for a message that names them.  And dirty bitmaps
+ * are refused.
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qemu/option.h"
+#include "csv.h"
+
+#define CSV_OPT_DESCRIPTION     "description"
+
+QemuOptsList csv_amend_opts = {
+    .name = "csv-amend-opts",
+    .head = QTAILQ_HEAD_INITIALIZER(csv_amend_opts.head),
+    .desc = {
+        {
+            .name = CSV_OPT_DISK,
+            .type = QEMU_OPT_STRING,
+            .help = "New name of the disk"
+        },
+        {
+            .name = CSV_OPT_DESCRIPTION,
+            .type = QEMU_OPT_STRING,
+            .help = "Description of the disk, a text for people"
+        },
+        {
+            .name = BLOCK_OPT_SIZE,
+            .type = QEMU_OPT_SIZE,
+            .help = "Not changed here, but by 'qemu-img resize'"
+        },
+        {
+            .name = BLOCK_OPT_BACKING_FILE,
+            .type = QEMU_OPT_STRING,
+            .help = "Not changed here, but by 'qemu-img rebase'"
+        },
+        {
+            .name = BLOCK_OPT_BACKING_FMT,
+            .type = QEMU_OPT_STRING,
+            .help = "Not changed here, but by 'qemu-img rebase'"
+        },
+        {
+            .name = CSV_OPT_BACKING_DISK,
+            .type = QEMU_OPT_STRING,
+            .help = "Not changed here, but by 'qemu-img rebase'"
+        },
+        { /* end of list */ }
+    }
+};
+
+static bool csv_amend_check(CsvDisk *disk, QemuOpts *opts, Error **errp)
+{
+    static const struct {
+        const char *option;
+        const char *command;
+    } others[] = {
+        { BLOCK_OPT_SIZE, "qemu-img resize" },
+        { BLOCK_OPT_BACKING_FILE, "qemu-img rebase" },
+        { BLOCK_OPT_BACKING_FMT, "qemu-img rebase" },
+        { CSV_OPT_BACKING_DISK, "qemu-img rebase" },
+    };
+    const char *name = qemu_opt_get(opts, CSV_OPT_DISK);
+    const char *text = qemu_opt_get(opts, CSV_OPT_DESCRIPTION);
+    unsigned i;
+
+    for (i = 0; i < ARRAY_SIZE(others); i++) {
+        if (qemu_opt_get(opts, others[i].option)) {
+            error_setg(errp, "Option '%s' of disk '%s' of csv volume '%s' "
+                       "cannot be amended; use %s", others[i].option,
+                       disk->record.name, csv_volume_label(disk->volume),
+                       others[i].command);
+            return false;
+        }
+    }
+    return (!name || csv_disk_name_check(name, errp)) &&
+           (!text || csv_description_check(text, errp));
+}
+
+int csv_amend(BlockDriverState *bs, QemuOpts *opts,
+              BlockDriverAmendStatusCB *status, void *opaque, bool force,
+              Error **errp)
+{
+    CsvDisk *disk = bs->opaque;
+    const char *name = qemu_opt_get(opts, CSV_OPT_DISK);
+    const char *text = qemu_opt_get(opts, CSV_OPT_DESCRIPTION);
+    int ret = 0;
+
+    if (!csv_amend_check(disk, opts, errp)) {
+        return -EINVAL;
+    }
+    if (!disk->attached) {
+        error_setg(errp, "Disk '%s' of csv volume '%s' is not open for "
+                   "writing", disk->record.name,
+                   csv_volume_label(disk->volume));
+        return -EACCES;
+    }
+    if (name) {
+        ret = csv_disk_rename(disk->volume, bs->file, disk->record.name, name,
+                              errp);
+    }
+    if (ret >= 0 && text) {
+        ret = csv_disk_describe(disk->volume, bs->file, disk->record.name,
+                                text, errp);
+    }
+    return ret;
+}
+
+bool coroutine_fn
+csv_co_can_store_new_dirty_bitmap(BlockDriverState *bs, const char *name,
+                                  uint32_t granularity, Error **errp)
+{
+    ERRP_GUARD();
+    CsvDisk *disk = bs->opaque;
+
+    error_setg(errp, "Disk '%s' of csv volume '%s' cannot keep bitmap '%s': "
+               "csv disks store no dirty bitmaps", disk->record.name,
+               csv_volume_label(disk->volume), name);
+    error_append_hint(errp, "Add it without 'persistent' and begin with a "
+                      "full backup after each start, or add it to a qcow2 "
+                      "overlay of the disk.\n");
+    return false;
+}
