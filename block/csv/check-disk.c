@@ -21,86 +21,82 @@ static uint64_t csv_check_first(const CsvCheckDisk *d)
     return csv_segment_start(&d->c->vol->sb, d->rec->first_segment);
 }
 
-int csv_check_use(CsvCheckDisk *d, uint64_t offset)
+/* The place in d->segments where @index is or would be. */
+static guint csv_check_segment_place(CsvCheckDisk *d, uint64_t index)
 {
-    const CsvSuperblock *sb = &d->c->vol->sb;
     guint lo = 0, hi = d->segments->len;
-    uint64_t index;
 
-    if (offset < sb->data_offset) {
-        return -ENOENT;
-    }
-    index = (offset - sb->data_offset) >> sb->segment_bits;
     while (lo < hi) {
         guint mid = lo + (hi - lo) / 2;
-        CsvCheckSegment *seg = csv_check_segment(d, mid);
 
-        if (seg->index == index) {
-            uint64_t in = offset - csv_segment_start(sb, index);
-
-            return test_and_set_bit(in >> CSV_CLUSTER_BITS, seg->used)
-                   ? -EEXIST : 0;
-        }
-        if (seg->index < index) {
+        if (csv_check_segment(d, mid)->index < index) {
             lo = mid + 1;
         } else {
             hi = mid;
         }
     }
-    return -ENOENT;
+    return lo;
 }
 
-static void csv_check_segment_add(CsvCheckDisk *d, uint64_t index,
-                                  uint32_t sequence)
+static CsvCheckSegment *csv_check_segment_add(CsvCheckDisk *d, uint64_t index,
+                                              uint32_t sequence, bool assumed)
 {
     const CsvSuperblock *sb = &d->c->vol->sb;
+    guint place = csv_check_segment_place(d, index);
     CsvCheckSegment seg = {
         .index = index,
         .sequence = sequence,
+        .assumed = assumed,
         .used = bitmap_new(1U << (sb->segment_bits - CSV_CLUSTER_BITS)),
     };
 
     if (index == d->rec->first_segment) {
         set_bit(0, seg.used);       /* header, level-1 map, journal */
     }
-    g_array_append_val(d->segments, seg);
+    g_array_insert_val(d->segments, place, seg);
+    return csv_check_segment(d, place);
 }
 
-static int GRAPH_RDLOCK csv_check_segments_read(CsvCheckDisk *d, Error **errp)
+/* The segment @index of the disk, by the table or because the map names it. */
+static CsvCheckSegment *csv_check_segment_get(CsvCheckDisk *d, uint64_t index)
 {
-    CsvVolume *vol = d->c->vol;
-    CsvSegmentEntry entry[CSV_SEGMENTS_PER_PAGE];
-    CsvTableIter it;
-    unsigned i;
-    int ret = csv_volume_refresh(vol, d->c->file, errp);
+    guint place = csv_check_segment_place(d, index);
 
-    if (ret < 0) {
-        return ret;
+    if (place < d->segments->len &&
+        csv_check_segment(d, place)->index == index) {
+        return csv_check_segment(d, place);
     }
-    csv_table_iter(&it, d->c->file, vol->sb.segment_offset,
-                   csv_segment_pages(vol->sb.segment_count));
-    while ((ret = csv_table_next(&it)) > 0) {
-        if (!csv_segments_decode(it.record, &vol->sb, it.slot, entry, NULL)) {
-            csv_check_found(d->c, CSV_FINDING_ERROR, false, "disk '%s': "
-                            "segment table page %" PRIu32 " is damaged; what "
-                            "the disk has there is not known", d->rec->name,
-                            it.slot);
-            d->repair = false;
-            continue;
-        }
-        for (i = 0; i < CSV_SEGMENTS_PER_PAGE; i++) {
-            if (entry[i].disk == d->rec->slot) {
-                csv_check_segment_add(d, (uint64_t)it.slot *
-                                      CSV_SEGMENTS_PER_PAGE + i,
-                                      entry[i].sequence);
-            }
-        }
+    return csv_check_claim_lost(d->c, index)
+           ? csv_check_segment_add(d, index, 0, true) : NULL;
+}
+
+int csv_check_use(CsvCheckDisk *d, uint64_t offset)
+{
+    const CsvSuperblock *sb = &d->c->vol->sb;
+    CsvCheckSegment *seg;
+    uint64_t index;
+
+    if (offset < sb->data_offset) {
+        return -ENOENT;
     }
-    if (ret < 0) {
-        error_setg_errno(errp, -ret, "Cannot read the segment table of csv "
-                         "volume '%s'", csv_volume_label(vol));
+    index = (offset - sb->data_offset) >> sb->segment_bits;
+    seg = csv_check_segment_get(d, index);
+    if (!seg) {
+        return -ENOENT;
     }
-    return ret;
+    offset -= csv_segment_start(sb, index);
+    return test_and_set_bit(offset >> CSV_CLUSTER_BITS, seg->used) ? -EEXIST
+                                                                   : 0;
+}
+
+static void csv_check_segments_take(CsvCheckDisk *d)
+{
+    guint n, i;
+    const CsvCheckEntry *entry = csv_check_claimed_find(d->c, d->rec->slot, &n);
+
+    for (i = 0; i < n; i++) {
+        csv_check_segment_add(d, entry[i].index, entry[i].sequence, false);
+    }
 }
 
 /* Give segment @index, or a free one, to the disk as its @sequence-th. */
@@ -145,44 +141,30 @@ static uint32_t csv_check_free_number(CsvCheckDisk *d)
     return n + 1;
 }
 
-static gint csv_check_by_index(gconstpointer a, gconstpointer b)
-{
-    const CsvCheckSegment *x = a, *y = b;
-
-    return x->index < y->index ? -1 : x->index > y->index;
-}
-
 /* The first segment must be there, as number 0.  False: it is not. */
 static bool GRAPH_RDLOCK csv_check_first_segment(CsvCheckDisk *d)
 {
     uint64_t first = d->rec->first_segment;
-    guint i;
+    CsvCheckSegment *seg = csv_check_segment_get(d, first);
     bool fixed;
 
-    for (i = 0; i < d->segments->len; i++) {
-        CsvCheckSegment *seg = csv_check_segment(d, i);
-
-        if (seg->index != first) {
-            continue;
-        }
-        if (seg->sequence) {
-            fixed = csv_check_segment_number(d, first, 0);
-            csv_check_found(d->c, CSV_FINDING_ERROR, fixed, "disk '%s': "
-                            "segment %" PRIu64 ", its first, has number %"
-                            PRIu32 " and not 0", d->rec->name, first,
-                            seg->sequence);
-            seg->sequence = fixed ? 0 : seg->sequence;
-        }
+    if (seg && !seg->sequence) {
         return true;
     }
     fixed = csv_check_segment_number(d, first, 0);
+    if (seg) {
+        csv_check_found(d->c, CSV_FINDING_ERROR, fixed, "disk '%s': segment %"
+                        PRIu64 ", its first, has number %" PRIu32
+                        " and not 0", d->rec->name, first, seg->sequence);
+        seg->sequence = fixed ? 0 : seg->sequence;
+        return true;
+    }
     csv_check_found(d->c, CSV_FINDING_ERROR, fixed, "disk '%s': segment %"
                     PRIu64 ", its first, does not belong to it%s",
                     d->rec->name, first, fixed ? "" : "; 'repair all' claims "
                     "it if it is free");
     if (fixed) {
-        csv_check_segment_add(d, first, 0);
-        g_array_sort(d->segments, csv_check_by_index);
+        csv_check_segment_add(d, first, 0, false);
     }
     return fixed;
 }
@@ -198,7 +180,7 @@ static void GRAPH_RDLOCK csv_check_numbers(CsvCheckDisk *d)
         uint32_t is = seg->sequence;
         bool fixed;
 
-        if (seg->index == d->rec->first_segment ||
+        if (seg->assumed || seg->index == d->rec->first_segment ||
             g_hash_table_add(seen, GUINT_TO_POINTER(is))) {
             continue;
         }
@@ -319,18 +301,18 @@ static void csv_check_ring_take(CsvCheckDisk *d, const uint8_t *ring,
     uint32_t i;
 
     for (i = 0; i < r->rec.entries; i++) {
-        CsvCheckEntry e = { .order = d->entries->len };
+        CsvCheckChange e = { .order = d->changes->len };
 
         csv_journal_entry(ring + r->page * CSV_PAGE_SIZE, i, &e.entry);
         e.table = e.entry.type == CSV_JOURNAL_L1
                   ? e.entry.index : e.entry.index / CSV_L2_ENTRIES;
-        g_array_append_val(d->entries, e);
+        g_array_append_val(d->changes, e);
     }
 }
 
 static gint csv_check_by_table(gconstpointer a, gconstpointer b)
 {
-    const CsvCheckEntry *x = a, *y = b;
+    const CsvCheckChange *x = a, *y = b;
 
     if (x->table != y->table) {
         return x->table < y->table ? -1 : 1;
@@ -354,7 +336,7 @@ csv_check_chain_bad(CsvCheckDisk *d, const char *fmt, ...)
                     d->rec->name, d->sequence, why,
                     fix ? "; the journal is dropped"
                         : "; 'repair all' drops the journal");
-    g_array_set_size(d->entries, 0);
+    g_array_set_size(d->changes, 0);
     d->changed |= fix;
 }
 
@@ -369,6 +351,7 @@ static void csv_check_chain(CsvCheckDisk *d, const uint8_t *ring)
         return;
     }
     newest = &r[found->len - 1];
+    d->epoch = newest->rec.epoch;
     d->sequence = newest->rec.sequence;
     d->head = (newest->page + newest->rec.bytes / CSV_PAGE_SIZE) %
               CSV_JOURNAL_PAGES;
@@ -386,7 +369,7 @@ static void csv_check_chain(CsvCheckDisk *d, const uint8_t *ring)
                             "is in epoch %" PRIu64, newest->rec.epoch,
                             d->rec->epoch);
     }
-    g_array_sort(d->entries, csv_check_by_table);
+    g_array_sort(d->changes, csv_check_by_table);
 }
 
 static int GRAPH_RDLOCK csv_check_journal(CsvCheckDisk *d, Error **errp)
@@ -444,10 +427,11 @@ static int GRAPH_RDLOCK csv_check_mount(CsvCheckDisk *d, Error **errp)
 
 static int GRAPH_RDLOCK csv_check_disk_parts(CsvCheckDisk *d, Error **errp)
 {
-    int ret = csv_check_segments_read(d, errp);
+    int ret;
 
-    if (ret < 0 || !csv_check_first_segment(d)) {
-        return ret;
+    csv_check_segments_take(d);
+    if (!csv_check_first_segment(d)) {
+        return 0;
     }
     csv_check_numbers(d);
     ret = csv_check_header(d, errp);
@@ -463,9 +447,31 @@ static int GRAPH_RDLOCK csv_check_disk_parts(CsvCheckDisk *d, Error **errp)
     return ret;
 }
 
-int csv_check_disk_walk(CsvCheckDisk *d, Error **errp)
+CsvCheckDisk *csv_check_disk_new(CsvCheckup *c, const CsvDiskRecord *rec)
+{
+    CsvCheckDisk *d = g_new0(CsvCheckDisk, 1);
+
+    d->c = c;
+    d->rec = rec;
+    d->segments = g_array_new(false, false, sizeof(CsvCheckSegment));
+    d->changes = g_array_new(false, false, sizeof(CsvCheckChange));
+    return d;
+}
+
+void csv_check_disk_free(CsvCheckDisk *d)
 {
     guint i;
+
+    for (i = 0; i < d->segments->len; i++) {
+        g_free(csv_check_segment(d, i)->used);
+    }
+    g_array_free(d->segments, true);
+    g_array_free(d->changes, true);
+    g_free(d);
+}
+
+int csv_check_disk_walk(CsvCheckDisk *d, Error **errp)
+{
     int ret = csv_refresh_length(d->c->file->bs);
 
     d->end = ret < 0 ? ret : bdrv_getlength(d->c->file->bs);
@@ -474,13 +480,8 @@ int csv_check_disk_walk(CsvCheckDisk *d, Error **errp)
                          bdrv_get_node_name(d->c->file->bs));
         return d->end;
     }
-    d->segments = g_array_new(false, false, sizeof(CsvCheckSegment));
-    d->entries = g_array_new(false, false, sizeof(CsvCheckEntry));
+    /* Whose segments those are is guessed from what is to be repaired. */
+    d->repair = d->repair && !d->c->damaged->len;
     ret = csv_check_disk_parts(d, errp);
-    for (i = 0; i < d->segments->len; i++) {
-        g_free(csv_check_segment(d, i)->used);
-    }
-    g_array_free(d->segments, true);
-    g_array_free(d->entries, true);
     return MIN(ret, 0);
 }

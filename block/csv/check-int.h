@@ -17,12 +17,29 @@ typedef enum CsvFindingKind {
     CSV_FINDING_FAILURE,        /* of the check: something cannot be read */
 } CsvFindingKind;
 
+/* An entry of the segment table that belongs to a disk. */
+typedef struct CsvCheckEntry {
+    uint32_t disk;
+    uint32_t index;
+    uint32_t sequence;
+} CsvCheckEntry;
+
+/* A page of the segment table that cannot be read. */
+typedef struct CsvCheckPage {
+    uint64_t number;
+    char *why;
+} CsvCheckPage;
+
 /* A check under way. */
 typedef struct CsvCheckup {
     CsvVolume *vol;
     BdrvChild *file;
     BdrvCheckResult *res;
     BdrvCheckMode fix;
+    /* The segment table as last read; see csv_check_claimed_read(). */
+    GArray *claimed;            /* of CsvCheckEntry, by disk and index */
+    GArray *damaged;            /* of CsvCheckPage, by number */
+    unsigned records_bad;       /* disk records that say nothing */
     /*
      * Findings are collected here (text to kind) and not reported, or NULL.
      * More than can be kept are counted only.
@@ -35,15 +52,16 @@ typedef struct CsvCheckup {
 typedef struct CsvCheckSegment {
     uint64_t index;
     uint32_t sequence;
+    bool assumed;               /* the map says so, and the table is damaged */
     unsigned long *used;        /* a bit for each cluster */
 } CsvCheckSegment;
 
 /* An entry of the journal that counts, in the order of replay. */
-typedef struct CsvCheckEntry {
+typedef struct CsvCheckChange {
     uint32_t table;
     uint32_t order;
     CsvJournalEntry entry;
-} CsvCheckEntry;
+} CsvCheckChange;
 
 /* The disk under check. */
 typedef struct CsvCheckDisk {
@@ -53,9 +71,11 @@ typedef struct CsvCheckDisk {
     bool changed;               /* something was repaired */
     int64_t end;                /* of the storage */
     GArray *segments;           /* of CsvCheckSegment, by index */
-    GArray *entries;            /* of CsvCheckEntry, by table and order */
-    uint64_t sequence;          /* of the newest journal record, or 0 */
+    GArray *changes;            /* of CsvCheckChange, by table and order */
+    uint64_t epoch;             /* of the newest journal record, or 0 */
+    uint64_t sequence;          /* of that */
     uint32_t head;              /* page of the ring behind it */
+    uint64_t mapped;            /* the guest's bytes up to the last mapped */
     uint64_t tables[CSV_MAX_L2_TABLES];
     DECLARE_BITMAP(fresh, CSV_MAX_L2_TABLES);   /* made by the journal */
 } CsvCheckDisk;
@@ -69,24 +89,49 @@ bool csv_check_may_fix(const CsvCheckup *c, CsvFindingKind kind);
 
 /* check.c */
 
+/* May @what, for the message, be made anew?  Not beside other members. */
+bool GRAPH_RDLOCK csv_check_may_rebuild(CsvCheckup *c, const char *what);
+/* Look at a disk and repair nothing.  What is found is added to @found. */
+int GRAPH_RDLOCK csv_check_look(CsvCheckDisk *d, GHashTable *found,
+                                BdrvCheckResult *res, Error **errp);
 /*
- * Own the disk in @rec and @raw, which are updated.  1: done.  0: somebody
- * else has it, as was told.  Attached.
+ * A record that is being written may be caught half way: read it anew until
+ * it stays the same.
  */
-int GRAPH_RDLOCK csv_check_claim(CsvCheckup *c, CsvDiskRecord *rec,
-                                 uint8_t *raw, Error **errp);
-int GRAPH_RDLOCK csv_check_disk_record(CsvCheckup *c, CsvDiskRecord *rec,
-                                       uint8_t *raw, Error **errp);
+void GRAPH_RDLOCK csv_check_settle(CsvCheckup *c, uint64_t offset,
+                                   uint8_t *raw);
 
 /* check-volume.c */
 
 int GRAPH_RDLOCK csv_check_members(CsvCheckup *c, Error **errp);
 int GRAPH_RDLOCK csv_check_records(CsvCheckup *c, Error **errp);
-int GRAPH_RDLOCK csv_check_segments(CsvCheckup *c, Error **errp);
+/* A disk whose making or deleting was cut short: finish it. */
+void GRAPH_RDLOCK csv_check_unfinished(CsvCheckup *c, CsvDiskRecord *rec,
+                                       uint8_t *raw);
+
+/* check-segments.c */
+
+/* Fill c->claimed and c->damaged. */
+int GRAPH_RDLOCK csv_check_claimed_read(CsvCheckup *c, Error **errp);
+/* The entries of disk @slot in c->claimed: the first one, and *count. */
+const CsvCheckEntry *csv_check_claimed_find(const CsvCheckup *c, uint32_t slot,
+                                          guint *count);
+/* Is there a segment @index of which the table does not say whose it is? */
+bool csv_check_claim_lost(const CsvCheckup *c, uint64_t index);
+/* Report damaged pages, and make them anew from the disks' maps. */
+int GRAPH_RDLOCK csv_check_pages(CsvCheckup *c, Error **errp);
+/* Segments of disks that are not there. */
+void GRAPH_RDLOCK csv_check_segments(CsvCheckup *c);
 
 /* check-disk.c */
 
-/* One walk; with d->repair it writes, and ends with a new journal. */
+CsvCheckDisk *csv_check_disk_new(CsvCheckup *c, const CsvDiskRecord *rec);
+void csv_check_disk_free(CsvCheckDisk *d);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(CsvCheckDisk, csv_check_disk_free)
+/*
+ * One walk, by c->claimed; with d->repair it writes, and ends with a new
+ * journal.
+ */
 int GRAPH_RDLOCK csv_check_disk_walk(CsvCheckDisk *d, Error **errp);
 /*
  * Mark the cluster at @offset as used.  -ENOENT: it is in no segment of the

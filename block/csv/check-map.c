@@ -96,8 +96,8 @@ static int GRAPH_RDLOCK csv_check_l1_read(CsvCheckDisk *d, Error **errp)
                    sizeof(table[0]));
         }
     }
-    for (i = 0; i < d->entries->len; i++) {
-        const CsvCheckEntry *e = &g_array_index(d->entries, CsvCheckEntry, i);
+    for (i = 0; i < d->changes->len; i++) {
+        const CsvCheckChange *e = &g_array_index(d->changes, CsvCheckChange, i);
 
         if (e->entry.type == CSV_JOURNAL_L1) {
             d->tables[e->table] = e->entry.value.offset;
@@ -200,8 +200,8 @@ csv_check_table_read(CsvCheckDisk *d, CsvCheckTable *t, uint8_t *buf,
 /* What the journal has for the table; *next: where to go on in it. */
 static void csv_check_replay(CsvCheckDisk *d, CsvCheckTable *t, guint *next)
 {
-    while (*next < d->entries->len) {
-        const CsvCheckEntry *e = &g_array_index(d->entries, CsvCheckEntry,
+    while (*next < d->changes->len) {
+        const CsvCheckChange *e = &g_array_index(d->changes, CsvCheckChange,
                                                 *next);
 
         if (e->table > t->number) {
@@ -265,11 +265,16 @@ static void csv_check_entry_past(CsvCheckDisk *d, CsvCheckTable *t, unsigned i)
     t->dirty = true;
 }
 
+/* How far into its cluster an entry says something. */
+static uint64_t csv_check_entry_bytes(uint32_t mask)
+{
+    return mask ? (32ULL - clz32(mask)) << CSV_SUBCLUSTER_BITS : 0;
+}
+
 /* Take the entry's cluster.  NULL: all is well; else what is wrong. */
 static const char *csv_check_entry_place(CsvCheckDisk *d, const CsvL2Entry *e)
 {
-    uint32_t data = csv_masks_data(e->masks);
-    uint64_t bytes = data ? (32ULL - clz32(data)) << CSV_SUBCLUSTER_BITS : 0;
+    uint64_t bytes = csv_check_entry_bytes(csv_masks_data(e->masks));
 
     switch (csv_check_use(d, e->offset)) {
     case -ENOENT:
@@ -291,6 +296,11 @@ static void csv_check_entry(CsvCheckDisk *d, CsvCheckTable *t, unsigned i)
     const char *why;
     bool fix;
 
+    if (e->masks) {
+        d->mapped = MAX(d->mapped, (cluster << CSV_CLUSTER_BITS) +
+                        csv_check_entry_bytes(csv_masks_data(e->masks) |
+                                              csv_masks_zero(e->masks)));
+    }
     csv_check_entry_past(d, t, i);
     if (!e->offset) {
         return;

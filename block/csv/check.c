@@ -98,60 +98,34 @@ static void csv_check_report(CsvCheckup *c, GHashTable *found)
     }
 }
 
-/*
- * Look until nothing is found, or so often that what was found each time is
- * no accident.
- */
-static int coroutine_fn GRAPH_RDLOCK
-csv_check_disk_quiet(CsvCheckup *c, CsvDiskRecord *rec, Error **errp)
+int csv_check_look(CsvCheckDisk *d, GHashTable *found, BdrvCheckResult *res,
+                   Error **errp)
 {
-    g_autoptr(GHashTable) stays = NULL;
-    BdrvCheckResult *res = c->res;
-    uint8_t raw[CSV_RECORD_SIZE];
-    int tries, ret = 0;
+    CsvCheckup *c = d->c;
+    BdrvCheckResult *sum = c->res;
+    int ret;
 
-    for (tries = 0; tries < CSV_CHECK_TRIES; tries++) {
-        g_autoptr(GHashTable) found =
-            g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-        g_autofree CsvCheckDisk *d = g_new0(CsvCheckDisk, 1);
-        BdrvCheckResult one = { 0 };
-
-        if (tries) {
-            qemu_co_sleep_ns(QEMU_CLOCK_REALTIME, CSV_CHECK_PAUSE_NS * tries);
-            if (csv_check_disk_record(c, rec, raw, NULL) <= 0) {
-                return 0;       /* it was deleted */
-            }
-        }
-        *d = (CsvCheckDisk) { .c = c, .rec = rec };
-        c->found = found;
-        c->res = &one;
-        c->more = 0;
-        ret = csv_check_disk_walk(d, errp);
-        c->found = NULL;
-        c->res = res;
-        if (ret < 0) {
-            return ret;
-        }
-        if (stays) {
-            g_hash_table_foreach_remove(stays, csv_check_not_in, found);
-        } else {
-            stays = g_steal_pointer(&found);
-        }
-        if (!g_hash_table_size(stays) || tries == CSV_CHECK_TRIES - 1) {
-            res->bfi.total_clusters += one.bfi.total_clusters;
-            res->bfi.allocated_clusters += one.bfi.allocated_clusters;
-            res->bfi.fragmented_clusters += one.bfi.fragmented_clusters;
-            res->image_end_offset = MAX(res->image_end_offset,
-                                        one.image_end_offset);
-            break;
-        }
-    }
-    csv_check_report(c, stays);
-    return 0;
+    c->found = found;
+    c->res = res;
+    c->more = 0;
+    ret = csv_check_disk_walk(d, errp);
+    c->found = NULL;
+    c->res = sum;
+    return ret;
 }
 
-int csv_check_disk_record(CsvCheckup *c, CsvDiskRecord *rec, uint8_t *raw,
-                          Error **errp)
+static void csv_check_add(BdrvCheckResult *sum, const BdrvCheckResult *one)
+{
+    sum->bfi.total_clusters += one->bfi.total_clusters;
+    sum->bfi.allocated_clusters += one->bfi.allocated_clusters;
+    sum->bfi.fragmented_clusters += one->bfi.fragmented_clusters;
+    sum->image_end_offset = MAX(sum->image_end_offset, one->image_end_offset);
+}
+
+/* Read the record of the disk in @rec anew.  0: that disk is gone. */
+static int GRAPH_RDLOCK
+csv_check_disk_record(CsvCheckup *c, CsvDiskRecord *rec, uint8_t *raw,
+                      Error **errp)
 {
     QemuUUID uuid = rec->uuid;
     uint32_t slot = rec->slot;
@@ -169,65 +143,111 @@ int csv_check_disk_record(CsvCheckup *c, CsvDiskRecord *rec, uint8_t *raw,
            rec->state != CSV_RECORD_UNUSED;
 }
 
-/* Sealed and shared disks are used without an owner. */
-static bool GRAPH_RDLOCK
-csv_check_unused(CsvCheckup *c, const CsvDiskRecord *rec)
+/* Look once more: wait a little, read anew what may have changed. */
+static int coroutine_fn GRAPH_RDLOCK
+csv_check_again(CsvCheckup *c, CsvDiskRecord *rec, int tries, Error **errp)
 {
-    CsvMemberRecord m;
-    uint32_t slot;
-    unsigned i;
+    uint8_t raw[CSV_RECORD_SIZE];
+    int ret;
 
-    for (slot = 0; rec->flags && slot < c->vol->sb.member_slots; slot++) {
-        if (csv_member_read(c->vol, c->file, slot, &m, NULL) < 0 ||
-            csv_member_liveness(c->vol, c->file, &m, m.incarnation) ==
-            CSV_LIVENESS_DEAD) {
-            continue;
-        }
-        for (i = 0; i < CSV_MEMBER_USES; i++) {
-            if ((m.use[i] & CSV_USE_SLOT) == rec->slot + 1) {
-                g_autofree char *who = csv_member_describe(&m);
+    qemu_co_sleep_ns(QEMU_CLOCK_REALTIME, CSV_CHECK_PAUSE_NS * tries);
+    ret = csv_check_claimed_read(c, errp);
+    return ret < 0 ? ret : csv_check_disk_record(c, rec, raw, errp);
+}
 
-                fprintf(stderr, "Disk '%s' is not repaired: it is used by a "
-                        "member (%s); close it there first\n", rec->name, who);
-                return false;
-            }
+/*
+ * Look until nothing is found, or so often that what was found each time is
+ * no accident.
+ */
+static int coroutine_fn GRAPH_RDLOCK
+csv_check_disk_quiet(CsvCheckup *c, CsvDiskRecord *rec, Error **errp)
+{
+    g_autoptr(GHashTable) stays = NULL;
+    int tries, ret;
+
+    for (tries = 0; tries < CSV_CHECK_TRIES; tries++) {
+        g_autoptr(GHashTable) found =
+            g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+        g_autoptr(CsvCheckDisk) d = csv_check_disk_new(c, rec);
+        BdrvCheckResult one = { 0 };
+
+        ret = tries ? csv_check_again(c, rec, tries, errp) : 1;
+        if (ret <= 0) {
+            return ret;     /* 0: it was deleted */
         }
+        ret = csv_check_look(d, found, &one, errp);
+        if (ret < 0) {
+            return ret;
+        }
+        if (stays) {
+            g_hash_table_foreach_remove(stays, csv_check_not_in, found);
+        } else {
+            stays = g_steal_pointer(&found);
+        }
+        if (!g_hash_table_size(stays) || tries == CSV_CHECK_TRIES - 1) {
+            csv_check_add(c->res, &one);
+            break;
+        }
+    }
+    csv_check_report(c, stays);
+    return 0;
+}
+
+void csv_check_settle(CsvCheckup *c, uint64_t offset, uint8_t *raw)
+{
+    uint8_t last[CSV_RECORD_SIZE];
+    int tries;
+
+    for (tries = 0; tries < CSV_CHECK_TRIES; tries++) {
+        memcpy(last, raw, sizeof(last));
+        g_usleep(CSV_CHECK_PAUSE_NS / SCALE_US / CSV_CHECK_TRIES);
+        if (csv_record_read(c->file, offset, raw) < 0 ||
+            !memcmp(last, raw, sizeof(last))) {
+            return;
+        }
+    }
+}
+
+bool csv_check_may_rebuild(CsvCheckup *c, const char *what)
+{
+    g_autofree char *who = NULL;
+
+    if (!csv_check_may_fix(c, CSV_FINDING_ERROR)) {
+        return false;
+    }
+    if (csv_member_other(c->vol, c->file, &who)) {
+        fprintf(stderr, "%s is not made anew: the volume is used by a member "
+                "(%s); end that first\n", what, who);
+        return false;
     }
     return true;
 }
 
-/* Whether the owner in @rec stands in the way of a repair. */
+/* May the disk in @rec be claimed for a repair?  If not, say why. */
 static bool GRAPH_RDLOCK
-csv_check_owner_gone(CsvCheckup *c, const CsvDiskRecord *rec)
+csv_check_may_claim(CsvCheckup *c, const CsvDiskRecord *rec)
 {
-    g_autofree char *who = NULL;
-    CsvMemberRecord m;
-    CsvLiveness liveness;
+    Error *err = NULL;
+    int ret = 0;
 
-    if (rec->state == CSV_RECORD_FREE) {
-        return true;
+    if (rec->state != CSV_RECORD_FREE) {
+        ret = csv_disk_may_take(c->vol, c->file, rec, false, "owned", &err);
     }
-    if (csv_member_read(c->vol, c->file, rec->owner, &m, NULL) < 0) {
-        fprintf(stderr, "Disk '%s' is not repaired: the record of its owner, "
-                "member %" PRIu32 ", is damaged; repair the volume first\n",
-                rec->name, rec->owner);
-        return false;
+    if (ret >= 0 && rec->flags) {
+        ret = csv_use_check_none(c->vol, c->file, rec, &err);
     }
-    liveness = csv_member_liveness(c->vol, c->file, &m,
-                                   rec->owner_incarnation);
-    if (liveness == CSV_LIVENESS_DEAD) {
-        return true;
+    if (ret < 0) {
+        error_reportf_err(err, "Disk '%s' is not repaired: ", rec->name);
     }
-    who = csv_member_describe(&m);
-    fprintf(stderr, "Disk '%s' is not repaired: it is owned by a member that "
-            "%s (%s); close it there first\n", rec->name,
-            liveness == CSV_LIVENESS_ALIVE ? "lives" : "cannot be seen from "
-            "here", who);
-    return false;
+    return ret >= 0;
 }
 
-int csv_check_claim(CsvCheckup *c, CsvDiskRecord *rec, uint8_t *raw,
-                    Error **errp)
+/*
+ * Own the disk in @rec, which is updated, as @raw is.  1: done.  0: somebody
+ * else has it, as was told.  Attached.
+ */
+static int GRAPH_RDLOCK
+csv_check_claim(CsvCheckup *c, CsvDiskRecord *rec, uint8_t *raw, Error **errp)
 {
     CsvDiskRecord new;
     CsvDisk *open;
@@ -244,7 +264,7 @@ int csv_check_claim(CsvCheckup *c, CsvDiskRecord *rec, uint8_t *raw,
     if (ret <= 0) {
         return ret;
     }
-    if (!csv_check_owner_gone(c, rec) || !csv_check_unused(c, rec)) {
+    if (!csv_check_may_claim(c, rec)) {
         return 0;
     }
     new = *rec;
@@ -293,10 +313,11 @@ csv_check_release(CsvCheckup *c, CsvDiskRecord *rec, uint32_t flags,
 static int coroutine_fn GRAPH_RDLOCK
 csv_check_disk_owned(CsvCheckup *c, const CsvDiskRecord *rec, Error **errp)
 {
-    g_autofree CsvCheckDisk *d = g_new0(CsvCheckDisk, 1);
+    g_autoptr(CsvCheckDisk) d = csv_check_disk_new(c, rec);
+    int ret = csv_check_claimed_read(c, errp);
 
-    *d = (CsvCheckDisk) { .c = c, .rec = rec, .repair = true };
-    return csv_check_disk_walk(d, errp);
+    d->repair = true;
+    return ret < 0 ? ret : csv_check_disk_walk(d, errp);
 }
 
 /* True if a look at the disk finds something that @c->fix is for. */
@@ -305,19 +326,13 @@ csv_check_disk_needs(CsvCheckup *c, CsvDiskRecord *rec, Error **errp)
 {
     g_autoptr(GHashTable) found =
         g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-    g_autofree CsvCheckDisk *d = g_new0(CsvCheckDisk, 1);
-    BdrvCheckResult *res = c->res, one = { 0 };
+    g_autoptr(CsvCheckDisk) d = csv_check_disk_new(c, rec);
+    BdrvCheckResult one = { 0 };
     GHashTableIter it;
     gpointer kind;
     bool errors = false, leaks = false;
-    int ret;
+    int ret = csv_check_look(d, found, &one, errp);
 
-    *d = (CsvCheckDisk) { .c = c, .rec = rec };
-    c->found = found;
-    c->res = &one;
-    ret = csv_check_disk_walk(d, errp);
-    c->found = NULL;
-    c->res = res;
     if (ret < 0) {
         return ret;
     }
@@ -331,9 +346,9 @@ csv_check_disk_needs(CsvCheckup *c, CsvDiskRecord *rec, Error **errp)
 }
 
 static int coroutine_fn GRAPH_RDLOCK
-csv_check_disk_repair(CsvCheckup *c, CsvDiskRecord *rec, uint8_t *raw,
-                      Error **errp)
+csv_check_disk_repair(CsvCheckup *c, CsvDiskRecord *rec, Error **errp)
 {
+    uint8_t raw[CSV_RECORD_SIZE];
     uint32_t flags = rec->flags;
     int ret = csv_check_disk_needs(c, rec, errp), end;
 
@@ -349,34 +364,67 @@ csv_check_disk_repair(CsvCheckup *c, CsvDiskRecord *rec, uint8_t *raw,
 }
 
 static int coroutine_fn GRAPH_RDLOCK
-csv_check_one(CsvCheckup *c, const CsvDiskRecord *in, const uint8_t *raw_in,
-              Error **errp)
+csv_check_one(CsvCheckup *c, const CsvDiskRecord *in, Error **errp)
 {
     CsvDiskRecord rec = *in;
-    uint8_t raw[CSV_RECORD_SIZE];
 
     if (rec.state == CSV_RECORD_CREATING || rec.state == CSV_RECORD_DELETING) {
-        return 0;       /* nothing in it counts; see csv_check_records() */
+        return 0;       /* nothing in it counts */
     }
-    memcpy(raw, raw_in, sizeof(raw));
-    return c->fix ? csv_check_disk_repair(c, &rec, raw, errp)
+    return c->fix ? csv_check_disk_repair(c, &rec, errp)
                   : csv_check_disk_quiet(c, &rec, errp);
 }
 
+static void csv_check_page_clear(gpointer page)
+{
+    g_free(((CsvCheckPage *)page)->why);
+}
+
+/* Who repairs is a member.  csv_check_end() must follow, also on failure. */
+static int coroutine_fn GRAPH_RDLOCK
+csv_check_begin(CsvCheckup *c, Error **errp)
+{
+    int ret;
+
+    c->claimed = g_array_new(false, false, sizeof(CsvCheckEntry));
+    c->damaged = g_array_new(false, false, sizeof(CsvCheckPage));
+    g_array_set_clear_func(c->damaged, csv_check_page_clear);
+    if (c->fix) {
+        ret = csv_member_attach(c->vol, c->file, errp);
+        if (ret < 0) {
+            c->fix = 0;
+            return ret;
+        }
+    }
+    return csv_check_claimed_read(c, errp);
+}
+
+static void coroutine_fn GRAPH_RDLOCK csv_check_end(CsvCheckup *c)
+{
+    if (c->fix) {
+        csv_member_detach(c->vol, c->file);
+    }
+    g_array_free(c->claimed, true);
+    g_array_free(c->damaged, true);
+}
+
 int csv_check_disk(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *rec,
-                   const uint8_t *raw, BdrvCheckResult *res,
-                   BdrvCheckMode fix, Error **errp)
+                   BdrvCheckResult *res, BdrvCheckMode fix, Error **errp)
 {
     CsvCheckup c = { .vol = vol, .file = file, .res = res, .fix = fix };
-    int ret = fix ? csv_member_attach(vol, file, errp) : 0;
+    int ret = csv_check_begin(&c, errp);
+    guint i;
 
-    if (ret < 0) {
-        return ret;
+    for (i = 0; ret >= 0 && i < c.damaged->len; i++) {
+        csv_check_found(&c, CSV_FINDING_ERROR, false, "%s; no disk can be "
+                        "opened; check the volume, without naming a disk, to "
+                        "repair it",
+                        g_array_index(c.damaged, CsvCheckPage, i).why);
     }
-    ret = csv_check_one(&c, rec, raw, errp);
-    if (fix) {
-        csv_member_detach(vol, file);
+    if (ret >= 0) {
+        ret = csv_check_one(&c, rec, errp);
     }
+    csv_check_end(&c);
     return ret;
 }
 
@@ -437,7 +485,8 @@ csv_check_disks(CsvCheckup *c, Error **errp)
             continue;
         }
         memcpy(raw, it.record, sizeof(raw));
-        ret = csv_check_one(c, &rec, raw, errp);
+        csv_check_unfinished(c, &rec, raw);
+        ret = csv_check_one(c, &rec, errp);
         if (ret < 0) {
             csv_table_end(&it);
             return ret;
@@ -454,12 +503,11 @@ int csv_check_volume(CsvVolume *vol, BdrvChild *file, BdrvCheckResult *res,
                      BdrvCheckMode fix, Error **errp)
 {
     CsvCheckup c = { .vol = vol, .file = file, .res = res, .fix = fix };
-    int ret = fix ? csv_member_attach(vol, file, errp) : 0;
+    int ret = csv_check_begin(&c, errp);
 
-    if (ret < 0) {
-        return ret;
+    if (ret >= 0) {
+        ret = csv_check_superblock(&c, errp);
     }
-    ret = csv_check_superblock(&c, errp);
     if (ret >= 0) {
         ret = csv_check_members(&c, errp);
     }
@@ -467,13 +515,14 @@ int csv_check_volume(CsvVolume *vol, BdrvChild *file, BdrvCheckResult *res,
         ret = csv_check_records(&c, errp);
     }
     if (ret >= 0) {
+        ret = csv_check_pages(&c, errp);
+    }
+    if (ret >= 0) {
         ret = csv_check_disks(&c, errp);
     }
     if (ret >= 0) {
-        ret = csv_check_segments(&c, errp);
+        csv_check_segments(&c);
     }
-    if (fix) {
-        csv_member_detach(vol, file);
-    }
+    csv_check_end(&c);
     return ret;
 }

@@ -6,7 +6,8 @@
  * driver believes is what is to be judged here.
  *
  *   check.c          entry points, findings, superblock, claim for repair
- *   check-volume.c   member table, disk table, segment table
+ *   check-volume.c   member table, disk table
+ *   check-segments.c segment table
  *   check-disk.c     a disk's segments, header and journal
  *   check-map.c      a disk's level-1 and level-2 map
  *
@@ -25,7 +26,7 @@
  * @fix allows.  To repair, the disk is claimed for the time of the check, so
  * it must not be open in this process, @file must be writable, and an owner
  * that lives, or may live, makes it a check without repair, with a message
- * that names the owner.  @raw: the bytes of the record.
+ * that names the owner.
  *
  * A disk that is not ours may change under our eyes; what looks wrong is then
  * looked at again several times, and only what stays is reported.
@@ -37,12 +38,12 @@
  */
 int coroutine_fn GRAPH_RDLOCK
 csv_check_disk(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *rec,
-               const uint8_t *raw, BdrvCheckResult *res, BdrvCheckMode fix,
-               Error **errp);
+               BdrvCheckResult *res, BdrvCheckMode fix, Error **errp);
 
 /*
  * Check superblock, members, disk records, the segment table, and each disk
- * as csv_check_disk() does.
+ * as csv_check_disk() does.  What belongs to no disk alone, disk records and
+ * the segment table, is made anew only if there is no other member.
  */
 int coroutine_fn GRAPH_RDLOCK
 csv_check_volume(CsvVolume *vol, BdrvChild *file, BdrvCheckResult *res,

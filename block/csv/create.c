@@ -191,8 +191,7 @@ static int coroutine_fn GRAPH_RDLOCK
 csv_check_unused(BdrvChild *file, Error **errp)
 {
     CsvVolume *vol = csv_volume_get(file, NULL);
-    CsvMemberRecord rec;
-    uint32_t slot;
+    g_autofree char *who = NULL;
     int ret = 0;
 
     if (!vol) {
@@ -202,20 +201,10 @@ csv_check_unused(BdrvChild *file, Error **errp)
         error_setg(errp, "csv volume '%s' is open in this process",
                    csv_volume_label(vol));
         ret = -EBUSY;
-    }
-    for (slot = 0; ret == 0 && slot < vol->sb.member_slots; slot++) {
-        if (csv_member_read(vol, file, slot, &rec, NULL) < 0 ||
-            rec.state != CSV_MEMBER_ACTIVE) {
-            continue;
-        }
-        if (csv_member_liveness(vol, file, &rec, rec.incarnation) !=
-            CSV_LIVENESS_DEAD) {
-            g_autofree char *who = csv_member_describe(&rec);
-
-            error_setg(errp, "csv volume '%s' is in use (%s)",
-                       csv_volume_label(vol), who);
-            ret = -EBUSY;
-        }
+    } else if (csv_member_other(vol, file, &who)) {
+        error_setg(errp, "csv volume '%s' is in use (%s)",
+                   csv_volume_label(vol), who);
+        ret = -EBUSY;
     }
     csv_volume_put(vol);
     return ret;

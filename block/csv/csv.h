@@ -328,6 +328,11 @@ csv_member_liveness(CsvVolume *vol, BdrvChild *file,
                     const CsvMemberRecord *rec, uint64_t incarnation);
 /* Does any incarnation in @slot hold its lock, or is that unknown? */
 bool GRAPH_RDLOCK csv_member_slot_locked(BdrvChild *file, uint32_t slot);
+/*
+ * Is there another member that lives or may live?  Then *who describes it.
+ */
+bool GRAPH_RDLOCK csv_member_other(CsvVolume *vol, BdrvChild *file,
+                                   char **who);
 bool csv_member_is_me(const CsvVolume *vol, uint32_t slot,
                       uint64_t incarnation);
 /* "host h, pid p, member m (since t)" for messages; to be freed. */
@@ -502,6 +507,20 @@ csv_segment_claim(CsvVolume *vol, BdrvChild *file, uint32_t slot,
 /* Free every segment of disk @slot. */
 int GRAPH_RDLOCK csv_segments_free(CsvVolume *vol, BdrvChild *file,
                                    uint32_t slot, Error **errp);
+/*
+ * Walk over the segment table as it is now.  @fn is called for each segment
+ * that belongs to a disk, and returns false with @errp set to stop.  @bad is
+ * called for a page that cannot be decoded, for @why: it fills the entries
+ * with what is to count instead, and returns true, or false to stop.  Without
+ * @bad such a page is the end.
+ */
+typedef bool CsvSegmentFn(void *opaque, uint64_t index,
+                          const CsvSegmentEntry *entry, Error **errp);
+typedef bool CsvSegmentBadFn(void *opaque, uint64_t page,
+                             CsvSegmentEntry *entry, const Error *why);
+int GRAPH_RDLOCK
+csv_segments_walk(CsvVolume *vol, BdrvChild *file, CsvSegmentFn *fn,
+                  CsvSegmentBadFn *bad, void *opaque, Error **errp);
 /*
  * Count segments: @per_disk (sb.disk_slots entries, or NULL) and @free.
  */

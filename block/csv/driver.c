@@ -669,19 +669,11 @@ csv_co_check(BlockDriverState *bs, BdrvCheckResult *res, BdrvCheckMode fix)
 {
     CsvDisk *disk = bs->opaque;
     CsvVolume *vol = disk->volume;
-    CsvDiskRecord rec;
-    uint8_t raw[CSV_RECORD_SIZE];
     Error *err = NULL;
-    int ret;
+    int ret = disk->whole
+              ? csv_check_volume(vol, bs->file, res, fix, &err)
+              : csv_check_disk(vol, bs->file, &disk->record, res, fix, &err);
 
-    if (disk->whole) {
-        ret = csv_check_volume(vol, bs->file, res, fix, &err);
-    } else {
-        ret = csv_disk_find(vol, bs->file, disk->record.name, &rec, raw, &err);
-        if (ret >= 0) {
-            ret = csv_check_disk(vol, bs->file, &rec, raw, res, fix, &err);
-        }
-    }
     if (ret < 0) {
         error_report_err(err);
         res->check_errors++;

@@ -156,6 +156,28 @@ char *csv_member_describe(const CsvMemberRecord *rec)
                            when ?: "at an unknown time");
 }
 
+bool csv_member_other(CsvVolume *vol, BdrvChild *file, char **who)
+{
+    CsvMemberRecord rec;
+    uint32_t slot;
+
+    for (slot = 0; slot < vol->sb.member_slots; slot++) {
+        if (csv_member_read(vol, file, slot, &rec, NULL) < 0) {
+            if (csv_member_slot_locked(file, slot)) {
+                *who = g_strdup_printf("member %" PRIu32 ", whose record is "
+                                       "damaged", slot);
+                return true;
+            }
+        } else if (!csv_member_is_me(vol, slot, rec.incarnation) &&
+                   csv_member_liveness(vol, file, &rec, rec.incarnation) !=
+                   CSV_LIVENESS_DEAD) {
+            *who = csv_member_describe(&rec);
+            return true;
+        }
+    }
+    return false;
+}
+
 CsvMemberInfo *csv_member_info(CsvVolume *vol, BdrvChild *file,
                                const CsvMemberRecord *rec,
                                uint64_t incarnation)

@@ -242,16 +242,8 @@ int csv_segments_free(CsvVolume *vol, BdrvChild *file, uint32_t slot,
     return 0;
 }
 
-/*
- * Calls @fn for each segment that belongs to a disk.  @fn returns false with
- * @errp set to stop.
- */
-typedef bool CsvSegmentFn(void *opaque, uint64_t index,
-                          const CsvSegmentEntry *entry, Error **errp);
-
-static int GRAPH_RDLOCK
-csv_segments_walk(CsvVolume *vol, BdrvChild *file, CsvSegmentFn *fn,
-                  void *opaque, Error **errp)
+int csv_segments_walk(CsvVolume *vol, BdrvChild *file, CsvSegmentFn *fn,
+                      CsvSegmentBadFn *bad, void *opaque, Error **errp)
 {
     ERRP_GUARD();
     CsvSegmentEntry entry[CSV_SEGMENTS_PER_PAGE];
@@ -266,10 +258,15 @@ csv_segments_walk(CsvVolume *vol, BdrvChild *file, CsvSegmentFn *fn,
                    csv_segment_pages(vol->sb.segment_count));
     while ((ret = csv_table_next(&it)) > 0) {
         if (!csv_segments_decode(it.record, &vol->sb, it.slot, entry, errp)) {
-            error_prepend(errp, "csv volume '%s' is damaged: ",
-                          csv_volume_label(vol));
-            csv_table_end(&it);
-            return -EINVAL;
+            if (bad && bad(opaque, it.slot, entry, *errp)) {
+                error_free(*errp);
+                *errp = NULL;
+            } else {
+                error_prepend(errp, "csv volume '%s' is damaged: ",
+                              csv_volume_label(vol));
+                csv_table_end(&it);
+                return -EINVAL;
+            }
         }
         for (i = 0; i < CSV_SEGMENTS_PER_PAGE; i++) {
             uint64_t index = (uint64_t)it.slot * CSV_SEGMENTS_PER_PAGE + i;
@@ -308,7 +305,8 @@ int csv_segments_count(CsvVolume *vol, BdrvChild *file, uint64_t *per_disk,
                        uint64_t *free, Error **errp)
 {
     CsvCount c = { .per_disk = per_disk };
-    int ret = csv_segments_walk(vol, file, csv_segments_count_one, &c, errp);
+    int ret = csv_segments_walk(vol, file, csv_segments_count_one, NULL, &c,
+                                errp);
 
     if (ret < 0) {
         return ret;
@@ -404,7 +402,7 @@ int csv_segments_load(CsvDisk *disk, Error **errp)
 
     csv_segments_drop(disk);
     ret = csv_segments_walk(disk->volume, disk->bs->file,
-                            csv_segments_load_one, disk, errp);
+                            csv_segments_load_one, NULL, disk, errp);
     if (ret < 0) {
         return ret;
     }
