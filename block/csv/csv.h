@@ -165,6 +165,7 @@ struct CsvDisk {
     bool handed_over;           /* we let it go, to whoever has a token */
     bool attached;              /* counts in volume->attached */
     bool claiming_node;         /* is about to write the volume */
+    bool claim_late;            /* at the end of the reopening under way */
     bool making;                /* we make it; owned, but not for others */
     QemuUUID made;              /* option 'making' */
     uint32_t use;               /* what the member record says of us, or 0 */

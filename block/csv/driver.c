@@ -592,6 +592,24 @@ static void GRAPH_RDLOCK csv_reopen_let_go(CsvDisk *disk)
     bdrv_child_refresh_perms(disk->bs, disk->bs->file, NULL);
 }
 
+/* To claim the disk we must write the volume. */
+static int GRAPH_RDLOCK csv_reopen_claim(CsvDisk *disk, Error **errp)
+{
+    BlockDriverState *bs = disk->bs;
+    int ret;
+
+    disk->claiming_node = true;
+    ret = bdrv_child_refresh_perms(bs, bs->file, errp);
+    if (ret >= 0) {
+        ret = csv_disk_activate(disk, NULL, errp);
+    }
+    if (ret < 0) {
+        disk->claiming_node = false;
+        bdrv_child_refresh_perms(bs, bs->file, NULL);
+    }
+    return ret;
+}
+
 static int csv_reopen_prepare(BDRVReopenState *state, BlockReopenQueue *queue,
                               Error **errp)
 {
@@ -602,16 +620,10 @@ static int csv_reopen_prepare(BDRVReopenState *state, BlockReopenQueue *queue,
     GRAPH_RDLOCK_GUARD_MAINLOOP();
 
     if (csv_reopen_changes(state, true)) {
-        /* To claim the disk we must write the volume, before the commit. */
-        disk->claiming_node = true;
-        ret = bdrv_child_refresh_perms(bs, bs->file, errp);
-        if (ret >= 0) {
-            ret = csv_disk_activate(disk, NULL, errp);
-        }
-        if (ret < 0) {
-            disk->claiming_node = false;
-            bdrv_child_refresh_perms(bs, bs->file, NULL);
-        }
+        /* Before the commit, unless its node gets writable with ours. */
+        disk->claim_late = bdrv_is_read_only(bs->file->bs) &&
+                           bs->file->bs->inherits_from == bs;
+        ret = disk->claim_late ? 0 : csv_reopen_claim(disk, errp);
     } else if (csv_reopen_changes(state, false) && disk->owned) {
         ret = bdrv_flush(bs);
         if (ret < 0) {
@@ -635,10 +647,27 @@ static void csv_reopen_commit(BDRVReopenState *state)
     }
 }
 
-static void csv_reopen_abort(BDRVReopenState *state)
+/* Too late to say no; who has the disk is told, and writes fail. */
+static void csv_reopen_commit_post(BDRVReopenState *state)
 {
+    CsvDisk *disk = state->bs->opaque;
+    Error *err = NULL;
+
     GRAPH_RDLOCK_GUARD_MAINLOOP();
 
+    if (disk->claim_late && csv_reopen_claim(disk, &err) < 0) {
+        error_report_err(err);
+    }
+    disk->claim_late = disk->claiming_node = false;
+}
+
+static void csv_reopen_abort(BDRVReopenState *state)
+{
+    CsvDisk *disk = state->bs->opaque;
+
+    GRAPH_RDLOCK_GUARD_MAINLOOP();
+
+    disk->claim_late = false;
     if (csv_reopen_changes(state, true)) {
         csv_reopen_let_go(state->bs->opaque);
     }
@@ -730,6 +759,7 @@ static BlockDriver bdrv_csv = {
     .bdrv_close                     = csv_close,
     .bdrv_reopen_prepare            = csv_reopen_prepare,
     .bdrv_reopen_commit             = csv_reopen_commit,
+    .bdrv_reopen_commit_post        = csv_reopen_commit_post,
     .bdrv_reopen_abort              = csv_reopen_abort,
     .bdrv_child_perm                = csv_child_perm,
     .bdrv_inactivate                = csv_inactivate,
@@ -758,7 +788,6 @@ static BlockDriver bdrv_csv = {
     .bdrv_co_get_allocated_file_size = csv_co_get_allocated_file_size,
     .bdrv_get_specific_info         = csv_get_specific_info,
 };
-
 
 static void csv_init(void)
 {
