@@ -405,9 +405,9 @@ static void test_not_supported(void)
         "{'driver': 'null-co', 'size': 1048576}",
         "{'driver': 'throttle', 'throttle-group': 'group',"
         " 'file': {'driver': 'null-co', 'size': 1048576}}",
-        /* must log all that is written */
-        "{'driver': 'blklogwrites', 'file': " PLAIN ","
-        " 'log': {'driver': 'null-co', 'size': 16777216}}",
+        /* must write all in two places */
+        "{'driver': 'blkverify', 'test': " PLAIN ","
+        " 'raw': {'driver': 'null-co', 'size': 4194304}}",
     };
 
     fresh_image();
