@@ -97,7 +97,9 @@ class Daemon:
     """A storage daemon that exports disks of one volume over NBD."""
 
     def __init__(self, tools, folder, volume, disks, *, file_options='',
-                 options='', iothread=False, extra=()):
+                 options='', iothread=False, log=None, mountpoint=None):
+        """LOG: the file where blklogwrites logs what reaches the volume.
+        MOUNTPOINT: export the one disk as this file instead of over NBD."""
         self.folder = tempfile.mkdtemp(prefix='csv-stress-')
         self.nbd = os.path.join(self.folder, 'nbd')
         self.qmp_path = os.path.join(self.folder, 'qmp')
@@ -109,15 +111,21 @@ class Daemon:
                '--nbd-server', f'addr.type=unix,addr.path={self.nbd},'
                'max-connections=0',
                '--object', 'iothread,id=t0', '--object', 'iothread,id=t1']
-        cmd += ['--blockdev', 'driver=file,node-name=vol,discard=unmap,'
-                f'filename={volume}{file_options}']
+        cmd += ['--blockdev', 'driver=file,discard=unmap,node-name=' +
+                ('unlogged' if log else 'vol') +
+                f',filename={volume}{file_options}']
+        if log:
+            cmd += ['--blockdev', 'driver=blklogwrites,node-name=vol,'
+                    f'discard=unmap,file=unlogged,log.driver=file,'
+                    f'log.filename={log}']
         for number, disk in enumerate(disks):
             cmd += ['--blockdev', f'driver=csv,node-name=d{number},file=vol,'
                     f'discard=unmap,disk={disk}{options}']
-            cmd += ['--export', f'type=nbd,id=e{number},name=d{number},'
-                    f'node-name=d{number},writable=on' +
+            cmd += ['--export', f'id=e{number},node-name=d{number},'
+                    'writable=on,' +
+                    (f'type=fuse,mountpoint={mountpoint}' if mountpoint else
+                     f'type=nbd,name=d{number}') +
                     (f',iothread=t{number % 2}' if iothread else '')]
-        cmd += extra
         self.cmd = cmd
         self.qmp_sock = None
         self.proc = subprocess.Popen(cmd, stdin=subprocess.DEVNULL,
