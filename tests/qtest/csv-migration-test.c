@@ -318,6 +318,29 @@ static void test_back_and_forth(void)
 }
 
 /* The source must not start the guest again once the destination has it */
+/* The disk and the one below it reach the volume through one node. */
+static void test_overlay(void)
+{
+    CsvScene s;
+    CsvVm *src, *dst;
+
+    csv_scene_init(&s, 0);
+    csv_qemu_img("create -q -f csv -o disk=base %s %dM", s.volume,
+                 CSV_DISK_MB);
+    csv_qemu_img("create -q -f csv -o disk=disk0,backing_disk=base %s 0",
+                 s.volume);
+    s.disks = 1;
+    src = csv_vm_start(&s, "");
+    csv_guest_use_disks(&s, src);
+    dst = csv_vm_start_incoming(&s, "");
+    migrate_to(src, s.socket);
+    migrate_wait(src, "completed");
+    check_winner(&s, dst, src, 2);
+    csv_vm_quit(src);
+    csv_vm_quit(dst);
+    finish(&s);
+}
+
 static void test_cont_on_source(void)
 {
     CsvScene s;
@@ -632,6 +655,7 @@ int main(int argc, char **argv)
     add_test("move", test_move);
     add_test("two-disks", test_two_disks);
     add_test("back-and-forth", test_back_and_forth);
+    add_test("overlay", test_overlay);
     add_test("cont-on-source", test_cont_on_source);
     add_test("stopped-destination", test_stopped_destination);
     add_test("cancel/middle", test_cancel);
