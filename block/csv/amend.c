@@ -13,7 +13,7 @@
 #include "qemu/osdep.h"
 #include "qapi/error.h"
 #include "qemu/option.h"
-#include "csv.h"
+#include "driver.h"
 
 #define CSV_OPT_DESCRIPTION     "description"
 

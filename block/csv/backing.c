@@ -17,7 +17,7 @@
 #include "qobject/qjson.h"
 #include "qemu/cutils.h"
 #include "qemu/error-report.h"
-#include "csv.h"
+#include "driver.h"
 
 /* How many disks may be based on one another; to open each takes stack. */
 #define CSV_CHAIN_MAX 500

@@ -303,6 +303,18 @@ csv_disk_decide(CsvDisk *disk, const CsvDiskRecord *rec, const QemuUUID *token,
     }
 }
 
+int csv_disk_may_claim(CsvDisk *disk, Error **errp)
+{
+    CsvOwnershipReason reason;
+    CsvDiskRecord rec;
+    int ret = csv_disk_reread(disk, &rec, errp);
+
+    if (ret < 0 || rec.flags & CSV_DISK_SHARED) {
+        return ret;
+    }
+    return csv_disk_decide(disk, &rec, NULL, &reason, errp);
+}
+
 int csv_disk_claim(CsvDisk *disk, const QemuUUID *token, CsvDiskRecord *was,
                    Error **errp)
 {

@@ -21,7 +21,7 @@
 #include "qemu/memalign.h"
 #include "qemu/option.h"
 #include "system/block-backend.h"
-#include "csv.h"
+#include "driver.h"
 
 #define CSV_OPT_VOLUME          "volume"
 #define CSV_OPT_VOLUME_SIZE     "volume_size"

@@ -5,6 +5,7 @@
  *   measure.c  how large a volume has to be
  *   handover.c all disks of a virtual machine at once
  *   driver.c   the BlockDriver: open, close, activation, permissions
+ *   reopen.c   nodes that become writable, or read-only
  *   resize.c   grow and shrink
  *   prealloc.c preallocation
  *   backing.c  backing images
@@ -165,7 +166,6 @@ struct CsvDisk {
     bool handed_over;           /* we let it go, to whoever has a token */
     bool attached;              /* counts in volume->attached */
     bool claiming_node;         /* is about to write the volume */
-    bool claim_late;            /* at the end of the reopening under way */
     bool making;                /* we make it; owned, but not for others */
     QemuUUID made;              /* option 'making' */
     uint32_t use;               /* what the member record says of us, or 0 */
@@ -383,6 +383,8 @@ csv_disk_find(CsvVolume *vol, BdrvChild *file, const char *name,
 /* Read the record of an open disk anew, and leave disk->record alone. */
 int GRAPH_RDLOCK csv_disk_reread(CsvDisk *disk, CsvDiskRecord *out,
                                  Error **errp);
+/* Would a claim without a token succeed now? */
+int GRAPH_RDLOCK csv_disk_may_claim(CsvDisk *disk, Error **errp);
 /*
  * Make this member the owner of disk->record.slot.  @token is that of the
  * hand-over in which the disk comes to us, or back to us, and then no other
@@ -706,12 +708,6 @@ int coroutine_fn GRAPH_RDLOCK
 csv_preallocate(BlockDriverState *bs, uint64_t from, uint64_t to,
                 PreallocMode mode, Error **errp);
 
-/* resize.c */
-
-int coroutine_fn GRAPH_RDLOCK
-csv_co_truncate(BlockDriverState *bs, int64_t offset, bool exact,
-                PreallocMode prealloc, BdrvRequestFlags flags, Error **errp);
-
 /* backing.c */
 
 /*
@@ -721,9 +717,6 @@ csv_co_truncate(BlockDriverState *bs, int64_t offset, bool exact,
 int csv_backing_check_chain(const CsvDisk *disk, Error **errp);
 /* Tell the block layer which backing image the header names. */
 int GRAPH_RDLOCK csv_backing_open(BlockDriverState *bs, Error **errp);
-int coroutine_fn GRAPH_RDLOCK
-csv_co_change_backing_file(BlockDriverState *bs, const char *backing_file,
-                           const char *backing_fmt);
 /* What the options of creation say about the backing image. */
 int GRAPH_RDLOCK
 csv_backing_create(CsvVolume *vol, BdrvChild *file,
@@ -743,17 +736,6 @@ void coroutine_fn csv_line_enter(CsvDisk *disk, BlockReq *req,
                                  uint64_t unit);
 void coroutine_fn csv_line_leave(CsvDisk *disk, BlockReq *req);
 
-int coroutine_fn GRAPH_RDLOCK
-csv_co_preadv_part(BlockDriverState *bs, int64_t offset, int64_t bytes,
-                   QEMUIOVector *qiov, size_t qiov_offset,
-                   BdrvRequestFlags flags);
-int coroutine_fn GRAPH_RDLOCK
-csv_co_pwritev_part(BlockDriverState *bs, int64_t offset, int64_t bytes,
-                    QEMUIOVector *qiov, size_t qiov_offset,
-                    BdrvRequestFlags flags);
-int coroutine_fn GRAPH_RDLOCK
-csv_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
-                     BdrvRequestFlags flags);
 /*
  * Make whole subclusters read as zeroes, or as what is below; @unmap frees
  * their space.  -ENOTSUP when they are not whole.
@@ -761,38 +743,13 @@ csv_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
 int coroutine_fn GRAPH_RDLOCK
 csv_clear_range(BlockDriverState *bs, int64_t offset, int64_t bytes,
                 bool zero, bool unmap);
-int coroutine_fn GRAPH_RDLOCK
-csv_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes);
-int coroutine_fn GRAPH_RDLOCK csv_co_flush_to_os(BlockDriverState *bs);
-int coroutine_fn GRAPH_RDLOCK
-csv_co_block_status(BlockDriverState *bs, bool want_zero,
-                    int64_t offset, int64_t bytes, int64_t *pnum,
-                    int64_t *map, BlockDriverState **file);
 
 /* create.c */
 
-extern QemuOptsList csv_create_opts;
 /*
  * What a volume takes that is made for one disk of @size, if @clusters of its
  * segments are used.
  */
 uint64_t csv_volume_bytes(uint64_t size, uint64_t clusters);
-int coroutine_fn GRAPH_UNLOCKED
-csv_co_create(BlockdevCreateOptions *opts, Error **errp);
-int coroutine_fn GRAPH_UNLOCKED
-csv_co_create_opts(BlockDriver *drv, const char *filename, QemuOpts *opts,
-                   Error **errp);
-
-/* amend.c */
-
-extern QemuOptsList csv_amend_opts;
-int GRAPH_RDLOCK
-csv_amend(BlockDriverState *bs, QemuOpts *opts,
-          BlockDriverAmendStatusCB *status, void *opaque, bool force,
-          Error **errp);
-/* It cannot, and says what to do instead. */
-bool coroutine_fn GRAPH_RDLOCK
-csv_co_can_store_new_dirty_bitmap(BlockDriverState *bs, const char *name,
-                                  uint32_t granularity, Error **errp);
 
 #endif /* BLOCK_CSV_CSV_H */

@@ -20,7 +20,7 @@
 #include "qemu/module.h"
 #include "qemu/option.h"
 #include "check.h"
-#include "csv.h"
+#include "driver.h"
 #include "handover.h"
 #include "trace.h"
 
@@ -136,8 +136,7 @@ csv_disk_load(CsvDisk *disk, bool clean, Error **errp)
     return ret;
 }
 
-static void GRAPH_RDLOCK
-csv_disk_detach(CsvDisk *disk)
+void csv_disk_detach(CsvDisk *disk)
 {
     BdrvChild *file = disk->bs->file;
 
@@ -208,11 +207,7 @@ static int GRAPH_RDLOCK csv_disk_share(CsvDisk *disk, Error **errp)
     return ret;
 }
 
-/*
- * Begin to read.  Of a sealed or shared disk this is said on the volume, if
- * the node of the volume can be written at all.
- */
-static int GRAPH_RDLOCK csv_disk_begin_read(CsvDisk *disk, Error **errp)
+int csv_disk_begin_read(CsvDisk *disk, Error **errp)
 {
     BlockDriverState *bs = disk->bs, *file = bs->file->bs;
     int ret = 0;
@@ -451,12 +446,7 @@ static int csv_open(BlockDriverState *bs, QDict *options, int flags,
     return MIN(ret, 0);
 }
 
-/*
- * Write everything back and let the disk go.  What cannot be settled is left
- * to the next owner's replay.
- */
-static int GRAPH_RDLOCK
-csv_disk_let_go(CsvDisk *disk, const QemuUUID *token, Error **errp)
+int csv_disk_let_go(CsvDisk *disk, const QemuUUID *token, Error **errp)
 {
     if (!disk->pending) {
         csv_segments_give_back_all(disk);
@@ -564,115 +554,6 @@ static void csv_child_perm(BlockDriverState *bs, BdrvChild *c,
     *nshared = BLK_PERM_ALL;
 }
 
-/* An inactive node has no owner to change; its activation does that. */
-static bool csv_reopen_changes(BDRVReopenState *state, bool to_write)
-{
-    bool was = !bdrv_is_read_only(state->bs);
-    bool will = state->flags & BDRV_O_RDWR;
-
-    return was != will && will == to_write &&
-           !(state->bs->open_flags & BDRV_O_INACTIVE);
-}
-
-/* The disk is read from now on; nobody writes it any more. */
-static void GRAPH_RDLOCK csv_reopen_let_go(CsvDisk *disk)
-{
-    Error *err = NULL;
-
-    if (disk->owned && csv_disk_let_go(disk, NULL, &err) < 0) {
-        error_report_err(err);
-        disk->owned = false;
-    }
-    if (disk->use) {
-        csv_use_enter(disk, false, NULL);
-    } else if (disk->attached) {
-        csv_disk_detach(disk);
-    }
-    disk->claiming_node = false;
-    bdrv_child_refresh_perms(disk->bs, disk->bs->file, NULL);
-}
-
-/* To claim the disk we must write the volume. */
-static int GRAPH_RDLOCK csv_reopen_claim(CsvDisk *disk, Error **errp)
-{
-    BlockDriverState *bs = disk->bs;
-    int ret;
-
-    disk->claiming_node = true;
-    ret = bdrv_child_refresh_perms(bs, bs->file, errp);
-    if (ret >= 0) {
-        ret = csv_disk_activate(disk, NULL, errp);
-    }
-    if (ret < 0) {
-        disk->claiming_node = false;
-        bdrv_child_refresh_perms(bs, bs->file, NULL);
-    }
-    return ret;
-}
-
-static int csv_reopen_prepare(BDRVReopenState *state, BlockReopenQueue *queue,
-                              Error **errp)
-{
-    BlockDriverState *bs = state->bs;
-    CsvDisk *disk = bs->opaque;
-    int ret = 0;
-
-    GRAPH_RDLOCK_GUARD_MAINLOOP();
-
-    if (csv_reopen_changes(state, true)) {
-        /* Before the commit, unless its node gets writable with ours. */
-        disk->claim_late = bdrv_is_read_only(bs->file->bs) &&
-                           bs->file->bs->inherits_from == bs;
-        ret = disk->claim_late ? 0 : csv_reopen_claim(disk, errp);
-    } else if (csv_reopen_changes(state, false) && disk->owned) {
-        ret = bdrv_flush(bs);
-        if (ret < 0) {
-            error_setg_errno(errp, -ret, "Disk '%s' of csv volume '%s' cannot "
-                             "be flushed", disk->record.name,
-                             csv_volume_label(disk->volume));
-        }
-    }
-    return ret;
-}
-
-static void csv_reopen_commit(BDRVReopenState *state)
-{
-    CsvDisk *disk = state->bs->opaque;
-
-    GRAPH_RDLOCK_GUARD_MAINLOOP();
-
-    disk->claiming_node = false;
-    if (csv_reopen_changes(state, false)) {
-        csv_reopen_let_go(disk);
-    }
-}
-
-/* Too late to say no; who has the disk is told, and writes fail. */
-static void csv_reopen_commit_post(BDRVReopenState *state)
-{
-    CsvDisk *disk = state->bs->opaque;
-    Error *err = NULL;
-
-    GRAPH_RDLOCK_GUARD_MAINLOOP();
-
-    if (disk->claim_late && csv_reopen_claim(disk, &err) < 0) {
-        error_report_err(err);
-    }
-    disk->claim_late = disk->claiming_node = false;
-}
-
-static void csv_reopen_abort(BDRVReopenState *state)
-{
-    CsvDisk *disk = state->bs->opaque;
-
-    GRAPH_RDLOCK_GUARD_MAINLOOP();
-
-    disk->claim_late = false;
-    if (csv_reopen_changes(state, true)) {
-        csv_reopen_let_go(state->bs->opaque);
-    }
-}
-
 static void csv_refresh_limits(BlockDriverState *bs, Error **errp)
 {
     bs->bl.pwrite_zeroes_alignment = CSV_SUBCLUSTER_SIZE;
@@ -758,7 +639,6 @@ static BlockDriver bdrv_csv = {
     .bdrv_open                      = csv_open,
     .bdrv_close                     = csv_close,
     .bdrv_reopen_prepare            = csv_reopen_prepare,
-    .bdrv_reopen_commit             = csv_reopen_commit,
     .bdrv_reopen_commit_post        = csv_reopen_commit_post,
     .bdrv_reopen_abort              = csv_reopen_abort,
     .bdrv_child_perm                = csv_child_perm,

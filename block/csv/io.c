@@ -20,7 +20,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/memalign.h"
-#include "csv.h"
+#include "driver.h"
 #include "trace.h"
 
 int coroutine_fn GRAPH_RDLOCK
@@ -40,9 +40,11 @@ csv_co_preadv_part(BlockDriverState *bs, int64_t offset, int64_t bytes,
             return n;
         }
         if (kind == CSV_EXTENT_DATA) {
+            BLKDBG_CO_EVENT(bs->file, BLKDBG_READ_AIO);
             ret = bdrv_co_preadv_part(bs->file, host, n, qiov, qiov_offset,
                                       0);
         } else if (kind == CSV_EXTENT_HOLE && bs->backing) {
+            BLKDBG_CO_EVENT(bs->file, BLKDBG_READ_BACKING_AIO);
             ret = bdrv_co_preadv_part(bs->backing, offset, n, qiov,
                                       qiov_offset, 0);
         } else {
@@ -223,6 +225,7 @@ csv_co_pwritev_part(BlockDriverState *bs, int64_t offset, int64_t bytes,
         if (n < 0) {
             return n;
         }
+        BLKDBG_CO_EVENT(bs->file, BLKDBG_WRITE_AIO);
         if (kind == CSV_EXTENT_DATA) {
             ret = bdrv_co_pwritev_part(bs->file, host, n, qiov, qiov_offset,
                                        flags);

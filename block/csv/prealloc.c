@@ -20,7 +20,7 @@
 #include "qapi/error.h"
 #include "qemu/cutils.h"
 #include "qemu/memalign.h"
-#include "csv.h"
+#include "driver.h"
 #include "trace.h"
 
 /*

@@ -15,7 +15,7 @@
 #include "qemu/osdep.h"
 #include "qapi/error.h"
 #include "qemu/memalign.h"
-#include "csv.h"
+#include "driver.h"
 
 /*
  * Whatever is in [offset, end), within one subcluster and past the end of the

@@ -1,0 +1,133 @@
+/*
+ * Cluster shared volume: nodes that become writable, or read-only
+ *
+ * A disk is claimed and let go through the node of its volume.  That node is
+ * often reopened together with the one of the disk: all the files of a backing
+ * chain but the topmost are read-only, and a block job makes one of them
+ * writable for a while.  So the disk is let go while the reopen is prepared,
+ * and claimed after the commit if that is not possible before.
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qemu/error-report.h"
+#include "driver.h"
+#include "handover.h"
+
+/* An inactive node has no owner to change; its activation does that. */
+static bool csv_reopen_changes(BDRVReopenState *state, bool to_write)
+{
+    bool was = !bdrv_is_read_only(state->bs);
+    bool will = state->flags & BDRV_O_RDWR;
+
+    return was != will && will == to_write &&
+           !(state->bs->open_flags & BDRV_O_INACTIVE);
+}
+
+/* Will the node of the volume be writable only after the commit? */
+static bool GRAPH_RDLOCK csv_reopen_late(CsvDisk *disk)
+{
+    BlockDriverState *bs = disk->bs, *file = bs->file->bs;
+
+    return bdrv_is_read_only(file) && file->inherits_from == bs;
+}
+
+/* Begin to write the disk. */
+static int GRAPH_RDLOCK csv_reopen_take(CsvDisk *disk, Error **errp)
+{
+    BlockDriverState *bs = disk->bs;
+    int ret;
+
+    disk->claiming_node = true;
+    ret = bdrv_child_refresh_perms(bs, bs->file, errp);
+    if (ret >= 0) {
+        ret = csv_disk_activate(disk, NULL, errp);
+    }
+    disk->claiming_node = false;
+    if (ret < 0) {
+        bdrv_child_refresh_perms(bs, bs->file, NULL);
+    }
+    return ret;
+}
+
+/* Write the disk no more, as long as the node of the volume can be written. */
+static int GRAPH_RDLOCK csv_reopen_let_go(CsvDisk *disk, Error **errp)
+{
+    int ret = disk->owned ? csv_disk_let_go(disk, NULL, errp) : 0;
+
+    if (ret >= 0 && disk->attached) {
+        csv_disk_detach(disk);
+    }
+    return ret;
+}
+
+int csv_reopen_prepare(BDRVReopenState *state, BlockReopenQueue *queue,
+                       Error **errp)
+{
+    BlockDriverState *bs = state->bs;
+    CsvDisk *disk = bs->opaque;
+    int ret;
+
+    GRAPH_RDLOCK_GUARD_MAINLOOP();
+
+    if (csv_reopen_changes(state, true)) {
+        /* If it is too early, at least say what would be in the way. */
+        return csv_reopen_late(disk) ? csv_disk_may_claim(disk, errp)
+                                     : csv_reopen_take(disk, errp);
+    }
+    if (!csv_reopen_changes(state, false)) {
+        return 0;
+    }
+    ret = disk->owned ? bdrv_flush(bs) : 0;
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Disk '%s' of csv volume '%s' cannot "
+                         "be flushed", disk->record.name,
+                         csv_volume_label(disk->volume));
+        return ret;
+    }
+    return csv_reopen_let_go(disk, errp);
+}
+
+void csv_reopen_commit_post(BDRVReopenState *state)
+{
+    BlockDriverState *bs = state->bs;
+    CsvDisk *disk = bs->opaque;
+    Error *err = NULL;
+
+    GRAPH_RDLOCK_GUARD_MAINLOOP();
+
+    if (bs->open_flags & BDRV_O_INACTIVE) {
+        return;
+    }
+    if (!bdrv_is_read_only(bs) && !disk->owned &&
+        !(disk->use & CSV_USE_WRITE)) {
+        csv_reopen_take(disk, &err);
+    } else if (bdrv_is_read_only(bs) && disk->record.flags && !disk->use) {
+        csv_disk_begin_read(disk, &err);
+    }
+    if (err) {
+        /* Somebody was faster; writes fail now. */
+        error_report_err(err);
+    }
+}
+
+void csv_reopen_abort(BDRVReopenState *state)
+{
+    CsvDisk *disk = state->bs->opaque;
+    Error *err = NULL;
+
+    GRAPH_RDLOCK_GUARD_MAINLOOP();
+
+    if (csv_reopen_changes(state, true)) {
+        csv_reopen_let_go(disk, &err);
+    } else if (csv_reopen_changes(state, false)) {
+        csv_reopen_take(disk, &err);
+    }
+    if (err) {
+        error_report_err(err);
+    }
+}
