@@ -1,33 +1,8 @@
 /*
  * Cluster shared volume: what the parts of the driver share
  *
- *   check*.c   check and repair of what stands on the volume
- *   measure.c  how large a volume has to be
- *   handover.c all disks of a virtual machine at once
- *   driver.c   the BlockDriver: open, close, activation, permissions
- *   reopen.c   nodes that become writable, or read-only
- *   resize.c   grow and shrink
- *   prealloc.c preallocation
- *   backing.c  backing images
- *   io.c       the I/O path
- *   journal.c  what makes changes of the map durable
- *   map.c      level-1 and level-2 maps in memory
- *   map-cache.c which level-2 tables are in memory
- *   map-load.c header and maps from the volume
- *   space.c    how much space is left
- *   segment.c  segments of a disk, and the clusters in them
- *   disks.c    make and delete disks
- *   use.c      sealed and shared disks: used by many, owned by nobody
- *   claim.c    disk records: find, claim, release
- *   member.c   registration, and who is alive
- *   volume.c   records, superblock, and the volumes this process has open
- *   create.c   format a volume, options of creation
- *   amend.c    what can be amended, and what not added
- *   qmp.c      commands, and query.c the one that shows all
- *   ondisk.c   pages to host structures and back
- *
- * A file includes nothing of those above it in this list but what stands
- * here.
+ * docs/devel/csv.rst has the list of files; one includes nothing of those above
+ * it there but what stands here.
  *
  * Unless it says otherwise a function runs in the main thread or in a
  * coroutine there, with the graph locked for reading where it takes a
