@@ -48,6 +48,7 @@ class Job:
         self.alone = alone
         self.iotest = iotest
         self.upstream = False       # a test of QEMU's own
+        self.listed = False         # by name, so it has something to test
         self.seconds = 0.0
         self.log = None
         self.reset()
@@ -68,6 +69,8 @@ class Job:
                 self.passed.append(self.name)
             elif match[1] == 'fail':
                 self.failed.append(self.name)
+            elif NOT_FOR.search(match[2]) and self.listed:
+                self.failed.append(f'{self.name}: {match[2]}')
             elif NOT_FOR.search(match[2]):
                 self.foreign = True
             else:
