@@ -724,28 +724,28 @@ static int GRAPH_RDLOCK csv_segment_give_back(CsvDisk *disk,
                                    disk->record.slot, seg->index, NULL);
 
     trace_csv_segment_free(disk, seg->index, ret);
-    if (ret >= 0) {
-        disk->stats.segments_freed++;
-        csv_space_look(disk->volume, disk->bs->file);
-    }
+    disk->stats.segments_freed += ret >= 0;
     return ret;
 }
 
 void csv_segments_give_back_all(CsvDisk *disk)
 {
     CsvSegment seg;
+    bool any = false;
 
-    while (csv_segment_drop_free(disk, 0, &seg)) {
-        if (csv_segment_give_back(disk, &seg) < 0) {
-            return;
-        }
+    while (csv_segment_drop_free(disk, 0, &seg) &&
+           csv_segment_give_back(disk, &seg) >= 0) {
+        any = true;
+    }
+    if (any) {
+        csv_space_look(disk->volume, disk->bs->file);
     }
 }
 
 void coroutine_fn csv_segments_trim(CsvDisk *disk)
 {
     CsvSegment seg;
-    bool found;
+    bool found, any = false;
     int ret;
 
     /* Nobody may claim meanwhile, and get the sequence of a segment here. */
@@ -757,6 +757,7 @@ void coroutine_fn csv_segments_trim(CsvDisk *disk)
         }
         if (found) {
             ret = csv_segment_give_back(disk, &seg);
+            any |= ret >= 0;
         }
         if (ret < 0) {
             /* It is still ours, and so is its sequence. */
@@ -764,4 +765,7 @@ void coroutine_fn csv_segments_trim(CsvDisk *disk)
             csv_segment_add(disk, seg.index, seg.sequence);
         }
     } while (found && ret >= 0);
+    if (any) {
+        csv_space_look(disk->volume, disk->bs->file);
+    }
 }

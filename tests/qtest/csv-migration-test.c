@@ -273,20 +273,26 @@ static void start_pair_at_switchover(CsvScene *s, int disks,
     g_usleep(200 * 1000);
 }
 
+/* Move the guest from @src to @dst, and end both */
+static void move_and_finish(CsvScene *s, CsvVm *src, CsvVm *dst)
+{
+    migrate_to(src, s->socket);
+    migrate_wait(src, "completed");
+    check_winner(s, dst, src, 2);
+    g_assert_true(csv_vm_is(src, "postmigrate"));
+    csv_vm_quit(src);
+    check_winner(s, dst, NULL, 2);
+    csv_vm_quit(dst);
+    finish(s);
+}
+
 static void do_move(int disks)
 {
     CsvScene s;
     CsvVm *src, *dst;
 
     start_pair(&s, disks, &src, &dst);
-    migrate_to(src, s.socket);
-    migrate_wait(src, "completed");
-    check_winner(&s, dst, src, 2);
-    g_assert_true(csv_vm_is(src, "postmigrate"));
-    csv_vm_quit(src);
-    check_winner(&s, dst, NULL, 2);
-    csv_vm_quit(dst);
-    finish(&s);
+    move_and_finish(&s, src, dst);
 }
 
 static void test_move(void)
@@ -333,12 +339,7 @@ static void test_overlay(void)
     src = csv_vm_start(&s, "");
     csv_guest_use_disks(&s, src);
     dst = csv_vm_start_incoming(&s, "");
-    migrate_to(src, s.socket);
-    migrate_wait(src, "completed");
-    check_winner(&s, dst, src, 2);
-    csv_vm_quit(src);
-    csv_vm_quit(dst);
-    finish(&s);
+    move_and_finish(&s, src, dst);
 }
 
 static void test_cont_on_source(void)
@@ -400,12 +401,7 @@ static void test_cancel(void)
     /* And it can be tried again */
     dst = csv_vm_start_incoming(&s, "");
     set_parameter(src, "max-bandwidth", 0);
-    migrate_to(src, s.socket);
-    migrate_wait(src, "completed");
-    check_winner(&s, dst, src, 2);
-    csv_vm_quit(src);
-    csv_vm_quit(dst);
-    finish(&s);
+    move_and_finish(&s, src, dst);
 }
 
 static void test_cancel_at_switchover(void)
