@@ -323,6 +323,7 @@ csv_disk_clear(CsvDisk *disk)
     if (disk->attached) {
         csv_disk_detach(disk);
     }
+    disk->bs->file->frozen = false;
     if (disk->volume) {
         QLIST_REMOVE(disk, next);
         csv_volume_put(disk->volume);
@@ -420,6 +421,26 @@ csv_open_disk(CsvDisk *disk, int flags, Error **errp)
     return ret;
 }
 
+/*
+ * The node below is the volume: state of the volume is kept by node, and locks
+ * are held on it.  So no other node may take its place, be it by a reopen or
+ * by a job that inserts a filter, as long as this one is open.
+ */
+static bool GRAPH_RDLOCK csv_pin_file(BlockDriverState *bs, Error **errp)
+{
+    BlockDriverState *file = bs->file->bs;
+
+    if (file->never_freeze ||
+        (file->drv && !strcmp(file->drv->format_name, "copy-before-write"))) {
+        error_setg(errp, "Node '%s' belongs to a job, which will take it away; "
+                   "open the csv volume on the node below",
+                   bdrv_get_node_name(file));
+        return false;
+    }
+    bs->file->frozen = true;
+    return true;
+}
+
 static int csv_open(BlockDriverState *bs, QDict *options, int flags,
                     Error **errp)
 {
@@ -436,7 +457,8 @@ static int csv_open(BlockDriverState *bs, QDict *options, int flags,
     csv_disk_init(disk, bs);
     ret = csv_absorb_options(disk, options, errp);
     if (ret >= 0) {
-        ret = csv_open_disk(disk, flags, errp);
+        ret = csv_pin_file(bs, errp) ? csv_open_disk(disk, flags, errp)
+                                     : -EBUSY;
     }
     if (ret < 0) {
         csv_disk_clear(disk);

@@ -14,6 +14,7 @@
 
 #include "qemu/osdep.h"
 #include "qapi/error.h"
+#include "qobject/qdict.h"
 #include "qemu/error-report.h"
 #include "driver.h"
 #include "handover.h"
@@ -34,6 +35,28 @@ static bool GRAPH_RDLOCK csv_reopen_late(CsvDisk *disk)
     BlockDriverState *bs = disk->bs, *file = bs->file->bs;
 
     return bdrv_is_read_only(file) && file->inherits_from == bs;
+}
+
+/*
+ * Whatever is reopened, the node of the volume stays; the block layer sees to
+ * that too, but cannot say why.
+ */
+static bool GRAPH_RDLOCK
+csv_reopen_same_file(BDRVReopenState *state, Error **errp)
+{
+    CsvDisk *disk = state->bs->opaque;
+    BlockDriverState *file = state->bs->file->bs;
+    const char *name = qdict_get_try_str(state->options, "file");
+    BlockDriverState *wanted = name ? bdrv_lookup_bs(NULL, name, NULL) : file;
+
+    if (!wanted || wanted == file ||
+        wanted == bdrv_skip_implicit_filters(file)) {
+        return true;    /* the block layer refuses what is not there */
+    }
+    error_setg(errp, "Disk '%s' is open on node '%s' as its csv volume, which "
+               "'%s' cannot replace; close the disk (blockdev-del) and open it "
+               "there", disk->record.name, bdrv_get_node_name(file), name);
+    return false;
 }
 
 /* Begin to write the disk. */
@@ -74,6 +97,9 @@ int csv_reopen_prepare(BDRVReopenState *state, BlockReopenQueue *queue,
 
     GRAPH_RDLOCK_GUARD_MAINLOOP();
 
+    if (!csv_reopen_same_file(state, errp)) {
+        return -EINVAL;
+    }
     if (csv_reopen_changes(state, true)) {
         /* If it is too early, at least say what would be in the way. */
         return csv_reopen_late(disk) ? csv_disk_may_claim(disk, errp)
