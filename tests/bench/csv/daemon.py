@@ -6,14 +6,14 @@ import socket
 import subprocess
 import time
 
-from images import cpu_of
+from images import CPUS, cpu_of, on
 
 
 class Daemon:
     """
     A daemon in @folder.  Its end closes all images; `with` waits for that.
     """
-    def __init__(self, build, folder, name, *args):
+    def __init__(self, build, folder, name, *args, cpus=tuple(CPUS)):
         self.sockets = [folder / f'{name}.qmp', folder / f'{name}.nbd']
         for path in self.sockets:
             path.unlink(missing_ok=True)
@@ -23,7 +23,7 @@ class Daemon:
              '--chardev', f'socket,id=qmp,path={self.sockets[0]},server=on,'
              'wait=off', '--monitor', 'chardev=qmp', *map(str, args)],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE, text=True)
+            stderr=subprocess.PIPE, text=True, preexec_fn=on(*cpus))
         self.qmp = socket.socket(socket.AF_UNIX)
         try:
             self.connect()
@@ -102,12 +102,13 @@ def fio(images, medium, node, opts):
                 '--blockdev', json.dumps({**node, 'node-name': 'disk'}),
                 '--nbd-server',
                 f'addr.type=unix,addr.path={folder / "nbd.nbd"}',
-                '--export', 'type=nbd,id=disk,node-name=disk,writable=on') \
-            as daemon:
+                '--export', 'type=nbd,id=disk,node-name=disk,writable=on',
+                cpus=CPUS[-1:]) as daemon:
         cpu = cpu_of(daemon.proc.pid)
         found = images.run(
             'fio', '--name=x', '--output-format=json', '--ioengine=nbd',
-            f'--uri=nbd+unix:///disk?socket={daemon.nbd}', *opts)
+            f'--uri=nbd+unix:///disk?socket={daemon.nbd}', *opts,
+            cpus=CPUS[:1])
         cpu = cpu_of(daemon.proc.pid) - cpu
     # messages of the engine come first
     job = json.loads(found[found.index('{'):])['jobs'][0]
