@@ -196,13 +196,13 @@ struct CsvDisk {
      */
     uint64_t blank_start;
     uint64_t blank_end;
-    uint64_t blank_seen;        /* atomic: flush_begun at the last look */
+    uint64_t freed_at;          /* atomic: flush_begun when one was freed */
     BlockReqList allocating;
 
     CoMutex flush_lock;         /* one commit or checkpoint at a time */
     CsvJournal journal;
     uint64_t flush_begun;       /* atomic: flushes of the journal */
-    uint64_t flush_done;        /* the last of them that was good */
+    uint64_t flush_done;        /* atomic: the last of them that was good */
 
     CsvNodeStats stats;         /* each under the lock of what it counts */
     Stat64 bytes_filled;        /* one that has no lock */
@@ -476,12 +476,21 @@ int GRAPH_RDLOCK csv_disk_describe(CsvVolume *vol, BdrvChild *file,
 /* segment.c */
 
 /*
- * Claim a free segment for disk @slot as its @sequence-th.  -ENOSPC when
- * there is none.
+ * Claim up to @want free segments for disk @slot as its @sequence-th and
+ * those after it, and store which they are in @index.  Returns how many, at
+ * least one, or -errno; -ENOSPC when there is none.
  */
 int GRAPH_RDLOCK
-csv_segment_claim(CsvVolume *vol, BdrvChild *file, uint32_t slot,
-                  uint32_t sequence, uint64_t *index, Error **errp);
+csv_segments_claim(CsvVolume *vol, BdrvChild *file, uint32_t slot,
+                   uint32_t sequence, uint64_t *index, unsigned want,
+                   Error **errp);
+/*
+ * Free those segments of disk @slot in page @page of the table that have a
+ * bit in @which.
+ */
+int GRAPH_RDLOCK
+csv_segments_free_some(CsvVolume *vol, BdrvChild *file, uint64_t page,
+                       uint32_t slot, uint64_t which, Error **errp);
 /* Free every segment of disk @slot. */
 int GRAPH_RDLOCK csv_segments_free(CsvVolume *vol, BdrvChild *file,
                                    uint32_t slot, Error **errp);
@@ -505,6 +514,9 @@ csv_segments_walk(CsvVolume *vol, BdrvChild *file, CsvSegmentFn *fn,
 int GRAPH_RDLOCK
 csv_segments_count(CsvVolume *vol, BdrvChild *file, uint64_t *per_disk,
                    uint64_t *free, Error **errp);
+
+/* cluster.c */
+
 /* Fill disk->segments from the segment table; no cluster is used. */
 int GRAPH_RDLOCK csv_segments_load(CsvDisk *disk, Error **errp);
 void csv_segments_drop(CsvDisk *disk);
@@ -519,7 +531,7 @@ uint64_t csv_disk_used(const CsvDisk *disk);
 bool csv_segment_has(CsvDisk *disk, uint64_t offset);
 /*
  * Allocate a cluster; *offset gets its place, *blank if it is known to read
- * as zeroes.  May claim a segment, or start to claim one ahead of need.
+ * as zeroes.  May claim segments, or start to claim some ahead of need.
  * make_lock held.
  */
 int coroutine_fn GRAPH_RDLOCK csv_cluster_alloc(CsvDisk *disk,
@@ -528,7 +540,7 @@ int coroutine_fn GRAPH_RDLOCK csv_cluster_alloc(CsvDisk *disk,
 void csv_cluster_free(CsvDisk *disk, uint64_t offset);
 /*
  * Give segments without a used cluster back to the volume: all, of a disk
- * that nobody uses, or all but one.  Failure costs nothing but space.
+ * that nobody uses, or all but some.  Failure costs nothing but space.
  */
 void GRAPH_RDLOCK csv_segments_give_back_all(CsvDisk *disk);
 void coroutine_fn GRAPH_RDLOCK csv_segments_trim(CsvDisk *disk);

@@ -60,6 +60,13 @@ int csv_disk_erase(CsvVolume *vol, BdrvChild *file, CsvDiskRecord *rec,
             csv_disk_swap(vol, file, rec, raw);
             return ret;
         }
+        /* What its last owner discarded, others will take for durable zeroes. */
+        ret = bdrv_flush(file->bs);
+        if (ret < 0) {
+            error_setg_errno(errp, -ret, "Cannot flush csv volume '%s'",
+                             csv_volume_label(vol));
+            return ret;
+        }
         ret = csv_segments_free(vol, file, rec->slot, errp);
         if (ret < 0) {
             return ret;
@@ -290,8 +297,8 @@ csv_disk_make_parts(CsvVolume *vol, BdrvChild *file, const CsvHeader *header,
         ret = csv_disk_by_uuid(vol, file, &m->rec.backing, &base, errp);
     }
     if (ret >= 0) {
-        ret = csv_segment_claim(vol, file, m->rec.slot, 0,
-                                &m->rec.first_segment, errp);
+        ret = csv_segments_claim(vol, file, m->rec.slot, 0,
+                                 &m->rec.first_segment, 1, errp);
     }
     if (ret >= 0) {
         ret = csv_map_format(vol, file, &m->rec, header, errp);

@@ -678,7 +678,7 @@ static BlockDriver bdrv_csv = {
     .bdrv_co_pwrite_zeroes          = csv_co_pwrite_zeroes,
     .bdrv_co_pdiscard               = csv_co_pdiscard,
     .bdrv_co_change_backing_file    = csv_co_change_backing_file,
-    .bdrv_co_flush_to_os            = csv_co_flush_to_os,
+    .bdrv_co_flush                  = csv_co_flush,
     .bdrv_co_block_status           = csv_co_block_status,
     .bdrv_co_truncate               = csv_co_truncate,
 

@@ -65,7 +65,7 @@ csv_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
                      BdrvRequestFlags flags);
 int coroutine_fn GRAPH_RDLOCK
 csv_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes);
-int coroutine_fn GRAPH_RDLOCK csv_co_flush_to_os(BlockDriverState *bs);
+int coroutine_fn GRAPH_RDLOCK csv_co_flush(BlockDriverState *bs);
 int coroutine_fn GRAPH_RDLOCK
 csv_co_block_status(BlockDriverState *bs, bool want_zero,
                     int64_t offset, int64_t bytes, int64_t *pnum,

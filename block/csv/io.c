@@ -385,15 +385,27 @@ static void coroutine_fn GRAPH_RDLOCK csv_trim(CsvDisk *disk)
     csv_segments_trim(disk);
 }
 
-int coroutine_fn GRAPH_RDLOCK csv_co_flush_to_os(BlockDriverState *bs)
+int coroutine_fn GRAPH_RDLOCK csv_co_flush(BlockDriverState *bs)
 {
     CsvDisk *disk = bs->opaque;
-    int ret = csv_journal_commit(disk);
+    uint64_t begun = qatomic_read(&disk->flush_begun);
+    int ret;
 
-    if (ret >= 0) {
-        csv_trim(disk);
+    BLKDBG_CO_EVENT(bs->file, BLKDBG_FLUSH_TO_OS);
+    ret = csv_journal_commit(disk);
+    if (ret < 0) {
+        return ret;
     }
-    return ret;
+    csv_trim(disk);
+    if (qatomic_read(&disk->flush_done) > begun) {
+        /*
+         * The record's flush is one of the data as well.  Other requests have
+         * ended since, so the node below would not know.
+         */
+        return 0;
+    }
+    BLKDBG_CO_EVENT(bs->file, BLKDBG_FLUSH_TO_DISK);
+    return bdrv_co_flush(bs->file->bs);
 }
 
 int coroutine_fn GRAPH_RDLOCK

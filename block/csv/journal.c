@@ -37,8 +37,9 @@
  *   behind the disk.  Then R durable and D not, or in part, reads as zeroes
  *   what read as zeroes before: as if D itself had been torn.  The zeroes must
  *   be durable: a discard may have made them.  So a flush must have begun
- *   after the cluster was seen to be blank, and be done, before R is written.
- *   A record has no such data if one change in it needs the order.
+ *   after the last cluster was freed here, and be done, before R is written;
+ *   and who frees a segment flushes before.  A record has no such data if one
+ *   change in it needs the order.
  * - a cluster that R frees is used again after R is durable.  Before, a
  *   replay that ends before R would find it twice.
  * - a level-1 entry in R: the table's pages may be anything, so replay
@@ -225,7 +226,7 @@ static int GRAPH_RDLOCK csv_journal_flush(CsvDisk *disk)
     int ret = bdrv_flush(disk->bs->file->bs);
 
     if (ret >= 0) {
-        disk->flush_done = begun;
+        qatomic_set(&disk->flush_done, begun);
     }
     return ret;
 }

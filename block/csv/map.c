@@ -354,9 +354,9 @@ uint32_t csv_map_collect(CsvDisk *disk, uint8_t *buf, uint32_t max,
          t = find_next_bit(disk->l2_pending, CSV_MAX_L2_TABLES, t + 1)) {
         n = csv_map_collect_table(disk, t, buf, n, max);
     }
-    /* That these zeroes stay must be durable as well. */
+    /* The zeroes of what was freed, and may be used again, must be durable. */
     *ordered = disk->ordered ||
-               disk->flush_done <= qatomic_read(&disk->blank_seen);
+               qatomic_read(&disk->flush_done) <= qatomic_read(&disk->freed_at);
     if (n < max) {
         qatomic_set(&disk->pending, false);
         disk->ordered = false;

@@ -223,7 +223,7 @@ csv_prealloc_undo(BlockDriverState *bs, uint64_t from)
     csv_line_enter(disk, &req, from, CSV_CLUSTER_SIZE, CSV_CLUSTER_SIZE);
     csv_map_cut(disk, from);
     csv_line_leave(disk, &req);
-    csv_co_flush_to_os(bs);
+    csv_co_flush(bs);
 }
 
 int coroutine_fn csv_preallocate(BlockDriverState *bs, uint64_t from,
