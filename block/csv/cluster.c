@@ -140,29 +140,20 @@ void csv_segments_drop(CsvDisk *disk)
 }
 
 /*
- * The segment that @offset is in and the cluster's number there.  Segments
- * were loaded in the order of their index; those claimed since come after,
- * so most disks need a few steps.
+ * Place of segment @index in the list, or its length.  Segments were loaded
+ * in the order of their index; those claimed since come after, so most disks
+ * need a few steps.
  */
-static CsvSegment *csv_cluster_find(CsvDisk *disk, uint64_t offset,
-                                    uint32_t *cluster)
+static guint csv_segment_search(CsvDisk *disk, uint64_t index)
 {
-    const CsvSuperblock *sb = &disk->volume->sb;
-    uint64_t index;
     guint lo = 0, hi = disk->segments->len, i;
 
-    if (offset < sb->data_offset) {
-        return NULL;
-    }
-    index = (offset - sb->data_offset) >> sb->segment_bits;
-    *cluster = ((offset - sb->data_offset) >> CSV_CLUSTER_BITS) &
-               (csv_clusters_per_segment(disk->volume) - 1);
     while (lo < hi) {
         guint mid = lo + (hi - lo) / 2;
         CsvSegment *seg = csv_segment_at(disk, mid);
 
         if (seg->index == index) {
-            return seg;
+            return mid;
         }
         if (seg->index < index) {
             lo = mid + 1;
@@ -172,10 +163,39 @@ static CsvSegment *csv_cluster_find(CsvDisk *disk, uint64_t offset,
     }
     for (i = 0; i < disk->segments->len; i++) {
         if (csv_segment_at(disk, i)->index == index) {
-            return csv_segment_at(disk, i);
+            break;
         }
     }
-    return NULL;
+    return i;
+}
+
+/*
+ * The segment that @offset is in and the cluster's number there.  A map names
+ * most clusters in the order of their places, so the segment is mostly that
+ * of the last time.
+ */
+static CsvSegment *csv_cluster_find(CsvDisk *disk, uint64_t offset,
+                                    uint32_t *cluster)
+{
+    const CsvSuperblock *sb = &disk->volume->sb;
+    guint at = qatomic_read(&disk->segment_found);
+    uint64_t index;
+
+    if (offset < sb->data_offset) {
+        return NULL;
+    }
+    index = (offset - sb->data_offset) >> sb->segment_bits;
+    *cluster = ((offset - sb->data_offset) >> CSV_CLUSTER_BITS) &
+               (csv_clusters_per_segment(disk->volume) - 1);
+    if (at >= disk->segments->len ||
+        csv_segment_at(disk, at)->index != index) {
+        at = csv_segment_search(disk, index);
+        if (at == disk->segments->len) {
+            return NULL;
+        }
+        qatomic_set(&disk->segment_found, at);
+    }
+    return csv_segment_at(disk, at);
 }
 
 bool csv_cluster_use(CsvDisk *disk, uint64_t offset, Error **errp)

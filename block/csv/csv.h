@@ -188,6 +188,7 @@ struct CsvDisk {
     CoMutex alloc_lock;
     GArray *segments;           /* of CsvSegment, by sequence of discovery */
     guint segment_current;      /* where clusters come from */
+    guint segment_found;        /* atomic: which the last search found */
     uint64_t free_clusters;     /* in all segments */
     bool claiming;              /* a claim ahead of need is under way */
     /*
