@@ -58,6 +58,7 @@ struct CsvVolume {
     BlockDriverState *bs;       /* the node that holds the volume */
     unsigned refs;
     CsvSuperblock sb;           /* as last read or written here */
+    char uuid[UUID_STR_LEN];    /* sb.uuid, which stays */
     uint32_t block;             /* bytes of one compare-and-write */
 
     /*
@@ -233,7 +234,7 @@ CsvVolume *csv_volume_next(CsvVolume *vol);
 BdrvChild *csv_blk_child(BlockBackend *blk);
 /* Find the size of @bs anew, for others may have made the volume grow. */
 int GRAPH_RDLOCK csv_refresh_length(BlockDriverState *bs);
-/* Name for messages: the volume's name, or its UUID.  Static storage. */
+/* Name for messages: the volume's name, or its UUID.  Owned by @vol. */
 const char *csv_volume_label(const CsvVolume *vol);
 /*
  * Let the volume use @size bytes of its node, or all of it if @size is 0.

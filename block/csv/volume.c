@@ -22,14 +22,7 @@ static QLIST_HEAD(, CsvVolume) csv_volumes =
 
 const char *csv_volume_label(const CsvVolume *vol)
 {
-    static char label[CSV_VOLUME_NAME_MAX + 1];
-
-    QEMU_BUILD_BUG_ON(sizeof(label) < UUID_STR_LEN);
-    if (vol->sb.name[0]) {
-        return vol->sb.name;
-    }
-    qemu_uuid_unparse(&vol->sb.uuid, label);
-    return label;
+    return vol->sb.name[0] ? vol->sb.name : vol->uuid;
 }
 
 bool csv_may_write(BdrvChild *file)
@@ -314,6 +307,7 @@ CsvVolume *csv_volume_get(BdrvChild *file, Error **errp)
     vol->bs = file->bs;
     vol->refs = 1;
     vol->sb = sb;
+    qemu_uuid_unparse(&sb.uuid, vol->uuid);
     vol->block = MAX(CSV_RECORD_SIZE, file->bs->bl.request_alignment);
     QLIST_INIT(&vol->disks);
     QLIST_INSERT_HEAD(&csv_volumes, vol, next);
