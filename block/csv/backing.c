@@ -128,8 +128,11 @@ csv_co_change_backing_file(BlockDriverState *bs, const char *backing_file,
     if (!disk->owned) {
         return -EPERM;
     }
-    if (strlen(backing_file ?: "") > CSV_BACKING_FILE_MAX ||
-        strlen(backing_fmt ?: "") > CSV_BACKING_FORMAT_MAX) {
+    if (strlen(backing_fmt ?: "") > CSV_BACKING_FORMAT_MAX) {
+        return -EINVAL;
+    }
+    if (!csv_backing_file_check(backing_file ?: "", &err)) {
+        error_report_err(err);
         return -EINVAL;
     }
     header.backing = none;
@@ -175,9 +178,7 @@ int csv_backing_create(CsvVolume *vol, BdrvChild *file,
                    "file");
         return -EINVAL;
     }
-    if (strlen(opts->backing_file ?: "") > CSV_BACKING_FILE_MAX) {
-        error_setg(errp, "The name of a csv disk's backing file has at most "
-                   "%d bytes", CSV_BACKING_FILE_MAX);
+    if (!csv_backing_file_check(opts->backing_file ?: "", errp)) {
         return -EINVAL;
     }
     pstrcpy(header->backing_file, sizeof(header->backing_file),

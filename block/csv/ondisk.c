@@ -132,17 +132,28 @@ bool csv_disk_name_check(const char *name, Error **errp)
     return true;
 }
 
-bool csv_description_check(const char *text, Error **errp)
+static bool csv_text_check(const char *what, const char *text, size_t max,
+                           Error **errp)
 {
     size_t len = strlen(text);
 
-    if (len > CSV_DESCRIPTION_MAX || !csv_text_ok(text, len, len)) {
-        error_setg(errp, "'%s' cannot be the description of a csv disk: it "
-                   "has up to %d bytes of UTF-8 without control characters",
-                   text, CSV_DESCRIPTION_MAX);
+    if (len > max || !csv_text_ok(text, len, len)) {
+        error_setg(errp, "'%s' cannot be the %s of a csv disk: it has up to "
+                   "%zu bytes of UTF-8 without control characters",
+                   text, what, max);
         return false;
     }
     return true;
+}
+
+bool csv_description_check(const char *text, Error **errp)
+{
+    return csv_text_check("description", text, CSV_DESCRIPTION_MAX, errp);
+}
+
+bool csv_backing_file_check(const char *text, Error **errp)
+{
+    return csv_text_check("backing file", text, CSV_BACKING_FILE_MAX, errp);
 }
 
 bool csv_probe(const uint8_t *buf, size_t bytes)

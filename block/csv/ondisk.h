@@ -523,5 +523,7 @@ void csv_journal_encode(const CsvJournalRecord *in, const QemuUUID *disk,
 bool csv_disk_name_check(const char *name, Error **errp);
 /* The same for a description: up to 95 bytes, may be empty. */
 bool csv_description_check(const char *text, Error **errp);
+/* The same for the name of a backing file: up to 1023 bytes, or none. */
+bool csv_backing_file_check(const char *text, Error **errp);
 
 #endif /* BLOCK_CSV_ONDISK_H */
