@@ -37,6 +37,12 @@ int csv_reopen_prepare(BDRVReopenState *state, BlockReopenQueue *queue,
                        Error **errp);
 void csv_reopen_commit_post(BDRVReopenState *state);
 void csv_reopen_abort(BDRVReopenState *state);
+/* Begin to write the disk, even if its node is still a read-only one. */
+int GRAPH_RDLOCK csv_reopen_take(CsvDisk *disk, const QemuUUID *token,
+                                 Error **errp);
+/* Write the disk no more, as long as the node of the volume can be written. */
+int GRAPH_RDLOCK csv_reopen_let_go(CsvDisk *disk, const QemuUUID *token,
+                                   Error **errp);
 
 /* resize.c */
 

@@ -14,6 +14,7 @@
 #include "qemu/osdep.h"
 #include "qapi/error.h"
 #include "qemu/error-report.h"
+#include "driver.h"
 #include "handover.h"
 
 static QemuUUID csv_token;
@@ -39,7 +40,11 @@ static gint csv_handover_order(gconstpointer a, gconstpointer b)
                                sizeof(x->record.uuid.data));
 }
 
-/* The disks that this process writes when they are active, in order. */
+/*
+ * The disks that this process writes when they are active, in order; and those
+ * that it let go and that have become read-only since, below a snapshot: what
+ * stands on them is of use only if nobody else gets them.
+ */
 static GPtrArray *csv_handover_disks(void)
 {
     GPtrArray *disks = g_ptr_array_new();
@@ -48,7 +53,7 @@ static GPtrArray *csv_handover_disks(void)
 
     for (vol = csv_volume_next(NULL); vol; vol = csv_volume_next(vol)) {
         QLIST_FOREACH(disk, &vol->disks, next) {
-            if (!bdrv_is_read_only(disk->bs)) {
+            if (!bdrv_is_read_only(disk->bs) || disk->handed_over) {
                 g_ptr_array_add(disks, disk);
             }
         }
@@ -93,23 +98,53 @@ bool csv_handover_needed(void)
  */
 static int GRAPH_RDLOCK csv_handover_claim_one(CsvDisk *disk, Error **errp)
 {
+    ERRP_GUARD();
     QemuUUID token = csv_token;
+    bool read_only = bdrv_is_read_only(disk->bs);
+    int ret = 0;
 
     if (disk->bs->open_flags & BDRV_O_INACTIVE) {
-        return bdrv_activate(disk->bs, errp);
+        ret = bdrv_activate(disk->bs, errp);
+        if (!read_only) {
+            return ret;
+        }
     }
-    return csv_disk_activate(disk, qemu_uuid_is_null(&token) ? NULL : &token,
-                             errp);
+    if (ret >= 0) {
+        ret = csv_reopen_take(disk, qemu_uuid_is_null(&token) ? NULL : &token,
+                              errp);
+    }
+    if (ret < 0 && read_only) {
+        error_prepend(errp, "Disk '%s' of csv volume '%s', now below a "
+                      "snapshot, was let go for a migration and cannot be "
+                      "taken back: ", disk->record.name,
+                      csv_volume_label(disk->volume));
+    }
+    return ret;
 }
 
 static void GRAPH_RDLOCK csv_handover_undo_one(CsvDisk *disk)
 {
+    QemuUUID token = csv_token;
     Error *err = NULL;
+    int ret = bdrv_is_read_only(disk->bs)
+              ? csv_reopen_let_go(disk, &token, &err)
+              : bdrv_inactivate(disk->bs, &err);
 
-    if (bdrv_inactivate(disk->bs, &err) < 0) {
+    if (ret < 0) {
         error_prepend(&err, "Disk '%s' of csv volume '%s' was claimed and "
                       "cannot be given back: ", disk->record.name,
                       csv_volume_label(disk->volume));
+        error_report_err(err);
+    }
+}
+
+/* A disk that is only read needs no owner, now that no token is good for it. */
+static void GRAPH_RDLOCK csv_handover_free_one(CsvDisk *disk)
+{
+    Error *err = NULL;
+
+    if (disk->owned && bdrv_is_read_only(disk->bs) &&
+        csv_reopen_let_go(disk, NULL, &err) < 0) {
         error_report_err(err);
     }
 }
@@ -138,6 +173,9 @@ bool csv_handover_claim(Error **errp)
             return false;
         }
         g_ptr_array_add(done, disk);
+    }
+    for (i = 0; i < done->len; i++) {
+        csv_handover_free_one(g_ptr_array_index(done, i));
     }
     csv_handover_set_token(NULL);
     return true;

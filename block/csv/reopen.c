@@ -59,8 +59,7 @@ csv_reopen_same_file(BDRVReopenState *state, Error **errp)
     return false;
 }
 
-/* Begin to write the disk. */
-static int GRAPH_RDLOCK csv_reopen_take(CsvDisk *disk, Error **errp)
+int csv_reopen_take(CsvDisk *disk, const QemuUUID *token, Error **errp)
 {
     BlockDriverState *bs = disk->bs;
     int ret;
@@ -68,7 +67,7 @@ static int GRAPH_RDLOCK csv_reopen_take(CsvDisk *disk, Error **errp)
     disk->claiming_node = true;
     ret = bdrv_child_refresh_perms(bs, bs->file, errp);
     if (ret >= 0) {
-        ret = csv_disk_activate(disk, NULL, errp);
+        ret = csv_disk_activate(disk, token, errp);
     }
     disk->claiming_node = false;
     if (ret < 0) {
@@ -77,10 +76,9 @@ static int GRAPH_RDLOCK csv_reopen_take(CsvDisk *disk, Error **errp)
     return ret;
 }
 
-/* Write the disk no more, as long as the node of the volume can be written. */
-static int GRAPH_RDLOCK csv_reopen_let_go(CsvDisk *disk, Error **errp)
+int csv_reopen_let_go(CsvDisk *disk, const QemuUUID *token, Error **errp)
 {
-    int ret = disk->owned ? csv_disk_let_go(disk, NULL, errp) : 0;
+    int ret = disk->owned ? csv_disk_let_go(disk, token, errp) : 0;
 
     if (ret >= 0 && disk->attached) {
         csv_disk_detach(disk);
@@ -103,7 +101,7 @@ int csv_reopen_prepare(BDRVReopenState *state, BlockReopenQueue *queue,
     if (csv_reopen_changes(state, true)) {
         /* If it is too early, at least say what would be in the way. */
         return csv_reopen_late(disk) ? csv_disk_may_claim(disk, errp)
-                                     : csv_reopen_take(disk, errp);
+                                     : csv_reopen_take(disk, NULL, errp);
     }
     if (!csv_reopen_changes(state, false)) {
         return 0;
@@ -115,7 +113,7 @@ int csv_reopen_prepare(BDRVReopenState *state, BlockReopenQueue *queue,
                          csv_volume_label(disk->volume));
         return ret;
     }
-    return csv_reopen_let_go(disk, errp);
+    return csv_reopen_let_go(disk, NULL, errp);
 }
 
 void csv_reopen_commit_post(BDRVReopenState *state)
@@ -131,7 +129,7 @@ void csv_reopen_commit_post(BDRVReopenState *state)
     }
     if (!bdrv_is_read_only(bs) && !disk->owned &&
         !(disk->use & CSV_USE_WRITE)) {
-        csv_reopen_take(disk, &err);
+        csv_reopen_take(disk, NULL, &err);
     } else if (bdrv_is_read_only(bs) && disk->record.flags && !disk->use) {
         csv_disk_begin_read(disk, &err);
     }
@@ -149,9 +147,9 @@ void csv_reopen_abort(BDRVReopenState *state)
     GRAPH_RDLOCK_GUARD_MAINLOOP();
 
     if (csv_reopen_changes(state, true)) {
-        csv_reopen_let_go(disk, &err);
+        csv_reopen_let_go(disk, NULL, &err);
     } else if (csv_reopen_changes(state, false)) {
-        csv_reopen_take(disk, &err);
+        csv_reopen_take(disk, NULL, &err);
     }
     if (err) {
         error_report_err(err);

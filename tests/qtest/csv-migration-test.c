@@ -383,6 +383,59 @@ static void test_stopped_destination(void)
     finish(&s);
 }
 
+/* As for a snapshot of memory and disks: migrate, add overlays, go on */
+static void test_snapshot_after(void)
+{
+    g_autofree char *args = NULL, *top = NULL;
+    CsvScene s;
+    CsvVm *src, *dst;
+    QDict *rsp;
+
+    csv_scene_init(&s, 1);
+    top = g_strdup_printf("%s/top.qcow2", s.dir);
+    csv_qemu_img("create -q -f qcow2 %s %dM", top, CSV_DISK_MB);
+    dst = csv_vm_start_incoming(&s, "-S");
+
+    /* With nodes of its own, the volume's stays writable below an overlay */
+    args = g_strdup_printf("-blockdev file,node-name=vol,filename=%s"
+                           " -blockdev csv,node-name=d0,disk=disk0,file=vol"
+                           " -device virtio-blk-pci,id=vd0,drive=d0,addr=4",
+                           s.volume);
+    s.disks = 0;
+    src = csv_vm_start(&s, args);
+    s.disks = 1;
+    csv_guest_use_disks(&s, src);
+    migrate_to(src, s.socket);
+    migrate_wait(src, "completed");
+    csv_vm_wait(dst, "paused");
+
+    qtest_qmp_assert_success(src->qts,
+        "{'execute': 'blockdev-add', 'arguments': {'driver': 'qcow2',"
+        " 'node-name': 'top', 'file': {'driver': 'file', 'filename': %s}}}",
+        top);
+    qtest_qmp_assert_success(src->qts,
+        "{'execute': 'blockdev-snapshot', 'arguments': {'node': 'd0',"
+        " 'overlay': 'top'}}");
+    qtest_qmp_assert_success(src->qts, "{'execute': 'cont'}");
+    csv_vm_wait(src, "running");
+
+    /* What the overlay stands on is not to be had any more */
+    rsp = qtest_qmp(dst->qts, "{'execute': 'cont'}");
+    g_assert_true(qdict_haskey(rsp, "error"));
+    qobject_unref(rsp);
+    g_assert_false(csv_vm_is(dst, "running"));
+    g_assert_cmpstr(csv_query_disk(src, 0).state, ==, "free");
+
+    qtest_qmp_assert_success(src->qts,
+        "{'execute': 'block-commit', 'arguments': {'device': 'top',"
+        " 'job-id': 'commit'}}");
+    g_assert_cmpint(csv_query_disk(src, 0).owner_pid, ==, src->pid);
+    csv_vm_quit(dst);
+    csv_vm_quit(src);
+    unlink(top);
+    finish(&s);
+}
+
 static void test_cancel(void)
 {
     CsvScene s;
@@ -654,6 +707,7 @@ int main(int argc, char **argv)
     add_test("overlay", test_overlay);
     add_test("cont-on-source", test_cont_on_source);
     add_test("stopped-destination", test_stopped_destination);
+    add_test("snapshot-after", test_snapshot_after);
     add_test("cancel/middle", test_cancel);
     add_test("cancel/switchover", test_cancel_at_switchover);
     add_test("destination-killed/setup", test_destination_killed_setup);
