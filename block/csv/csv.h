@@ -59,7 +59,6 @@ struct CsvVolume {
     unsigned refs;
     CsvSuperblock sb;           /* as last read or written here */
     char uuid[UUID_STR_LEN];    /* sb.uuid, which stays */
-    uint32_t block;             /* bytes of one compare-and-write */
 
     /*
      * This member.  Valid while attached > 0 or the liveness lock is held;

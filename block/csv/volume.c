@@ -58,12 +58,14 @@ int csv_record_swap(CsvVolume *vol, BdrvChild *file, uint64_t offset,
 {
     uint8_t compare[CSV_PAGE_SIZE] = { 0 };
     uint8_t write[CSV_PAGE_SIZE] = { 0 };
+    /* What the node needs may change, when it is reopened with O_DIRECT. */
+    uint32_t block = MAX(CSV_RECORD_SIZE, file->bs->bl.request_alignment);
     int ret;
 
     memcpy(compare, old, CSV_RECORD_SIZE);
     memcpy(write, new, CSV_RECORD_SIZE);
-    ret = bdrv_compare_and_write(file, offset, vol->block, compare, write,
-                                 BDRV_REQ_FUA);
+    ret = bdrv_compare_and_write(file, offset, MIN(block, CSV_PAGE_SIZE),
+                                 compare, write, BDRV_REQ_FUA);
     if (ret < 0 && ret != -EILSEQ && ret != -ENOTSUP) {
         ret = csv_record_settle(file, offset, new, ret);
     }
@@ -308,7 +310,6 @@ CsvVolume *csv_volume_get(BdrvChild *file, Error **errp)
     vol->refs = 1;
     vol->sb = sb;
     qemu_uuid_unparse(&sb.uuid, vol->uuid);
-    vol->block = MAX(CSV_RECORD_SIZE, file->bs->bl.request_alignment);
     QLIST_INIT(&vol->disks);
     QLIST_INSERT_HEAD(&csv_volumes, vol, next);
     trace_csv_volume_open(vol, bdrv_get_node_name(vol->bs),
