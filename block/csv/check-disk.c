@@ -240,7 +240,7 @@ static int GRAPH_RDLOCK csv_check_header(CsvCheckDisk *d, Error **errp)
                                  error_get_pretty(err[i]));
         }
     }
-    /* Copy 1 is written first; a crash in between leaves copy 0 behind. */
+    /* A crash between the two leaves one behind; the next owner mends it. */
     if (ret >= 0 && !err[0] && !err[1] &&
         header[0].generation != header[1].generation) {
         bool newer = header[1].generation > header[0].generation;

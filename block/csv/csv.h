@@ -152,6 +152,8 @@ struct CsvDisk {
      * all replaced when the map is read anew because the disk gets owned.
      */
     CsvHeader header;
+    unsigned header_copy;               /* the one that counts */
+    bool header_differs;                /* the other is old, or damaged */
     uint64_t l1[CSV_MAX_L2_TABLES];     /* offset in the volume; 0: none */
     CsvL2Table *l2[CSV_MAX_L2_TABLES];
     CoMutex make_lock;          /* adds tables, and places to entries */
@@ -562,8 +564,9 @@ int GRAPH_RDLOCK csv_map_format(CsvVolume *vol, BdrvChild *file,
 int GRAPH_RDLOCK csv_header_write(CsvDisk *disk, const CsvHeader *header,
                                   Error **errp);
 /*
- * Bring name and size in it up to date, of an owned disk.  They are needed
- * only if the disk record is lost; if this fails, the next owner does it.
+ * Bring name and size in it up to date, of an owned disk, and a copy that a
+ * crash left behind.  They are needed only if the disk record or the other
+ * copy is lost; if this fails, the next owner does it.
  */
 void GRAPH_RDLOCK csv_header_refresh(CsvDisk *disk);
 /* The entry of a cluster; all zero where there is no table.  Any thread. */

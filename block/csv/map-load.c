@@ -116,14 +116,15 @@ static uint64_t csv_header_offset(const CsvVolume *vol,
            (copy ? CSV_HEADER_COPY_1 : CSV_HEADER_COPY_0);
 }
 
-/* Copy 1 is written first, so the copy with the higher generation counts. */
+/* The copy with the higher generation counts. */
 static int GRAPH_RDLOCK csv_header_read(CsvDisk *disk, Error **errp)
 {
     QEMU_AUTO_VFREE uint8_t *buf = qemu_blockalign(disk->bs->file->bs,
                                                    CSV_PAGE_SIZE);
     CsvHeader header;
+    uint64_t generation[2] = { 0, 0 };      /* of those that are whole */
     Error *err = NULL;
-    bool found = false;
+    bool found = false, whole = true;
     unsigned copy;
 
     for (copy = 0; copy < 2; copy++) {
@@ -134,10 +135,15 @@ static int GRAPH_RDLOCK csv_header_read(CsvDisk *disk, Error **errp)
             error_free(err);
             return ret;
         }
-        if (csv_header_decode(buf, &disk->record, copy, &header,
-                              err ? NULL : &err) &&
-            (!found || header.generation > disk->header.generation)) {
+        if (!csv_header_decode(buf, &disk->record, copy, &header,
+                               err ? NULL : &err)) {
+            whole = false;
+            continue;
+        }
+        generation[copy] = header.generation;
+        if (!found || header.generation > disk->header.generation) {
             disk->header = header;
+            disk->header_copy = copy;
             found = true;
         }
     }
@@ -146,19 +152,25 @@ static int GRAPH_RDLOCK csv_header_read(CsvDisk *disk, Error **errp)
         return -EINVAL;
     }
     error_free(err);
+    disk->header_differs = !whole || generation[0] != generation[1];
     return 0;
 }
 
+/* One copy and then the other, which is @last and counts until then. */
 static int GRAPH_RDLOCK
 csv_header_write_copies(CsvVolume *vol, BdrvChild *file,
-                        const CsvDiskRecord *disk, CsvHeader *header)
+                        const CsvDiskRecord *disk, CsvHeader *header,
+                        unsigned last)
 {
     QEMU_AUTO_VFREE uint8_t *buf = qemu_blockalign(file->bs, CSV_PAGE_SIZE);
-    int copy, ret = 0;
+    unsigned i;
+    int ret = 0;
 
     header->size = disk->size;
     memcpy(header->name, disk->name, sizeof(header->name));
-    for (copy = 1; ret >= 0 && copy >= 0; copy--) {
+    for (i = 0; ret >= 0 && i < 2; i++) {
+        unsigned copy = i ? last : !last;
+
         csv_header_encode(header, disk, copy, buf);
         ret = bdrv_pwrite(file, csv_header_offset(vol, disk, copy),
                           CSV_PAGE_SIZE, buf, 0);
@@ -177,7 +189,7 @@ int csv_header_write(CsvDisk *disk, const CsvHeader *header, Error **errp)
     assert(disk->owned);
     new.generation = disk->header.generation + 1;
     ret = csv_header_write_copies(disk->volume, disk->bs->file, &disk->record,
-                                  &new);
+                                  &new, disk->header_copy);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Cannot write the header of disk '%s' of "
                          "csv volume '%s'", disk->record.name,
@@ -185,6 +197,7 @@ int csv_header_write(CsvDisk *disk, const CsvHeader *header, Error **errp)
         return ret;
     }
     disk->header = new;
+    disk->header_differs = false;
     return 0;
 }
 
@@ -192,7 +205,7 @@ void csv_header_refresh(CsvDisk *disk)
 {
     const CsvHeader *header = &disk->header;
 
-    if (header->size != disk->record.size ||
+    if (disk->header_differs || header->size != disk->record.size ||
         strcmp(header->name, disk->record.name)) {
         csv_header_write(disk, header, NULL);
     }
@@ -214,7 +227,7 @@ int csv_map_format(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *disk,
     ret = bdrv_pwrite(file, csv_segment_start(&vol->sb, disk->first_segment) +
                       CSV_L1_OFFSET, bytes, buf, 0);
     if (ret >= 0) {
-        ret = csv_header_write_copies(vol, file, disk, &new);
+        ret = csv_header_write_copies(vol, file, disk, &new, 0);
     }
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Cannot write the header of disk '%s' of "
