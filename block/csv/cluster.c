@@ -132,6 +132,7 @@ void csv_segments_drop(CsvDisk *disk)
     }
     g_array_set_size(disk->segments, 0);
     disk->segment_current = 0;
+    disk->sequence_min = 0;
     disk->free_clusters = 0;
     disk->blank_end = disk->blank_start;
     qatomic_set(&disk->freed_at, qatomic_read(&disk->flush_begun));
@@ -255,7 +256,7 @@ static unsigned csv_segments_ahead(const CsvDisk *disk)
 static int coroutine_fn GRAPH_RDLOCK csv_segment_claim_more(CsvDisk *disk)
 {
     uint64_t index[CSV_AHEAD_MAX];
-    uint32_t sequence = 0;
+    uint32_t sequence = disk->sequence_min;
     unsigned want;
     Error *err = NULL;
     guint i;
@@ -272,6 +273,8 @@ static int coroutine_fn GRAPH_RDLOCK csv_segment_claim_more(CsvDisk *disk)
     csv_space_look(disk->volume, disk->bs->file);
     if (ret < 0) {
         if (ret != -ENOSPC) {
+            /* Some may be ours now, and then they have these numbers. */
+            disk->sequence_min = sequence + want;
             error_report_err(err);
         } else {
             error_free(err);
@@ -524,17 +527,15 @@ void coroutine_fn csv_segments_trim(CsvDisk *disk)
     g_autoptr(GArray) out = g_array_new(false, false, sizeof(CsvSegment));
     guint i;
 
-    /* Nobody may claim meanwhile, and get the sequence of a segment here. */
     QEMU_LOCK_GUARD(&disk->claim_lock);
     WITH_QEMU_LOCK_GUARD(&disk->alloc_lock) {
         csv_segments_take_free(disk, csv_segments_ahead(disk), out);
     }
     csv_segments_give_back(disk, out);
-    /* What could not be freed is still ours, and so are the sequences. */
-    QEMU_LOCK_GUARD(&disk->alloc_lock);
+    /* The rest is ours or is not: use neither it nor its numbers. */
     for (i = 0; i < out->len; i++) {
-        CsvSegment *seg = &g_array_index(out, CsvSegment, i);
-
-        csv_segment_add(disk, seg->index, seg->sequence);
+        disk->sequence_min = MAX(disk->sequence_min,
+                                 g_array_index(out, CsvSegment, i).sequence +
+                                 1);
     }
 }

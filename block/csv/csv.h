@@ -189,6 +189,7 @@ struct CsvDisk {
     CoMutex claim_lock;         /* one claim of a segment at a time */
     CoMutex alloc_lock;
     GArray *segments;           /* of CsvSegment, by sequence of discovery */
+    uint32_t sequence_min;      /* below, segments of unknown fate may have */
     guint segment_current;      /* where clusters come from */
     guint segment_found;        /* atomic: which the last search found */
     uint64_t free_clusters;     /* in all segments */
