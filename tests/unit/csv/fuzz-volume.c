@@ -20,10 +20,10 @@
 #include "csv-page.h"
 #include "fuzz-volume.h"
 #include "sim-device.h"
+#include "sim-volume.h"
 
 #define RDWR            (BDRV_O_RDWR | BDRV_O_RESIZE)
 #define DEVICE_SIZE     (96 * MiB)
-#define SEGMENT_SIZE    (8 * MiB)
 #define TABLES          2       /* of a disk, that are damaged */
 /* Where a disk's data is: in its first table, and in the next one */
 #define NEAR            (2 * MiB)
@@ -109,62 +109,6 @@ BlockBackend *fuzz_open(const char *disk, int flags, Error **errp)
     return blk;
 }
 
-typedef struct Create {
-    BlockDriverState *bs;
-    const char *disk;
-    uint64_t size;
-    const char *backing;
-    uint64_t volume;            /* bytes of a new one, or 0 */
-    Error **errp;
-    bool done;
-} Create;
-
-static void coroutine_fn create_entry(void *opaque)
-{
-    Create *c = opaque;
-    BlockdevRef ref = {
-        .type = QTYPE_QSTRING,
-        .u.reference = (char *)bdrv_get_node_name(c->bs),
-    };
-    BlockdevCreateOptions opts = {
-        .driver = BLOCKDEV_DRIVER_CSV,
-        .u.csv = {
-            .file = &ref,
-            .size = c->size,
-            .disk = (char *)c->disk,
-            .backing_disk = (char *)c->backing,
-            .volume = (char *)(c->volume ? "fuzz" : NULL),
-            .has_volume_size = c->volume,
-            .volume_size = c->volume,
-            .has_segment_size = c->volume,
-            .segment_size = SEGMENT_SIZE,
-        },
-    };
-
-    bdrv_find_format("csv")->bdrv_co_create(&opts, c->errp);
-    c->done = true;
-}
-
-void fuzz_create(const char *disk, uint64_t size, const char *backing,
-                 uint64_t volume, Error **errp)
-{
-    QDict *options = qdict_new();
-    Create c = {
-        .disk = disk, .size = size, .backing = backing, .volume = volume,
-        .errp = errp,
-    };
-
-    qdict_put_str(options, "driver", "csv-sim");
-    c.bs = bdrv_open(NULL, NULL, options, RDWR,
-                     &error_abort);
-    aio_co_enter(qemu_get_aio_context(),
-                 qemu_coroutine_create(create_entry, &c));
-    while (!c.done) {
-        aio_poll(qemu_get_aio_context(), true);
-    }
-    bdrv_unref(c.bs);
-}
-
 static uint64_t peek(uint64_t offset, unsigned bytes)
 {
     uint8_t sector[SIM_SECTOR];
@@ -190,7 +134,8 @@ static void find_places(void)
         g_assert_cmpmem(sector + 144, strlen(disks[i].name), disks[i].name,
                         strlen(disks[i].name));
         memcpy(base.disks[i].uuid, sector + 80, 16);
-        base.disks[i].first = data + page_get(sector, 112, 8) * SEGMENT_SIZE;
+        base.disks[i].first = data + page_get(sector, 112, 8) *
+                              SIM_SEGMENT_SIZE;
         for (t = 0; t < TABLES; t++) {
             base.disks[i].table[t] = peek(base.disks[i].first + 65536 + 16 +
                                           8 * t, 8);
@@ -248,8 +193,8 @@ void fuzz_init(void)
     for (i = 0; i < ARRAY_SIZE(disks); i++) {
         BlockBackend *blk;
 
-        fuzz_create(disks[i].name, disks[i].size, disks[i].backing,
-                    i ? 0 : DEVICE_SIZE, &error_abort);
+        sim_disk_create(disks[i].name, disks[i].size, disks[i].backing,
+                        i ? 0 : DEVICE_SIZE, &error_abort);
         if (i) {
             blk = fuzz_open(disks[i].name, RDWR, &error_abort);
             write_all(blk, NEAR + i * MiB, i);
@@ -461,7 +406,7 @@ static void repair(const char *disk, BdrvCheckMode fix)
 
 static void overlay_one(const char *name)
 {
-    fuzz_create("overlay", 0, name, 0, NULL);
+    sim_disk_create("overlay", 0, name, 0, NULL);
     read_one("overlay");
 }
 

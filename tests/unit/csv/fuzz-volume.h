@@ -89,8 +89,6 @@ void fuzz_patch(FuzzSite site, unsigned number, size_t at, const void *buf,
 void fuzz_peek(FuzzSite site, unsigned number, size_t at, void *buf,
                size_t bytes);
 BlockBackend *fuzz_open(const char *disk, int flags, Error **errp);
-void fuzz_create(const char *disk, uint64_t size, const char *backing,
-                 uint64_t volume, Error **errp);
 /* Nothing is left behind. */
 void fuzz_end(void);
 

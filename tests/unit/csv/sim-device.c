@@ -26,6 +26,7 @@ typedef struct SimPending {
 } SimPending;
 
 struct SimTrace {
+    size_t start;       /* mark */
     GArray *events;     /* of SimEvent */
     GArray *pending;    /* of SimPending, oldest first */
 };
@@ -38,6 +39,10 @@ static struct {
     SimFaults faults;
     uint64_t seed;
     GHashTable *locks;  /* number to node */
+    struct {
+        SimTrace *trace;        /* or NULL */
+        unsigned first, last;   /* events */
+    } late;
 } dev;
 
 static const uint8_t zero_sector[SIM_SECTOR];
@@ -151,6 +156,7 @@ void sim_trace_start(void)
 {
     g_assert(!dev.trace);
     dev.trace = g_new0(SimTrace, 1);
+    dev.trace->start = sim_mark();
     dev.trace->events = g_array_new(false, false, sizeof(SimEvent));
     dev.trace->pending = g_array_new(false, false, sizeof(SimPending));
 }
@@ -169,6 +175,11 @@ void sim_trace_free(SimTrace *trace)
     g_array_free(trace->events, true);
     g_array_free(trace->pending, true);
     g_free(trace);
+}
+
+void sim_trace_rewind(const SimTrace *trace)
+{
+    sim_undo(trace->start);
 }
 
 void sim_trace_note(void *note)
@@ -197,11 +208,28 @@ static const uint8_t *sim_event_data(const SimEvent *e, unsigned nr)
     return e->data ? e->data + (size_t)nr * SIM_SECTOR : zero_sector;
 }
 
+/* Of a sector that is durable, what was written before is gone. */
+static void sim_walk_forget(SimTrace *trace, GHashTable *durable)
+{
+    unsigned out = 0;
+
+    for (unsigned i = 0; i < trace->pending->len; i++) {
+        SimPending p = g_array_index(trace->pending, SimPending, i);
+        uint64_t sector = sim_event(trace, p.event)->sector + p.nr;
+        gpointer by = g_hash_table_lookup(durable, GSIZE_TO_POINTER(sector));
+
+        if (p.event >= GPOINTER_TO_UINT(by)) {
+            g_array_index(trace->pending, SimPending, out++) = p;
+        }
+    }
+    g_array_set_size(trace->pending, out);
+}
+
 /* What was done when flush @begin began is durable; the rest stays. */
 static bool sim_walk_flush(SimTrace *trace, unsigned begin)
 {
+    g_autoptr(GHashTable) durable = g_hash_table_new(NULL, NULL);
     unsigned out = 0;
-    bool changed = false;
 
     for (unsigned i = 0; i < trace->pending->len; i++) {
         SimPending p = g_array_index(trace->pending, SimPending, i);
@@ -209,13 +237,17 @@ static bool sim_walk_flush(SimTrace *trace, unsigned begin)
 
         if (e->done && e->index < begin) {
             sim_store(e->sector + p.nr, sim_event_data(e, p.nr));
-            changed = true;
+            g_hash_table_insert(durable, GSIZE_TO_POINTER(e->sector + p.nr),
+                                GUINT_TO_POINTER(p.event));
         } else {
             g_array_index(trace->pending, SimPending, out++) = p;
         }
     }
     g_array_set_size(trace->pending, out);
-    return changed;
+    if (out) {
+        sim_walk_forget(trace, durable);
+    }
+    return g_hash_table_size(durable);
 }
 
 bool sim_walk_step(SimTrace *trace, unsigned i)
@@ -280,6 +312,20 @@ static void coroutine_fn sim_delay(void)
     }
 }
 
+/* It gets into the cache.  Returns its index; takes over its data. */
+static unsigned sim_put(const SimEvent *e)
+{
+    for (unsigned nr = 0; nr < e->sectors; nr++) {
+        sim_store(e->sector + nr, sim_event_data(e, nr));
+    }
+    if (!dev.trace) {
+        g_free(e->data);
+        return 0;
+    }
+    g_array_append_val(dev.trace->events, *e);
+    return dev.trace->events->len - 1;
+}
+
 /* @data: NULL for zeroes; taken over */
 static int coroutine_fn sim_write(uint64_t offset, uint64_t bytes,
                                   uint8_t *data, bool at_once)
@@ -292,7 +338,7 @@ static int coroutine_fn sim_write(uint64_t offset, uint64_t bytes,
         .sectors = fail ? sim_random(&dev.seed) % (sectors + 1) : sectors,
         .data = data,
     };
-    unsigned index = 0;
+    unsigned index;
 
     if (offset + bytes > dev.size) {
         g_free(data);
@@ -301,18 +347,49 @@ static int coroutine_fn sim_write(uint64_t offset, uint64_t bytes,
     if (!at_once) {
         sim_delay();
     }
-    for (unsigned nr = 0; nr < e.sectors; nr++) {
-        sim_store(e.sector + nr, sim_event_data(&e, nr));
-    }
-    if (dev.trace) {
-        g_array_append_val(dev.trace->events, e);
-        index = dev.trace->events->len - 1;
-    } else {
-        g_free(data);
-    }
+    index = sim_put(&e);
     sim_delay();
     sim_trace_add(SIM_WRITE_DONE, index);
     return fail ? -EIO : 0;
+}
+
+void sim_device_late(SimTrace *trace, unsigned first, unsigned last)
+{
+    dev.late.trace = trace;
+    dev.late.first = first;
+    dev.late.last = last;
+}
+
+/* Event @i of a trace happens once more, now. */
+static void sim_again(const SimTrace *trace, unsigned i)
+{
+    const SimEvent *e = sim_event(trace, i);
+    SimEvent copy = { .kind = SIM_WRITE, .sector = e->sector,
+                      .sectors = e->sectors };
+
+    if (e->kind == SIM_WRITE) {
+        if (e->data) {
+            copy.data = g_memdup2(e->data, (size_t)e->sectors * SIM_SECTOR);
+        }
+        sim_trace_add(SIM_WRITE_DONE, sim_put(&copy));
+    } else if (e->kind == SIM_FLUSH_DONE) {
+        sim_trace_add(SIM_FLUSH_DONE, sim_trace_add(SIM_FLUSH, 0));
+    }
+}
+
+/* What somebody else has on its way arrives behind a read of its place. */
+static void sim_arrive(uint64_t sector, uint64_t sectors)
+{
+    SimTrace *trace = dev.late.trace;
+    SimEvent *last = trace ? sim_event(trace, dev.late.last) : NULL;
+
+    if (!last || last->sector < sector || last->sector >= sector + sectors) {
+        return;
+    }
+    dev.late.trace = NULL;
+    for (unsigned i = dev.late.first; i <= dev.late.last; i++) {
+        sim_again(trace, i);
+    }
 }
 
 static int coroutine_fn
@@ -345,6 +422,7 @@ sim_co_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes,
     g_assert(offset + bytes <= dev.size);
     sim_delay();
     qemu_iovec_from_buf(qiov, 0, dev.mem + offset, bytes);
+    sim_arrive(offset / SIM_SECTOR, bytes / SIM_SECTOR);
     sim_delay();
     return 0;
 }

@@ -53,6 +53,12 @@ void sim_device_new(uint64_t size);
 void sim_device_free(void);
 void sim_device_faults(const SimFaults *faults, uint64_t seed);
 
+/*
+ * Writes of @trace, events @first to @last, are on their way: they arrive when
+ * the place of the last one, which is a write, has been read.  NULL: nothing.
+ */
+void sim_device_late(SimTrace *trace, unsigned first, unsigned last);
+
 /* A place to come back to: what is written later can be undone. */
 size_t sim_mark(void);
 void sim_undo(size_t mark);
@@ -64,6 +70,8 @@ void sim_poke(uint64_t offset, const void *buf, size_t bytes);
 /* Keep a trace from now on, beginning with an empty cache; and end it. */
 void sim_trace_start(void);
 SimTrace *sim_trace_stop(void);
+/* Undo what happened since the trace began. */
+void sim_trace_rewind(const SimTrace *trace);
 void sim_trace_free(SimTrace *trace);
 /* Add @note, to be freed with g_free(), to the trace if there is one. */
 void sim_trace_note(void *note);

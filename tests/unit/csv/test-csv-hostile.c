@@ -14,6 +14,7 @@
 #include "csv-page.h"
 #include "fuzz-volume.h"
 #include "sim-device.h"
+#include "sim-volume.h"
 
 #define DISKS       5
 /* Numbers of fuzz_init()'s disks, and of both copies of their headers */
@@ -126,7 +127,8 @@ static void test_chain(void)
         g_autofree char *name = chain_name(n);
         g_autofree char *base = n ? chain_name(n - 1) : NULL;
 
-        fuzz_create(name, 1 * MiB, base, n ? 0 : CHAIN_DEVICE, &error_abort);
+        sim_disk_create(name, 1 * MiB, base, n ? 0 : CHAIN_DEVICE,
+                        &error_abort);
         if (n == CHAIN_MAX - 1) {
             blk = fuzz_open(name, 0, &error_abort);
             blk_unref(blk);
