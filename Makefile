@@ -54,8 +54,9 @@ bench-csv: configured
 	@tests/bench/csv-bench
 
 check-crash: configured
-	@scripts/build tests/unit/csv/test-csv-crash
+	@scripts/build tests/unit/csv/test-csv-crash tests/unit/csv/test-csv-breaks
 	@$(if $(SEEDS),CSV_CRASH_SEEDS=$(SEEDS)) build/qemu/tests/unit/csv/test-csv-crash -k --tap
+	@build/qemu/tests/unit/csv/test-csv-breaks -k --tap
 
 check-stress: tools
 	@scripts/check --suite stress --full

@@ -388,7 +388,7 @@ csv_cluster_blank(CsvDisk *disk, uint64_t offset)
     ret = bdrv_co_block_status(disk->bs->file->bs, offset,
                                csv_cluster_run(disk, offset), &n, NULL, NULL);
     if (ret < 0 || !(ret & BDRV_BLOCK_ZERO) || n < CSV_CLUSTER_SIZE) {
-        return false;
+        return csv_break(CSV_BREAK_ALWAYS_BLANK);
     }
     QEMU_LOCK_GUARD(&disk->alloc_lock);
     disk->blank_start = offset;

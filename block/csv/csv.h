@@ -32,6 +32,7 @@
 #include "qemu/coroutine.h"
 #include "qemu/rcu.h"
 #include "qemu/stats64.h"
+#include "breaks.h"
 #include "ondisk.h"
 
 /* What two members that change one record at once may need to agree. */

@@ -78,8 +78,10 @@ void coroutine_fn csv_line_enter(CsvDisk *disk, BlockReq *req,
     uint64_t end = ROUND_UP(offset + bytes, unit);
 
     QEMU_LOCK_GUARD(&disk->alloc_lock);
-    reqlist_wait_all(&disk->allocating, start, end - start,
-                     &disk->alloc_lock);
+    if (!csv_break(CSV_BREAK_NO_LINE)) {
+        reqlist_wait_all(&disk->allocating, start, end - start,
+                         &disk->alloc_lock);
+    }
     reqlist_init_req(&disk->allocating, req, start, end - start);
 }
 
@@ -96,7 +98,8 @@ csv_fill(BlockDriverState *bs, uint64_t offset, uint64_t bytes, uint64_t masks,
 {
     uint32_t sub = csv_touched(offset, bytes);
 
-    if (!bs->backing || (csv_masks_zero(masks) & sub)) {
+    if (!bs->backing || (csv_masks_zero(masks) & sub) ||
+        csv_break(CSV_BREAK_NO_FILL)) {
         memset(buf, 0, bytes);
         return 0;
     }
@@ -391,13 +394,17 @@ int coroutine_fn GRAPH_RDLOCK csv_co_flush(BlockDriverState *bs)
     uint64_t begun = qatomic_read(&disk->flush_begun);
     int ret;
 
+    if (csv_break(CSV_BREAK_ACK_BEFORE_RECORD) && disk->flush_lock.locked) {
+        return 0;
+    }
     BLKDBG_CO_EVENT(bs->file, BLKDBG_FLUSH_TO_OS);
     ret = csv_journal_commit(disk);
     if (ret < 0) {
         return ret;
     }
     csv_trim(disk);
-    if (qatomic_read(&disk->flush_done) > begun) {
+    if (qatomic_read(&disk->flush_done) > begun ||
+        csv_break(CSV_BREAK_RECORD_NOT_FLUSHED)) {
         /*
          * The record's flush is one of the data as well.  Other requests have
          * ended since, so the node below would not know.

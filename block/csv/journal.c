@@ -82,6 +82,14 @@ static gint csv_found_order(gconstpointer a, gconstpointer b)
     return x < y ? -1 : x > y;
 }
 
+static bool csv_found_newer(const CsvFound *a, const CsvFound *b)
+{
+    if (a->rec.epoch != b->rec.epoch && !csv_break(CSV_BREAK_NO_EPOCH)) {
+        return a->rec.epoch > b->rec.epoch;
+    }
+    return a->rec.sequence > b->rec.sequence;
+}
+
 /* All records in @ring that are whole, by sequence; *newest counts. */
 static GArray *csv_ring_scan(const CsvDisk *disk, const uint8_t *ring,
                              CsvFound *newest)
@@ -99,9 +107,7 @@ static GArray *csv_ring_scan(const CsvDisk *disk, const uint8_t *ring,
             continue;
         }
         g_array_append_val(found, f);
-        if (f.rec.epoch > newest->rec.epoch ||
-            (f.rec.epoch == newest->rec.epoch &&
-             f.rec.sequence > newest->rec.sequence)) {
+        if (csv_found_newer(&f, newest)) {
             *newest = f;
         }
     }
@@ -207,13 +213,13 @@ void csv_journal_position(CsvDisk *disk, const CsvDiskRecord *rec)
  */
 static bool csv_ring_room(const CsvJournal *j, uint32_t pages, uint32_t *at)
 {
-    if (j->head > j->oldest) {
+    if (j->head > j->oldest || csv_break(CSV_BREAK_RING_OVERRUN)) {
         if (j->head + pages + 1 <= CSV_JOURNAL_PAGES) {
             *at = j->head;
             return true;
         }
         *at = 0;
-        return pages + 1 <= j->oldest;
+        return pages + 1 <= j->oldest || csv_break(CSV_BREAK_RING_OVERRUN);
     }
     *at = j->head;
     return j->head + pages + 1 <= j->oldest;
@@ -251,13 +257,14 @@ csv_record_write(CsvDisk *disk, uint8_t *buf, uint32_t entries, uint32_t at)
     csv_journal_encode(&rec, &disk->record.uuid, buf);
     ret = bdrv_pwrite(disk->bs->file, csv_ring_offset(disk, at), rec.bytes,
                       buf, 0);
-    if (ret >= 0) {
+    if (ret >= 0 && !csv_break(entries ? CSV_BREAK_RECORD_NOT_FLUSHED
+                                       : CSV_BREAK_TAIL_NOT_FLUSHED)) {
         ret = csv_journal_flush(disk);
     }
     trace_csv_journal_write(disk, rec.sequence, rec.tail, at, entries, ret);
     j->sequence = rec.sequence;
     if (ret < 0) {
-        j->broken = true;
+        j->broken = !csv_break(CSV_BREAK_CHAIN_GOES_ON);
         return ret;
     }
     disk->stats.records++;
@@ -281,7 +288,7 @@ static int GRAPH_RDLOCK csv_checkpoint(CsvDisk *disk)
     uint32_t at = j->head < CSV_JOURNAL_PAGES ? j->head : 0;
     int ret = csv_map_write_pages(disk);
 
-    if (ret >= 0) {
+    if (ret >= 0 && !csv_break(CSV_BREAK_TAIL_BEFORE_PAGES)) {
         ret = bdrv_flush(disk->bs->file->bs);
     }
     if (ret < 0) {
@@ -301,7 +308,7 @@ static int GRAPH_RDLOCK csv_checkpoint(CsvDisk *disk)
 
 int csv_journal_mount(CsvDisk *disk, Error **errp)
 {
-    int ret = csv_checkpoint(disk);
+    int ret = csv_break(CSV_BREAK_NO_OWN_RECORD) ? 0 : csv_checkpoint(disk);
 
     csv_map_release(disk);
     if (ret < 0) {
@@ -321,7 +328,8 @@ int csv_journal_settle(CsvDisk *disk, CsvDiskRecord *rec)
     rec->journal_page = 0;
     assert(!disk->pending);
     /* Nothing but the record of our own claim: that will do. */
-    if (j->broken || j->tail != j->sequence || csv_map_dirty(disk)) {
+    if (!csv_break(CSV_BREAK_SETTLE_WITHOUT_PAGES) &&
+        (j->broken || j->tail != j->sequence || csv_map_dirty(disk))) {
         ret = csv_checkpoint(disk);
         csv_map_release(disk);
     }
@@ -348,6 +356,7 @@ csv_commit_one(CsvDisk *disk, uint8_t *buf, GArray *freed)
     pages = csv_journal_bytes(entries) / CSV_PAGE_SIZE;
     if (!disk->journal.broken && !csv_map_crowded(disk) &&
         csv_ring_room(&disk->journal, pages, &at)) {
+        ordered = ordered && !csv_break(CSV_BREAK_RECORD_BEFORE_DATA);
         ret = ordered ? csv_journal_flush(disk) : 0;
     } else {
         ret = csv_checkpoint(disk);

@@ -513,7 +513,9 @@ static int GRAPH_RDLOCK csv_batch_write(CsvBatch *b, bool l1)
     if (!b->n) {
         return 0;
     }
-    ret = bdrv_flush(file->bs);
+    ret = csv_break(l1 ? CSV_BREAK_LEVEL1_BEFORE_LEVEL2
+                       : CSV_BREAK_PAGES_BEFORE_DATA) ? 0
+                                                      : bdrv_flush(file->bs);
     for (i = 0; ret >= 0 && i < b->n; i += run) {
         uint64_t offset = csv_batch_offset(b, i, l1);
 

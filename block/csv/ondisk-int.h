@@ -9,6 +9,7 @@
 #ifndef BLOCK_CSV_ONDISK_INT_H
 #define BLOCK_CSV_ONDISK_INT_H
 
+#include "breaks.h"
 #include "ondisk.h"
 
 /* 1 was that of drafts without a journal. */

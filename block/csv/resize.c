@@ -77,18 +77,18 @@ csv_grow(BlockDriverState *bs, uint64_t size, PreallocMode prealloc,
     uint64_t aligned = ROUND_UP(old, CSV_SUBCLUSTER_SIZE);
     int ret = csv_map_cut(disk, old);   /* what a shrink could not forget */
 
-    if (ret >= 0 && aligned > old) {
+    if (ret >= 0 && aligned > old && !csv_break(CSV_BREAK_GROW_UNCLEARED)) {
         ret = csv_clear_tail(bs, old, aligned);
     }
     if (ret >= 0) {
         ret = csv_hide_backing(bs, aligned, ROUND_UP(size,
                                                      CSV_SUBCLUSTER_SIZE));
     }
-    if (ret >= 0) {
+    if (ret >= 0 && !csv_break(CSV_BREAK_GROW_BEFORE_CLEAR)) {
         ret = csv_journal_commit(disk);
-    }
-    if (ret >= 0) {
-        ret = bdrv_co_flush(bs->file->bs);
+        if (ret >= 0) {
+            ret = bdrv_co_flush(bs->file->bs);
+        }
     }
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Cannot clear the space behind the end "

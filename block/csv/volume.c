@@ -65,7 +65,9 @@ int csv_record_swap(CsvVolume *vol, BdrvChild *file, uint64_t offset,
     memcpy(compare, old, CSV_RECORD_SIZE);
     memcpy(write, new, CSV_RECORD_SIZE);
     ret = bdrv_compare_and_write(file, offset, MIN(block, CSV_PAGE_SIZE),
-                                 compare, write, BDRV_REQ_FUA);
+                                 compare, write,
+                                 csv_break(CSV_BREAK_SWAP_NOT_FLUSHED)
+                                 ? 0 : BDRV_REQ_FUA);
     if (ret < 0 && ret != -EILSEQ && ret != -ENOTSUP) {
         ret = csv_record_settle(file, offset, new, ret);
     }

@@ -1,0 +1,85 @@
+/*
+ * Does the crash simulation find what it is made for?
+ *
+ * The driver is built here with the wrong orders of block/csv/breaks.h. Each
+ * must be noticed by the workload of a seed that costs little; test-csv-crash
+ * shows that the driver as it is has nothing to be noticed by them.
+ *
+ *   test-csv-breaks --tap -k                     all
+ *   CSV_CRASH_SEED=n test-csv-breaks -p /csv/breaks/NAME
+ *                                                one, by another seed
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "block/csv/breaks.h"
+#include "crash-run.h"
+
+#define HOLDS "holds"
+#define DAMAGED "is damaged"
+
+CsvBreak csv_broken;
+
+typedef struct Break {
+    const char *name;
+    unsigned seed;
+    const char *why;    /* part of what is said */
+    bool late;          /* needs an owner that is thought dead */
+} Break;
+
+static const Break breaks[CSV_BREAK__MAX] = {
+    [CSV_BREAK_ACK_BEFORE_RECORD] = { "ack-before-record", 5, HOLDS },
+    [CSV_BREAK_RECORD_BEFORE_DATA] = { "record-before-data", 4, HOLDS },
+    [CSV_BREAK_RECORD_NOT_FLUSHED] = { "record-not-flushed", 15, DAMAGED },
+    [CSV_BREAK_ALWAYS_BLANK] = { "always-blank", 2, HOLDS },
+    [CSV_BREAK_SWAP_NOT_FLUSHED] = { "swap-not-flushed", 3, "" },
+    [CSV_BREAK_PAGES_BEFORE_DATA] = { "pages-before-data", 2, HOLDS },
+    [CSV_BREAK_LEVEL1_BEFORE_LEVEL2] = { "level1-before-level2", 2, DAMAGED },
+    [CSV_BREAK_TAIL_BEFORE_PAGES] = { "tail-before-pages", 2, HOLDS },
+    [CSV_BREAK_TAIL_NOT_FLUSHED] = { "tail-not-flushed", 2, DAMAGED },
+    [CSV_BREAK_RING_OVERRUN] = { "ring-overrun", 9, "is missing" },
+    [CSV_BREAK_CHAIN_GOES_ON] = { "chain-goes-on", 5, "is missing" },
+    [CSV_BREAK_SETTLE_WITHOUT_PAGES] = { "settle-without-pages", 3, HOLDS },
+    [CSV_BREAK_NO_CRC] = { "no-crc", 9, HOLDS },
+    [CSV_BREAK_NO_EPOCH] = { "no-epoch", 2, "is missing", true },
+    [CSV_BREAK_NO_OWN_RECORD] = { "no-own-record", 2, HOLDS, true },
+    [CSV_BREAK_NO_LINE] = { "no-line", 5, HOLDS },
+    [CSV_BREAK_NO_FILL] = { "no-fill", 12, HOLDS },
+    [CSV_BREAK_GROW_UNCLEARED] = { "grow-uncleared", 20, HOLDS },
+    [CSV_BREAK_GROW_BEFORE_CLEAR] = { "grow-before-clear", 20, HOLDS },
+};
+
+static void test_break(const void *opaque)
+{
+    const Break *b = opaque;
+    unsigned n = crash_env("CSV_CRASH_SEED", b->seed);
+    CrashEpisode e = b->late ? crash_late_episode(n) : crash_episode(n);
+    g_autofree char *why = NULL;
+
+    crash_stats = (CrashStats) { 0 };
+    csv_broken = b - breaks;
+    why = crash_run(&e);
+    csv_broken = CSV_BREAK_NONE;
+    g_test_message("seed %u, %u crash points: %s", n, crash_stats.points,
+                   why ?: "not noticed");
+    if (!why || !strstr(why, b->why)) {
+        g_test_message("again: CSV_CRASH_SEED=%u build/qemu/tests/unit/csv/"
+                       "test-csv-breaks --tap -k -p /csv/breaks/%s", n,
+                       b->name);
+        g_test_fail();
+    }
+}
+
+int main(int argc, char **argv)
+{
+    crash_init();
+    g_test_init(&argc, &argv, NULL);
+    for (unsigned i = CSV_BREAK_NONE + 1; i < CSV_BREAK__MAX; i++) {
+        g_autofree char *path = g_strdup_printf("/csv/breaks/%s",
+                                                breaks[i].name);
+
+        g_test_add_data_func(path, &breaks[i], test_break);
+    }
+    return g_test_run();
+}
