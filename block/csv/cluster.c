@@ -132,7 +132,7 @@ void csv_segments_drop(CsvDisk *disk)
     }
     g_array_set_size(disk->segments, 0);
     disk->segment_current = 0;
-    disk->sequence_min = 0;
+    g_array_set_size(disk->doubtful, 0);
     disk->free_clusters = 0;
     disk->blank_end = disk->blank_start;
     qatomic_set(&disk->freed_at, qatomic_read(&disk->flush_begun));
@@ -252,38 +252,72 @@ static unsigned csv_segments_ahead(const CsvDisk *disk)
                MIN(CSV_AHEAD_MAX, MAX(1, most)));
 }
 
+/*
+ * The numbers of up to @want new segments: the lowest that none has, for they
+ * must be below segment_slots, however often segments come and go.  Returns
+ * how many.  claim_lock and alloc_lock held.
+ */
+static unsigned csv_segment_numbers(CsvDisk *disk, CsvClaim *claims,
+                                    unsigned want)
+{
+    /* Whatever is taken, so many are free below. */
+    long bits = disk->segments->len + disk->doubtful->len + want;
+    long end = MIN(bits, disk->volume->sb.segment_slots), at = 0;
+    g_autofree unsigned long *taken = bitmap_new(bits);
+    unsigned i;
+
+    for (i = 0; i < disk->segments->len; i++) {
+        if (csv_segment_at(disk, i)->sequence < bits) {
+            set_bit(csv_segment_at(disk, i)->sequence, taken);
+        }
+    }
+    for (i = 0; i < disk->doubtful->len; i++) {
+        if (g_array_index(disk->doubtful, uint32_t, i) < bits) {
+            set_bit(g_array_index(disk->doubtful, uint32_t, i), taken);
+        }
+    }
+    for (i = 0; i < want; i++) {
+        at = find_next_zero_bit(taken, end, at);
+        if (at >= end) {
+            break;
+        }
+        claims[i].sequence = at++;
+    }
+    return i;
+}
+
 /* claim_lock held. */
 static int coroutine_fn GRAPH_RDLOCK csv_segment_claim_more(CsvDisk *disk)
 {
-    uint64_t index[CSV_AHEAD_MAX];
-    uint32_t sequence = disk->sequence_min;
-    unsigned want;
+    CsvClaim claims[CSV_AHEAD_MAX];
     Error *err = NULL;
-    guint i;
+    unsigned want, i;
     int ret;
 
     WITH_QEMU_LOCK_GUARD(&disk->alloc_lock) {
-        for (i = 0; i < disk->segments->len; i++) {
-            sequence = MAX(sequence, csv_segment_at(disk, i)->sequence + 1);
-        }
-        want = csv_segments_ahead(disk);
+        want = csv_segment_numbers(disk, claims, csv_segments_ahead(disk));
+    }
+    if (!want) {
+        return -ENOSPC;     /* the table is full, or as good as that */
     }
     ret = csv_segments_claim(disk->volume, disk->bs->file, disk->record.slot,
-                             sequence, index, want, &err);
+                             claims, want, &err);
     csv_space_look(disk->volume, disk->bs->file);
+    if (ret == -ENOSPC) {
+        error_free(err);
+        return ret;
+    }
     if (ret < 0) {
-        if (ret != -ENOSPC) {
-            /* Some may be ours now, and then they have these numbers. */
-            disk->sequence_min = sequence + want;
-            error_report_err(err);
-        } else {
-            error_free(err);
+        /* Some may be ours now, and then they have these numbers. */
+        for (i = 0; i < want; i++) {
+            g_array_append_val(disk->doubtful, claims[i].sequence);
         }
+        error_report_err(err);
         return ret;
     }
     QEMU_LOCK_GUARD(&disk->alloc_lock);
     for (i = 0; i < ret; i++) {
-        csv_segment_add(disk, index[i], sequence + i);
+        csv_segment_add(disk, claims[i].index, claims[i].sequence);
     }
     disk->stats.segments_claimed += ret;
     return 0;
@@ -534,8 +568,7 @@ void coroutine_fn csv_segments_trim(CsvDisk *disk)
     csv_segments_give_back(disk, out);
     /* The rest is ours or is not: use neither it nor its numbers. */
     for (i = 0; i < out->len; i++) {
-        disk->sequence_min = MAX(disk->sequence_min,
-                                 g_array_index(out, CsvSegment, i).sequence +
-                                 1);
+        g_array_append_val(disk->doubtful,
+                           g_array_index(out, CsvSegment, i).sequence);
     }
 }

@@ -190,7 +190,8 @@ struct CsvDisk {
     CoMutex claim_lock;         /* one claim of a segment at a time */
     CoMutex alloc_lock;
     GArray *segments;           /* of CsvSegment, by sequence of discovery */
-    uint32_t sequence_min;      /* below, segments of unknown fate may have */
+    GArray *doubtful;           /* of uint32_t: numbers of which a claim or
+                                   return failed; claim_lock */
     guint segment_current;      /* where clusters come from */
     guint segment_found;        /* atomic: which the last search found */
     uint64_t free_clusters;     /* in all segments */
@@ -480,15 +481,18 @@ int GRAPH_RDLOCK csv_disk_describe(CsvVolume *vol, BdrvChild *file,
 
 /* segment.c */
 
+typedef struct CsvClaim {
+    uint32_t sequence;          /* in: as which one of the disk */
+    uint64_t index;             /* out: which one of the volume */
+} CsvClaim;
+
 /*
- * Claim up to @want free segments for disk @slot as its @sequence-th and
- * those after it, and store which they are in @index.  Returns how many, at
- * least one, or -errno; -ENOSPC when there is none.
+ * Claim up to @want free segments for disk @slot.  Returns how many, at least
+ * one, or -errno; -ENOSPC when there is none.
  */
 int GRAPH_RDLOCK
 csv_segments_claim(CsvVolume *vol, BdrvChild *file, uint32_t slot,
-                   uint32_t sequence, uint64_t *index, unsigned want,
-                   Error **errp);
+                   CsvClaim *claims, unsigned want, Error **errp);
 /*
  * Free those segments of disk @slot in page @page of the table that have a
  * bit in @which.

@@ -289,6 +289,7 @@ static int GRAPH_RDLOCK
 csv_disk_make_parts(CsvVolume *vol, BdrvChild *file, const CsvHeader *header,
                     CsvMaking *m, Error **errp)
 {
+    CsvClaim first = { .sequence = 0 };
     CsvDiskRecord base;
     int ret = 0;
 
@@ -297,10 +298,10 @@ csv_disk_make_parts(CsvVolume *vol, BdrvChild *file, const CsvHeader *header,
         ret = csv_disk_by_uuid(vol, file, &m->rec.backing, &base, errp);
     }
     if (ret >= 0) {
-        ret = csv_segments_claim(vol, file, m->rec.slot, 0,
-                                 &m->rec.first_segment, 1, errp);
+        ret = csv_segments_claim(vol, file, m->rec.slot, &first, 1, errp);
     }
     if (ret >= 0) {
+        m->rec.first_segment = first.index;
         ret = csv_map_format(vol, file, &m->rec, header, errp);
     }
     if (ret >= 0) {

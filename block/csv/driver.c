@@ -299,6 +299,7 @@ static void csv_disk_init(CsvDisk *disk, BlockDriverState *bs)
     disk->freed = g_array_new(false, false, sizeof(CsvTrim));
     disk->trims = g_array_new(false, false, sizeof(CsvTrim));
     disk->cached = g_array_new(false, false, sizeof(uint32_t));
+    disk->doubtful = g_array_new(false, false, sizeof(uint32_t));
     qemu_mutex_init(&disk->map_lock);
     qemu_co_mutex_init(&disk->load_lock);
     QLIST_INIT(&disk->loading);
@@ -320,6 +321,7 @@ csv_disk_clear(CsvDisk *disk)
     g_array_free(disk->freed, true);
     g_array_free(disk->trims, true);
     g_array_free(disk->cached, true);
+    g_array_free(disk->doubtful, true);
     if (disk->attached) {
         csv_disk_detach(disk);
     }

@@ -57,8 +57,8 @@ csv_segment_page_swap(CsvVolume *vol, BdrvChild *file, uint64_t page,
  */
 static int GRAPH_RDLOCK
 csv_segment_claim_in(CsvVolume *vol, BdrvChild *file, uint64_t page,
-                     uint32_t slot, uint32_t sequence, uint64_t *index,
-                     unsigned want, Error **errp)
+                     uint32_t slot, CsvClaim *claims, unsigned want,
+                     Error **errp)
 {
     CsvSegmentEntry entry[CSV_SEGMENTS_PER_PAGE];
     uint64_t first = page * CSV_SEGMENTS_PER_PAGE;
@@ -76,9 +76,9 @@ csv_segment_claim_in(CsvVolume *vol, BdrvChild *file, uint64_t page,
             if (entry[i].disk < 0) {
                 entry[i] = (CsvSegmentEntry) {
                     .disk = slot,
-                    .sequence = sequence + n,
+                    .sequence = claims[n].sequence,
                 };
-                index[n++] = first + i;
+                claims[n++].index = first + i;
             }
         }
         ret = n ? csv_segment_page_swap(vol, file, page, raw, entry) : 0;
@@ -91,7 +91,8 @@ csv_segment_claim_in(CsvVolume *vol, BdrvChild *file, uint64_t page,
             return ret;
         }
         for (i = 0; i < n; i++) {
-            trace_csv_segment_claim(vol, slot, index[i], sequence + i);
+            trace_csv_segment_claim(vol, slot, claims[i].index,
+                                    claims[i].sequence);
         }
         return n;
     }
@@ -101,16 +102,15 @@ csv_segment_claim_in(CsvVolume *vol, BdrvChild *file, uint64_t page,
 /* Look at all pages once, from the hint on. */
 static int GRAPH_RDLOCK
 csv_segment_claim_any(CsvVolume *vol, BdrvChild *file, uint32_t slot,
-                      uint32_t sequence, uint64_t *index, unsigned want,
-                      Error **errp)
+                      CsvClaim *claims, unsigned want, Error **errp)
 {
     uint64_t pages = csv_segment_pages(vol->sb.segment_count);
     uint64_t i;
 
     for (i = 0; i < pages; i++) {
         uint64_t page = (vol->segment_hint + i) % pages;
-        int ret = csv_segment_claim_in(vol, file, page, slot, sequence, index,
-                                       want, errp);
+        int ret = csv_segment_claim_in(vol, file, page, slot, claims, want,
+                                       errp);
         if (ret) {
             vol->segment_hint = page;
             return ret;
@@ -145,16 +145,14 @@ csv_volume_extend(CsvVolume *vol, BdrvChild *file, Error **errp)
 }
 
 int csv_segments_claim(CsvVolume *vol, BdrvChild *file, uint32_t slot,
-                       uint32_t sequence, uint64_t *index, unsigned want,
-                       Error **errp)
+                       CsvClaim *claims, unsigned want, Error **errp)
 {
     int ret, tries;
 
     for (tries = 0; tries < CSV_SWAP_TRIES; tries++) {
         uint64_t count = vol->sb.segment_count;
 
-        ret = csv_segment_claim_any(vol, file, slot, sequence, index, want,
-                                    errp);
+        ret = csv_segment_claim_any(vol, file, slot, claims, want, errp);
         if (ret) {
             return ret;
         }

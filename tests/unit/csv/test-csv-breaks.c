@@ -31,7 +31,7 @@ typedef struct Break {
 static const Break breaks[CSV_BREAK__MAX] = {
     [CSV_BREAK_ACK_BEFORE_RECORD] = { "ack-before-record", 5, HOLDS },
     [CSV_BREAK_RECORD_BEFORE_DATA] = { "record-before-data", 4, HOLDS },
-    [CSV_BREAK_RECORD_NOT_FLUSHED] = { "record-not-flushed", 15, DAMAGED },
+    [CSV_BREAK_RECORD_NOT_FLUSHED] = { "record-not-flushed", 15, HOLDS },
     [CSV_BREAK_ALWAYS_BLANK] = { "always-blank", 2, HOLDS },
     [CSV_BREAK_SWAP_NOT_FLUSHED] = { "swap-not-flushed", 3, "" },
     [CSV_BREAK_PAGES_BEFORE_DATA] = { "pages-before-data", 2, HOLDS },
