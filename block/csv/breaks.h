@@ -38,6 +38,9 @@ typedef enum CsvBreak {
     CSV_BREAK_NO_EPOCH,             /* the highest sequence counts */
     CSV_BREAK_NO_OWN_RECORD,        /* an owner begins without a record */
 
+    /* What is freed */
+    CSV_BREAK_REUSE_EARLY,          /* before the freeing record */
+
     /* What is next to what the guest writes */
     CSV_BREAK_NO_LINE,              /* two fill one subcluster at once */
     CSV_BREAK_NO_FILL,              /* backing data is left out */

@@ -188,7 +188,7 @@ struct CsvDisk {
 
     /* Allocation: segments and their bitmaps, requests that allocate. */
     CoMutex claim_lock;         /* one claim of a segment at a time */
-    CoMutex alloc_lock;
+    QemuMutex alloc_lock;       /* short, and never held over I/O */
     GArray *segments;           /* of CsvSegment, by sequence of discovery */
     GArray *doubtful;           /* of uint32_t: numbers of which a claim or
                                    return failed; claim_lock */

@@ -305,7 +305,7 @@ static void csv_disk_init(CsvDisk *disk, BlockDriverState *bs)
     QLIST_INIT(&disk->loading);
     qemu_co_mutex_init(&disk->make_lock);
     qemu_co_mutex_init(&disk->claim_lock);
-    qemu_co_mutex_init(&disk->alloc_lock);
+    qemu_mutex_init(&disk->alloc_lock);
     qemu_co_mutex_init(&disk->flush_lock);
     QLIST_INIT(&disk->allocating);
 }
@@ -332,6 +332,7 @@ csv_disk_clear(CsvDisk *disk)
         disk->volume = NULL;
     }
     qemu_mutex_destroy(&disk->map_lock);
+    qemu_mutex_destroy(&disk->alloc_lock);
     g_free(disk->name);
 }
 

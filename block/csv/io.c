@@ -76,11 +76,13 @@ void coroutine_fn csv_line_enter(CsvDisk *disk, BlockReq *req,
 {
     uint64_t start = ROUND_DOWN(offset, unit);
     uint64_t end = ROUND_UP(offset + bytes, unit);
+    BlockReq *other;
 
     QEMU_LOCK_GUARD(&disk->alloc_lock);
-    if (!csv_break(CSV_BREAK_NO_LINE)) {
-        reqlist_wait_all(&disk->allocating, start, end - start,
-                         &disk->alloc_lock);
+    while ((other = reqlist_find_conflict(&disk->allocating, start,
+                                          end - start)) &&
+           !csv_break(CSV_BREAK_NO_LINE)) {
+        qemu_co_queue_wait(&other->wait_queue, &disk->alloc_lock);
     }
     reqlist_init_req(&disk->allocating, req, start, end - start);
 }
@@ -396,6 +398,9 @@ int coroutine_fn GRAPH_RDLOCK csv_co_flush(BlockDriverState *bs)
 
     if (csv_break(CSV_BREAK_ACK_BEFORE_RECORD) && disk->flush_lock.locked) {
         return 0;
+    }
+    if (csv_break(CSV_BREAK_REUSE_EARLY)) {
+        csv_trim(disk);
     }
     BLKDBG_CO_EVENT(bs->file, BLKDBG_FLUSH_TO_OS);
     ret = csv_journal_commit(disk);

@@ -202,7 +202,8 @@ static void csv_map_free(CsvDisk *disk, uint64_t cluster, uint64_t offset,
         .subclusters = subclusters,
     };
 
-    g_array_append_val(disk->freed, trim);
+    g_array_append_val(csv_break(CSV_BREAK_REUSE_EARLY) ? disk->trims
+                                                        : disk->freed, trim);
 }
 
 /* map_lock held. */

@@ -44,6 +44,7 @@ static const Break breaks[CSV_BREAK__MAX] = {
     [CSV_BREAK_NO_CRC] = { "no-crc", 9, HOLDS },
     [CSV_BREAK_NO_EPOCH] = { "no-epoch", 2, "is missing", true },
     [CSV_BREAK_NO_OWN_RECORD] = { "no-own-record", 2, HOLDS, true },
+    [CSV_BREAK_REUSE_EARLY] = { "reuse-early", 123, " of sector " },
     [CSV_BREAK_NO_LINE] = { "no-line", 5, HOLDS },
     [CSV_BREAK_NO_FILL] = { "no-fill", 12, HOLDS },
     [CSV_BREAK_GROW_UNCLEARED] = { "grow-uncleared", 20, HOLDS },
