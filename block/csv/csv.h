@@ -190,8 +190,7 @@ struct CsvDisk {
     CoMutex claim_lock;         /* one claim of a segment at a time */
     QemuMutex alloc_lock;       /* short, and never held over I/O */
     GArray *segments;           /* of CsvSegment, by sequence of discovery */
-    GArray *doubtful;           /* of uint32_t: numbers of which a claim or
-                                   return failed; claim_lock */
+    GArray *doubtful;           /* of uint32_t: numbers nobody is sure of */
     guint segment_current;      /* where clusters come from */
     guint segment_found;        /* atomic: which the last search found */
     uint64_t free_clusters;     /* in all segments */

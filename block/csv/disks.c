@@ -60,7 +60,7 @@ int csv_disk_erase(CsvVolume *vol, BdrvChild *file, CsvDiskRecord *rec,
             csv_disk_swap(vol, file, rec, raw);
             return ret;
         }
-        /* What its last owner discarded, others will take for durable zeroes. */
+        /* Others will take for durable what its last owner discarded. */
         ret = bdrv_flush(file->bs);
         if (ret < 0) {
             error_setg_errno(errp, -ret, "Cannot flush csv volume '%s'",
