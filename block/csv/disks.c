@@ -98,6 +98,7 @@ csv_disk_slot_usable(CsvVolume *vol, BdrvChild *file, CsvDiskRecord *rec,
                      uint8_t *raw, Error **errp)
 {
     g_autofree char *who = NULL;
+    Error *err = NULL;
     int ret;
 
     if (rec->state == CSV_RECORD_UNUSED) {
@@ -110,7 +111,12 @@ csv_disk_slot_usable(CsvVolume *vol, BdrvChild *file, CsvDiskRecord *rec,
     if (csv_disk_owner(vol, file, rec, &who) != CSV_LIVENESS_DEAD) {
         return 0;
     }
-    ret = csv_disk_erase(vol, file, rec, raw, errp);
+    ret = csv_disk_erase(vol, file, rec, raw, &err);
+    if (ret == -EBUSY) {
+        error_free(err);    /* somebody else cleans up; there are other slots */
+        return 0;
+    }
+    error_propagate(errp, err);
     return ret < 0 ? ret : 1;
 }
 
