@@ -37,6 +37,13 @@ def receive(sock, count):
     return b''.join(parts)
 
 
+def send(sock, data):
+    try:
+        sock.sendall(data)
+    except OSError as why:
+        raise Gone(str(why)) from why
+
+
 def connect(path, export, timeout=60):
     """A socket in transmission phase, the export's size and flags."""
     sock = socket.socket(socket.AF_UNIX)
@@ -45,10 +52,10 @@ def connect(path, export, timeout=60):
     magic, option, flags = struct.unpack('>QQH', receive(sock, 18))
     if magic != 0x4e42444d41474943 or option != 0x49484156454f5054:
         raise Gone('not an NBD server')
-    sock.sendall(struct.pack('>I', flags & 3))
+    send(sock, struct.pack('>I', flags & 3))
     name = export.encode()
     data = struct.pack('>I', len(name)) + name + struct.pack('>H', 0)
-    sock.sendall(OPTION.pack(option, 7, len(data)) + data)     # NBD_OPT_GO
+    send(sock, OPTION.pack(option, 7, len(data)) + data)       # NBD_OPT_GO
     size = flags = 0
     while True:
         _, _, kind, length = REPLY.unpack(receive(sock, REPLY.size))

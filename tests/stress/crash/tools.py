@@ -2,6 +2,7 @@
 """QEMU's tools on csv volumes, and how a stress test reports."""
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -198,7 +199,10 @@ class Daemon:
             self.proc.kill()
         self.proc.wait()
         if self.qmp_sock:
-            self.qmp_file.close()
+            # What could not be sent to a daemon that was killed stays in the
+            # buffer, and close() would try again.
+            with contextlib.suppress(OSError):
+                self.qmp_file.close()
             self.qmp_sock.close()
             self.qmp_sock = None
         self.log.close()
