@@ -13,7 +13,7 @@ class Daemon:
     """
     A daemon in @folder.  Its end closes all images; `with` waits for that.
     """
-    def __init__(self, build, folder, name, *args, cpus=tuple(CPUS)):
+    def __init__(self, build, folder, name, *args, cpus=CPUS):
         self.sockets = [folder / f'{name}.qmp', folder / f'{name}.nbd']
         for path in self.sockets:
             path.unlink(missing_ok=True)

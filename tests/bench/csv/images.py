@@ -13,9 +13,7 @@ OPTIONS = {'qcow2_2m': ['-o', 'cluster_size=2M,extended_l2=on']}
 K, M, G = 1 << 10, 1 << 20, 1 << 30
 SPAN = 256 * M          # of images that hold data
 THIN = 4 * G            # of images that get their first writes
-
-
-CPUS = sorted(os.sched_getaffinity(0))
+CPUS = tuple(sorted(os.sched_getaffinity(0)))
 
 
 def driver(fmt):
@@ -44,7 +42,7 @@ class Images:
         for folder in self.folders.values():
             shutil.rmtree(folder, ignore_errors=True)
 
-    def run(self, *cmd, timeout=300, cpus=tuple(CPUS)):
+    def run(self, *cmd, timeout=300, cpus=CPUS):
         result = subprocess.run([str(c) for c in cmd], text=True, check=False,
                                 stdout=subprocess.PIPE,
                                 stderr=subprocess.PIPE, timeout=timeout,
@@ -87,7 +85,7 @@ class Images:
                  *OPTIONS.get(fmt, []), *base, path, size)
         return path
 
-    def block(self, node, *opts, timeout=300, cpus=(CPUS[-1],)):
+    def block(self, node, *opts, timeout=300, cpus=CPUS[-1:]):
         return json.loads(self.run(
             self.build / 'tests/unit/csv/bench-csv-block', *opts,
             json.dumps(node), timeout=timeout, cpus=cpus))

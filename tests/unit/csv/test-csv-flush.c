@@ -66,6 +66,7 @@ static char event_letter(const SimEvent *event)
     return event->data[3] == 'J' ? 'J' : 'M';
 }
 
+/* All requests since the last time, or since the start */
 static void assert_requests(const char *want)
 {
     SimTrace *trace = sim_trace_stop();
@@ -79,6 +80,7 @@ static void assert_requests(const char *want)
         }
     }
     sim_trace_free(trace);
+    sim_trace_start();
     g_assert_cmpstr(have->str, ==, want);
 }
 
@@ -96,11 +98,13 @@ static BlockBackend *start(const char *backing)
     blk = open_disk("disk");
     write_at(blk, 0, 0);
     flush(blk);
+    sim_trace_start();
     return blk;
 }
 
 static void stop(BlockBackend *blk)
 {
+    sim_trace_free(sim_trace_stop());
     blk_unref(blk);
     sim_device_free();
 }
@@ -109,7 +113,6 @@ static void test_nothing(void)
 {
     BlockBackend *blk = start(NULL);
 
-    sim_trace_start();
     flush(blk);
     assert_requests("");
     stop(blk);
@@ -119,7 +122,6 @@ static void test_allocated(void)
 {
     BlockBackend *blk = start(NULL);
 
-    sim_trace_start();
     write_at(blk, 0, 0);
     flush(blk);
     assert_requests("WF");
@@ -131,7 +133,6 @@ static void test_new(void)
 {
     BlockBackend *blk = start(NULL);
 
-    sim_trace_start();
     write_at(blk, 1, 0);
     flush(blk);
     assert_requests("WJF");
@@ -143,7 +144,6 @@ static void test_many_new(void)
 {
     BlockBackend *blk = start(NULL);
 
-    sim_trace_start();
     write_at(blk, 1, 0);
     write_at(blk, 1, 3 * CSV_SUBCLUSTER_SIZE);
     write_at(blk, 2, 5 * CSV_SUBCLUSTER_SIZE);
@@ -158,7 +158,6 @@ static void test_new_in_overlay(void)
 {
     BlockBackend *blk = start("base");
 
-    sim_trace_start();
     write_at(blk, 1, 0);
     flush(blk);
     assert_requests("WFJF");
@@ -173,15 +172,12 @@ static void test_freed(void)
 {
     BlockBackend *blk = start(NULL);
 
-    sim_trace_start();
     discard(blk, 0);
     flush(blk);
     assert_requests("JFZ");
-    sim_trace_start();
     write_at(blk, 1, 0);
     flush(blk);
     assert_requests("WFJF");
-    sim_trace_start();
     write_at(blk, 2, 0);
     flush(blk);
     assert_requests("WJF");
