@@ -402,7 +402,9 @@ int coroutine_fn GRAPH_RDLOCK csv_co_flush(BlockDriverState *bs)
     if (csv_break(CSV_BREAK_REUSE_EARLY)) {
         csv_trim(disk);
     }
+    /* Both before the record: what flushes it may be the flush of all. */
     BLKDBG_CO_EVENT(bs->file, BLKDBG_FLUSH_TO_OS);
+    BLKDBG_CO_EVENT(bs->file, BLKDBG_FLUSH_TO_DISK);
     ret = csv_journal_commit(disk);
     if (ret < 0) {
         return ret;
@@ -416,7 +418,6 @@ int coroutine_fn GRAPH_RDLOCK csv_co_flush(BlockDriverState *bs)
          */
         return 0;
     }
-    BLKDBG_CO_EVENT(bs->file, BLKDBG_FLUSH_TO_DISK);
     return bdrv_co_flush(bs->file->bs);
 }
 
