@@ -133,6 +133,7 @@ void csv_segments_drop(CsvDisk *disk)
     g_array_set_size(disk->segments, 0);
     disk->segment_current = 0;
     g_array_set_size(disk->doubtful, 0);
+    disk->ahead = 0;
     disk->free_clusters = 0;
     disk->blank_end = disk->blank_start;
     qatomic_set(&disk->freed_at, qatomic_read(&disk->flush_begun));
@@ -238,18 +239,36 @@ bool csv_segment_has(CsvDisk *disk, uint64_t offset)
 /*
  * How many segments are claimed, and kept, ahead of need: a share of what the
  * disk has, so that a growing disk does not wait for claims and others do not
- * miss the space.
+ * miss the space.  A disk whose writes had to wait nevertheless claims twice
+ * as many the next time, up to a share of what the volume can have.
  */
 #define CSV_AHEAD_SHARE     8
-#define CSV_AHEAD_MAX       16
+#define CSV_AHEAD_MAX       CSV_SEGMENTS_PER_PAGE
 #define CSV_AHEAD_BYTES     (128 * MiB)
+#define CSV_HURRY_SHARE     64
+#define CSV_HURRY_BYTES     (512 * MiB)
 
 static unsigned csv_segments_ahead(const CsvDisk *disk)
 {
-    uint64_t most = CSV_AHEAD_BYTES >> disk->volume->sb.segment_bits;
+    const CsvSuperblock *sb = &disk->volume->sb;
+    uint64_t ahead = MIN(1 + disk->segments->len / CSV_AHEAD_SHARE,
+                         CSV_AHEAD_BYTES >> sb->segment_bits);
 
-    return MIN(1 + disk->segments->len / CSV_AHEAD_SHARE,
-               MIN(CSV_AHEAD_MAX, MAX(1, most)));
+    ahead = MAX(ahead, disk->ahead);
+    return MAX(1, MIN(ahead, CSV_AHEAD_MAX));
+}
+
+/* A write has to wait for a claim.  claim_lock held. */
+static void csv_segments_hurry(CsvDisk *disk)
+{
+    const CsvSuperblock *sb = &disk->volume->sb;
+    uint64_t all = sb->compatible & CSV_COMPAT_GROW ?
+                   csv_volume_max_segments(sb) : sb->segment_count;
+    uint64_t most = MIN(all / CSV_HURRY_SHARE,
+                        CSV_HURRY_BYTES >> sb->segment_bits);
+
+    QEMU_LOCK_GUARD(&disk->alloc_lock);
+    disk->ahead = MIN(2 * csv_segments_ahead(disk), most);
 }
 
 /*
@@ -411,6 +430,7 @@ static uint64_t coroutine_fn csv_cluster_run(CsvDisk *disk, uint64_t offset)
 static bool coroutine_fn GRAPH_RDLOCK
 csv_cluster_blank(CsvDisk *disk, uint64_t offset)
 {
+    uint64_t freed;
     int64_t n;
     int ret;
 
@@ -418,6 +438,7 @@ csv_cluster_blank(CsvDisk *disk, uint64_t offset)
         if (offset >= disk->blank_start && offset < disk->blank_end) {
             return true;
         }
+        freed = disk->stats.clusters_freed;
     }
     ret = bdrv_co_block_status(disk->bs->file->bs, offset,
                                csv_cluster_run(disk, offset), &n, NULL, NULL);
@@ -425,8 +446,11 @@ csv_cluster_blank(CsvDisk *disk, uint64_t offset)
         return csv_break(CSV_BREAK_ALWAYS_BLANK);
     }
     QEMU_LOCK_GUARD(&disk->alloc_lock);
-    disk->blank_start = offset;
-    disk->blank_end = offset + ROUND_DOWN(n, CSV_CLUSTER_SIZE);
+    if (disk->stats.clusters_freed == freed) {
+        /* None of them was taken, written and freed since it was looked at. */
+        disk->blank_start = offset;
+        disk->blank_end = offset + ROUND_DOWN(n, CSV_CLUSTER_SIZE);
+    }
     return true;
 }
 
@@ -445,6 +469,7 @@ csv_cluster_alloc_any(CsvDisk *disk, uint64_t *offset)
         if (csv_cluster_take(disk, offset)) {
             return 0;
         }
+        csv_segments_hurry(disk);
         ret = csv_segment_claim_more(disk);
         if (ret < 0) {
             return ret;

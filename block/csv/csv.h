@@ -10,8 +10,8 @@
  * that return int return 0 or more for success and -errno for failure, with
  * @errp set in every case of failure if they take one.
  *
- * Locks, outermost first: flush_lock, make_lock, claim_lock, alloc_lock,
- * load_lock, map_lock, all of CsvDisk.  A request of the guest that is in line
+ * Locks, outermost first: flush_lock, place_lock, make_lock, claim_lock,
+ * alloc_lock, load_lock, map_lock, all of CsvDisk.  A request of the guest that is in line
  * for a cluster (see io.c) takes any of them but flush_lock; so nobody waits
  * in that line who holds one.
  *
@@ -46,6 +46,9 @@
 #define CSV_OPT_BACKING_DISK    "backing_disk"
 #define CSV_DEFAULT_DISK        "disk0"
 #define CSV_DEFAULT_CACHE_SIZE  (64 * MiB)  /* maps more than 10 TiB */
+
+/* Two clusters seldom share one. */
+#define CSV_PLACE_LOCKS         64
 
 typedef struct CsvVolume CsvVolume;
 typedef struct CsvDisk CsvDisk;
@@ -157,7 +160,8 @@ struct CsvDisk {
     bool header_differs;                /* the other is old, or damaged */
     uint64_t l1[CSV_MAX_L2_TABLES];     /* offset in the volume; 0: none */
     CsvL2Table *l2[CSV_MAX_L2_TABLES];
-    CoMutex make_lock;          /* adds tables, and places to entries */
+    CoMutex place_lock[CSV_PLACE_LOCKS]; /* adds places; by their cluster */
+    CoMutex make_lock;          /* adds tables */
     uint64_t tables;            /* cluster with room for tables, or 0 */
     uint32_t tables_used;       /* tables in it */
 
@@ -194,11 +198,9 @@ struct CsvDisk {
     guint segment_current;      /* where clusters come from */
     guint segment_found;        /* atomic: which the last search found */
     uint64_t free_clusters;     /* in all segments */
+    unsigned ahead;             /* segments to claim at once, if need be */
     bool claiming;              /* a claim ahead of need is under way */
-    /*
-     * Free clusters of one segment that were seen to read as zeroes; also
-     * under make_lock.
-     */
+    /* Free clusters of one segment that were seen to read as zeroes. */
     uint64_t blank_start;
     uint64_t blank_end;
     uint64_t freed_at;          /* atomic: flush_begun when one was freed */
@@ -540,7 +542,7 @@ bool csv_segment_has(CsvDisk *disk, uint64_t offset);
 /*
  * Allocate a cluster; *offset gets its place, *blank if it is known to read
  * as zeroes.  May claim segments, or start to claim some ahead of need.
- * make_lock held.
+ * place_lock or make_lock held.
  */
 int coroutine_fn GRAPH_RDLOCK csv_cluster_alloc(CsvDisk *disk,
                                                 uint64_t *offset, bool *blank);

@@ -294,6 +294,8 @@ static int csv_absorb_options(CsvDisk *disk, QDict *options, Error **errp)
 
 static void csv_disk_init(CsvDisk *disk, BlockDriverState *bs)
 {
+    unsigned i;
+
     disk->bs = bs;
     disk->segments = g_array_new(false, false, sizeof(CsvSegment));
     disk->freed = g_array_new(false, false, sizeof(CsvTrim));
@@ -303,6 +305,9 @@ static void csv_disk_init(CsvDisk *disk, BlockDriverState *bs)
     qemu_mutex_init(&disk->map_lock);
     qemu_co_mutex_init(&disk->load_lock);
     QLIST_INIT(&disk->loading);
+    for (i = 0; i < CSV_PLACE_LOCKS; i++) {
+        qemu_co_mutex_init(&disk->place_lock[i]);
+    }
     qemu_co_mutex_init(&disk->make_lock);
     qemu_co_mutex_init(&disk->claim_lock);
     qemu_mutex_init(&disk->alloc_lock);

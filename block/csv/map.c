@@ -89,11 +89,15 @@ static void csv_map_mark_new(CsvDisk *disk, unsigned t)
     qatomic_set(&disk->pending, true);
 }
 
-static int coroutine_fn GRAPH_RDLOCK
-csv_map_make_table_locked(CsvDisk *disk, unsigned t)
+int coroutine_fn csv_map_make_table(CsvDisk *disk, uint64_t cluster)
 {
+    unsigned t = cluster / CSV_L2_ENTRIES;
     uint64_t offset;
 
+    if (qatomic_read(&disk->l1[t])) {
+        return 0;
+    }
+    QEMU_LOCK_GUARD(&disk->make_lock);
     if (disk->l1[t]) {
         return 0;
     }
@@ -118,17 +122,6 @@ csv_map_make_table_locked(CsvDisk *disk, unsigned t)
     return 0;
 }
 
-int coroutine_fn csv_map_make_table(CsvDisk *disk, uint64_t cluster)
-{
-    unsigned t = cluster / CSV_L2_ENTRIES;
-
-    if (qatomic_read(&disk->l1[t])) {
-        return 0;
-    }
-    QEMU_LOCK_GUARD(&disk->make_lock);
-    return csv_map_make_table_locked(disk, t);
-}
-
 int coroutine_fn csv_map_place(CsvDisk *disk, uint64_t cluster,
                                uint64_t *place)
 {
@@ -141,8 +134,8 @@ int coroutine_fn csv_map_place(CsvDisk *disk, uint64_t cluster,
     if (ret < 0 || *place) {
         return ret;
     }
-    QEMU_LOCK_GUARD(&disk->make_lock);
-    ret = csv_map_make_table_locked(disk, t);
+    QEMU_LOCK_GUARD(&disk->place_lock[cluster % CSV_PLACE_LOCKS]);
+    ret = csv_map_make_table(disk, cluster);
     if (ret >= 0) {
         /* Another part of the cluster may have been quicker. */
         ret = csv_map_get(disk, cluster, &entry);
