@@ -108,6 +108,29 @@ csv_fill(BlockDriverState *bs, uint64_t offset, uint64_t bytes, uint64_t masks,
     return bdrv_co_pread(bs->backing, offset, bytes, buf, 0);
 }
 
+/* Data of which a copy costs less than a second request for what is around */
+#define CSV_COPY_MAX (16 * KiB)
+
+/* As csv_write_filled(), for a part of one subcluster that holds no data. */
+static int coroutine_fn GRAPH_RDLOCK
+csv_write_around(BlockDriverState *bs, uint64_t place, uint64_t offset,
+                 uint64_t bytes, uint64_t masks, QEMUIOVector *qiov,
+                 size_t qiov_offset, BdrvRequestFlags flags)
+{
+    QEMU_AUTO_VFREE uint8_t *buf = qemu_blockalign(bs->file->bs,
+                                                   CSV_SUBCLUSTER_SIZE);
+    uint64_t head = offset % CSV_SUBCLUSTER_SIZE;
+    uint64_t in = offset & (CSV_CLUSTER_SIZE - 1);
+    int ret = csv_fill(bs, offset - head, CSV_SUBCLUSTER_SIZE, masks, buf);
+
+    if (ret < 0) {
+        return ret;
+    }
+    qemu_iovec_to_buf(qiov, qiov_offset, buf + head, bytes);
+    return bdrv_co_pwrite(bs->file, place + in - head, CSV_SUBCLUSTER_SIZE,
+                          buf, flags & ~BDRV_REQ_REGISTERED_BUF);
+}
+
 /*
  * Write [offset, offset + bytes) of the disk into its cluster at @place, and
  * what is around it up to the bounds of subclusters that hold no data yet.
@@ -141,6 +164,11 @@ csv_write_filled(BlockDriverState *bs, uint64_t place, uint64_t offset,
     }
 
     stat64_add(&disk->bytes_filled, head + tail);
+    if (head && tail && bytes <= CSV_COPY_MAX &&
+        head + bytes + tail == CSV_SUBCLUSTER_SIZE) {
+        return csv_write_around(bs, place, offset, bytes, masks, qiov,
+                                qiov_offset, flags);
+    }
     fill = qemu_blockalign(bs->file->bs, head + tail);
     if (head) {
         ret = csv_fill(bs, offset - head, head, masks, fill);

@@ -10,6 +10,7 @@ from pathlib import Path
 
 FORMATS = ('raw', 'qcow2', 'qcow2_2m', 'csv')
 OPTIONS = {'qcow2_2m': ['-o', 'cluster_size=2M,extended_l2=on']}
+LUN = ['-o', 'volume_size=1T']  # of csv: room as a shared volume has it
 K, M, G = 1 << 10, 1 << 20, 1 << 30
 SPAN = 256 * M          # of images that hold data
 THIN = 4 * G            # of images that get their first writes
@@ -77,12 +78,12 @@ class Images:
                 'file': {'driver': 'file', 'filename': str(path),
                          'aio': self.aio[medium], 'cache': cache}}
 
-    def create(self, fmt, medium, name, size=SPAN, base=None):
+    def create(self, fmt, medium, name, size=SPAN, base=None, opts=()):
         path = self.folders[medium] / name
         path.unlink(missing_ok=True)
         base = ['-b', base, '-F', driver(fmt)] if base else []
         self.run(self.build / 'qemu-img', 'create', '-q', '-f', driver(fmt),
-                 *OPTIONS.get(fmt, []), *base, path, size)
+                 *OPTIONS.get(fmt, []), *opts, *base, path, size)
         return path
 
     def block(self, node, *opts, timeout=300, cpus=CPUS[-1:]):
