@@ -21,6 +21,7 @@ typedef enum CsvBreak {
     CSV_BREAK_ACK_BEFORE_RECORD,    /* done although a commit only began */
     CSV_BREAK_RECORD_BEFORE_DATA,   /* no flush between data and record */
     CSV_BREAK_RECORD_NOT_FLUSHED,   /* no flush behind the record */
+    CSV_BREAK_ZEROES_NOT_DURABLE,   /* rule Z without durable zeroes */
     CSV_BREAK_ALWAYS_BLANK,         /* rule Z in a cluster of other data */
     CSV_BREAK_SWAP_NOT_FLUSHED,     /* shared records are not flushed */
 
@@ -40,6 +41,9 @@ typedef enum CsvBreak {
 
     /* What is freed */
     CSV_BREAK_REUSE_EARLY,          /* before the freeing record */
+    CSV_BREAK_SEGMENT_EARLY,        /* ... so that others can have it */
+    CSV_BREAK_TRIM_UNSEEN,          /* discard what was written again */
+    CSV_BREAK_NO_WAIT,              /* free what writes are on the way to */
 
     /* What is next to what the guest writes */
     CSV_BREAK_NO_LINE,              /* two fill one subcluster at once */

@@ -332,7 +332,7 @@ csv_clear_range(BlockDriverState *bs, int64_t offset, int64_t bytes,
     if (!whole) {
         return -ENOTSUP;    /* the block layer writes zeroes then */
     }
-    if (unmap) {
+    if (unmap && !csv_break(CSV_BREAK_NO_WAIT)) {
         csv_wait_for_others(bs);
     }
     while (bytes) {
@@ -378,6 +378,9 @@ csv_trim_subclusters(CsvDisk *disk, const CsvTrim *trim)
     left = csv_map_get(disk, trim->cluster, &entry) >= 0 &&
            entry.offset == trim->offset ?
            trim->subclusters & ~csv_masks_data(entry.masks) : 0;
+    if (csv_break(CSV_BREAK_TRIM_UNSEEN)) {
+        left = trim->subclusters;
+    }
     while (left) {
         unsigned first = ctz32(left);
         unsigned n = ctz64(~((uint64_t)left >> first));
@@ -415,7 +418,9 @@ static void coroutine_fn GRAPH_RDLOCK csv_trim(CsvDisk *disk)
         QEMU_LOCK_GUARD(&disk->alloc_lock);
         csv_cluster_free(disk, trim->offset);
     }
-    csv_segments_trim(disk);
+    if (!csv_break(CSV_BREAK_REUSE_EARLY)) {
+        csv_segments_trim(disk);
+    }
 }
 
 int coroutine_fn GRAPH_RDLOCK csv_co_flush(BlockDriverState *bs)
@@ -427,7 +432,8 @@ int coroutine_fn GRAPH_RDLOCK csv_co_flush(BlockDriverState *bs)
     if (csv_break(CSV_BREAK_ACK_BEFORE_RECORD) && disk->flush_lock.locked) {
         return 0;
     }
-    if (csv_break(CSV_BREAK_REUSE_EARLY)) {
+    if (csv_break(CSV_BREAK_REUSE_EARLY) ||
+        csv_break(CSV_BREAK_SEGMENT_EARLY)) {
         csv_trim(disk);
     }
     /* Both before the record: what flushes it may be the flush of all. */

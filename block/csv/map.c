@@ -195,8 +195,10 @@ static void csv_map_free(CsvDisk *disk, uint64_t cluster, uint64_t offset,
         .subclusters = subclusters,
     };
 
-    g_array_append_val(csv_break(CSV_BREAK_REUSE_EARLY) ? disk->trims
-                                                        : disk->freed, trim);
+    g_array_append_val(csv_break(CSV_BREAK_REUSE_EARLY) ||
+                       csv_break(CSV_BREAK_SEGMENT_EARLY) ? disk->trims
+                                                          : disk->freed,
+                       trim);
 }
 
 /* map_lock held. */
@@ -350,7 +352,9 @@ uint32_t csv_map_collect(CsvDisk *disk, uint8_t *buf, uint32_t max,
     }
     /* The zeroes of what was freed, and may be used again, must be durable. */
     *ordered = disk->ordered ||
-               qatomic_read(&disk->flush_done) <= qatomic_read(&disk->freed_at);
+               (qatomic_read(&disk->flush_done) <=
+                qatomic_read(&disk->freed_at) &&
+                !csv_break(CSV_BREAK_ZEROES_NOT_DURABLE));
     if (n < max) {
         qatomic_set(&disk->pending, false);
         disk->ordered = false;

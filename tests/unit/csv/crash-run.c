@@ -8,7 +8,7 @@
 #include "qapi/error.h"
 #include "qemu/bitmap.h"
 #include "qemu/units.h"
-#include "crash-run.h"
+#include "crash-script.h"
 
 #define MAX_CRASHES     2       /* one after the other */
 #define RING_PAGES      448
@@ -17,10 +17,27 @@
 CrashStats crash_stats;
 unsigned crash_block = SIM_SECTOR;
 
+/* Lose write number @c of those that are pending.  False: no such choice */
+static bool lose_write(const SimTrace *trace, unsigned long *keep, unsigned n,
+                       unsigned c)
+{
+    unsigned nr = 0;
+
+    for (unsigned i = 0; i < n; i++) {
+        nr += i && sim_walk_writer(trace, i) != sim_walk_writer(trace, i - 1);
+        if (nr == c) {
+            clear_bit(i, keep);
+        }
+    }
+    return nr && c <= nr;
+}
+
 /* Which of the pending sectors survive in choice @c; false: no such choice */
-static bool choose(unsigned long *keep, unsigned n, unsigned c,
+static bool choose(const SimTrace *trace, unsigned long *keep, unsigned c,
                    const CrashEpisode *e, uint64_t *seed)
 {
+    unsigned n = sim_walk_pending(trace);
+
     bitmap_zero(keep, n);
     if (c == 0) {
         return true;
@@ -44,6 +61,9 @@ static bool choose(unsigned long *keep, unsigned n, unsigned c,
         return n > 1;
     }
     c -= e->random;
+    if (e->whole) {
+        return lose_write(trace, keep, n, c);
+    }
     if (e->single && c < n && n > 1) {
         clear_bit(c, keep);
         return true;
@@ -80,7 +100,7 @@ static char *check_event(const CrashEpisode *e, SimTrace *trace, unsigned i,
     unsigned n = sim_walk_pending(trace);
     g_autofree unsigned long *keep = bitmap_new(n + 1);
 
-    for (unsigned c = 0; choose(keep, n, c, e, seed); c++) {
+    for (unsigned c = 0; choose(trace, keep, c, e, seed); c++) {
         Model *copy = model_copy(model);
         size_t mark = sim_mark();
         g_autofree char *why = NULL;
@@ -210,7 +230,9 @@ static char *use_disks(const CrashEpisode *e, CrashDisks *disks, Model *model,
         note->kind = MODEL_OPENED;
         sim_trace_note(note);
     }
-    if (!why && e->work.ops) {
+    if (!why && e->script) {
+        crash_script_run(e->script, e->steps, disks);
+    } else if (!why && e->work.ops) {
         crash_work(&e->plan, &e->work, disks);
     }
     crash_close(disks);

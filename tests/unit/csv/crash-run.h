@@ -14,12 +14,17 @@
 
 #include "crash-work.h"
 
+typedef struct CrashStep CrashStep;
+
 /* An opening of the disks, and crashes in it */
 typedef struct CrashEpisode {
     CrashPlan plan;
     CrashWork work;
+    const CrashStep *script;    /* of crash-script.c, in place of .ops */
+    unsigned steps;
     unsigned random;        /* random choices for each state */
     bool single;            /* lose each sector alone */
+    bool whole;             /* lose each write alone */
     bool late;              /* an owner is thought dead, and still writes */
     bool check;             /* with the driver's check, in the end */
 } CrashEpisode;

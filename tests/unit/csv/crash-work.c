@@ -22,8 +22,8 @@
 #define DEVICE_SIZE     (64 * MiB)
 #define DISK_SIZE       (64 * GiB)
 #define VERIFY_MAX      (256 * KiB)
-#define CLUSTER         4096    /* sectors */
-#define SUBCLUSTER      128
+#define CLUSTER         CRASH_CLUSTER
+#define SUBCLUSTER      CRASH_SUBCLUSTER
 
 /*
  * Places are in these clusters: in the first sector of the map, and in
@@ -422,7 +422,7 @@ static bool work_place(Work *w, unsigned nr, PlaceKind kind, bool race)
     return false;
 }
 
-static int coroutine_fn work_put(BlockBackend *blk, const ModelNote *n)
+static int coroutine_fn put_values(BlockBackend *blk, const ModelNote *n)
 {
     g_autofree uint8_t *buf = g_malloc(n->sectors * SIM_SECTOR);
 
@@ -434,53 +434,63 @@ static int coroutine_fn work_put(BlockBackend *blk, const ModelNote *n)
                          n->fua ? BDRV_REQ_FUA : 0);
 }
 
+void coroutine_fn crash_change(const CrashDisks *disks, CrashChange how,
+                               uint64_t key, uint64_t sectors)
+{
+    BlockBackend *blk = disks->blk[MODEL_DISK(key)];
+    int64_t offset = MODEL_SECTOR(key) * SIM_SECTOR;
+    int64_t bytes = sectors * SIM_SECTOR;
+    ModelNote n = {
+        .op = next_op++,
+        .fua = how == CRASH_WRITE_FUA,
+        .sector = key,
+        .sectors = sectors,
+    };
+    int ret;
+
+    n.value = how == CRASH_WRITE || how == CRASH_WRITE_FUA ? n.op : 0;
+    note(MODEL_BEGIN, n.op, n.fua, n.value, key, sectors);
+    if (how == CRASH_DISCARD) {
+        ret = blk_co_pdiscard(blk, offset, bytes, 0);
+    } else if (!n.value) {
+        ret = blk_co_pwrite_zeroes(blk, offset, bytes,
+                                   how == CRASH_UNMAP ? BDRV_REQ_MAY_UNMAP
+                                                      : 0);
+    } else {
+        ret = put_values(blk, &n);
+    }
+    note(ret >= 0 ? MODEL_DONE : MODEL_FAILED, n.op, n.fua, n.value, key,
+         sectors);
+}
+
+void coroutine_fn crash_flush(const CrashDisks *disks, unsigned disk)
+{
+    unsigned op = next_op++;
+
+    note(MODEL_FLUSH, op, false, 0, MODEL_KEY(disk, 0), 0);
+    if (blk_co_flush(disks->blk[disk]) >= 0) {
+        note(MODEL_FLUSH_DONE, op, false, 0, MODEL_KEY(disk, 0), 0);
+    }
+}
+
 static void coroutine_fn work_write(Work *w, unsigned nr, uint64_t kind)
 {
     const CrashPlan *plan = w->plan;
     bool zero = kind % 4 == 2 || ((plan->wide || plan->churn) && kind & 1);
     bool free = zero && (kind & 8 || plan->churn) && !plan->keep;
+    bool fua = !zero && kind % 8 == 7 && !plan->wide;
     PlaceKind place = !zero ? PLACE_ANY :
                       plan->wide && kind & 16 ? PLACE_MANY :
                       free && (kind & 32 || plan->churn) ? PLACE_CLUSTER :
                       kind & 16 ? PLACE_SUBCLUSTER : PLACE_ANY;
-    ModelNote n = {
-        .op = next_op++,
-        .fua = !zero && kind % 8 == 7 && !plan->wide,
-    };
-    BlockBackend *blk;
-    int ret;
+    CrashChange how = fua ? CRASH_WRITE_FUA :
+                      !zero ? CRASH_WRITE :
+                      !free ? CRASH_ZERO :
+                      place == PLACE_MANY ? CRASH_DISCARD : CRASH_UNMAP;
 
-    n.value = zero ? 0 : n.op;
-    if (!work_place(w, nr, place, free && plan->race && kind & 64)) {
-        return;
-    }
-    n.sector = w->busy[nr].sector;
-    n.sectors = w->busy[nr].sectors;
-    blk = w->disks->blk[MODEL_DISK(n.sector)];
-    note(MODEL_BEGIN, n.op, n.fua, n.value, n.sector, n.sectors);
-    if (place == PLACE_MANY && free) {
-        ret = blk_co_pdiscard(blk, MODEL_SECTOR(n.sector) * SIM_SECTOR,
-                              n.sectors * SIM_SECTOR, 0);
-    } else if (zero) {
-        ret = blk_co_pwrite_zeroes(blk, MODEL_SECTOR(n.sector) * SIM_SECTOR,
-                                   n.sectors * SIM_SECTOR,
-                                   free ? BDRV_REQ_MAY_UNMAP : 0);
-    } else {
-        ret = work_put(blk, &n);
-    }
-    note(ret >= 0 ? MODEL_DONE : MODEL_FAILED, n.op, n.fua, n.value, n.sector,
-         n.sectors);
-    w->busy[nr].sectors = 0;
-}
-
-static void coroutine_fn work_flush(Work *w, uint64_t r)
-{
-    unsigned disk = r % w->plan->disks;
-    unsigned op = next_op++;
-
-    note(MODEL_FLUSH, op, false, 0, MODEL_KEY(disk, 0), 0);
-    if (blk_co_flush(w->disks->blk[disk]) >= 0) {
-        note(MODEL_FLUSH_DONE, op, false, 0, MODEL_KEY(disk, 0), 0);
+    if (work_place(w, nr, place, free && plan->race && kind & 64)) {
+        crash_change(w->disks, how, w->busy[nr].sector, w->busy[nr].sectors);
+        w->busy[nr].sectors = 0;
     }
 }
 
@@ -517,7 +527,7 @@ static void coroutine_fn work_entry(void *opaque)
 
         w->left--;
         if (r % flushes == 0) {
-            work_flush(w, r >> 8);
+            crash_flush(w->disks, (r >> 8) % w->plan->disks);
         } else if (w->plan->resize && (r >> 4) % 6 == 0) {
             work_resize(w, worker->nr, r >> 8);
         } else {

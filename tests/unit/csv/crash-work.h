@@ -13,6 +13,8 @@
 
 #define CRASH_DEPTH     8       /* requests at once, at most */
 #define CRASH_DISKS     2
+#define CRASH_CLUSTER   4096    /* sectors */
+#define CRASH_SUBCLUSTER 128
 
 /* How a disk goes from one opening to another in the midst of the work */
 typedef enum CrashMove {
@@ -40,6 +42,15 @@ typedef struct CrashDisks {
     BlockBackend *blk[CRASH_DISKS];
 } CrashDisks;
 
+/* How sectors get another content */
+typedef enum CrashChange {
+    CRASH_WRITE,
+    CRASH_WRITE_FUA,
+    CRASH_ZERO,
+    CRASH_UNMAP,        /* zeroes, and the place is free */
+    CRASH_DISCARD,
+} CrashChange;
+
 /* What is done between opening and closing */
 typedef struct CrashWork {
     uint64_t seed;
@@ -64,6 +75,10 @@ char *crash_check(void);
 /* Fill the journal with so many records, each flushed.  No trace. */
 void crash_warm_up(const CrashPlan *plan, const CrashDisks *disks,
                    unsigned flushes, Model *model);
+/* One request, which is noted in the trace.  @key: a MODEL_KEY() */
+void coroutine_fn crash_change(const CrashDisks *disks, CrashChange how,
+                               uint64_t key, uint64_t sectors);
+void coroutine_fn crash_flush(const CrashDisks *disks, unsigned disk);
 /* Do it; all that is done is noted in the trace. */
 void crash_work(const CrashPlan *plan, const CrashWork *work,
                 CrashDisks *disks);

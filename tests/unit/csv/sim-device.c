@@ -38,6 +38,8 @@ static struct {
     SimTrace *trace;    /* or NULL */
     SimFaults faults;
     uint64_t seed;
+    bool hold;          /* the next write */
+    Coroutine *held;    /* its writer, or NULL */
     GHashTable *locks;  /* number to node */
     struct {
         SimTrace *trace;        /* or NULL */
@@ -88,6 +90,18 @@ void sim_device_faults(const SimFaults *faults, uint64_t seed)
 {
     dev.faults = *faults;
     dev.seed = seed;
+}
+
+void sim_device_hold(void)
+{
+    g_assert(!dev.hold && !dev.held);
+    dev.hold = true;
+}
+
+void sim_device_let_go(void)
+{
+    g_assert(dev.held);
+    aio_co_wake(g_steal_pointer(&dev.held));
 }
 
 size_t sim_mark(void)
@@ -280,6 +294,11 @@ unsigned sim_walk_pending(const SimTrace *trace)
     return trace->pending->len;
 }
 
+unsigned sim_walk_writer(const SimTrace *trace, unsigned pending)
+{
+    return g_array_index(trace->pending, SimPending, pending).event;
+}
+
 void sim_walk_crash(SimTrace *trace, const unsigned long *keep,
                     unsigned block)
 {
@@ -308,6 +327,16 @@ static void coroutine_fn sim_delay(void)
 {
     while (sim_chance(dev.faults.delay, 100)) {
         aio_co_schedule(qemu_get_current_aio_context(), qemu_coroutine_self());
+        qemu_coroutine_yield();
+    }
+}
+
+/* On the way until sim_device_let_go(), if it is to be */
+static void coroutine_fn sim_stay(void)
+{
+    if (dev.hold) {
+        dev.hold = false;
+        dev.held = qemu_coroutine_self();
         qemu_coroutine_yield();
     }
 }
@@ -346,6 +375,7 @@ static int coroutine_fn sim_write(uint64_t offset, uint64_t bytes,
     }
     if (!at_once) {
         sim_delay();
+        sim_stay();
     }
     index = sim_put(&e);
     sim_delay();

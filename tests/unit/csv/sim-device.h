@@ -59,6 +59,13 @@ void sim_device_faults(const SimFaults *faults, uint64_t seed);
  */
 void sim_device_late(SimTrace *trace, unsigned first, unsigned last);
 
+/*
+ * The next write does not get into the cache, nor does its writer go on, until
+ * it is let go.
+ */
+void sim_device_hold(void);
+void sim_device_let_go(void);
+
 /* A place to come back to: what is written later can be undone. */
 size_t sim_mark(void);
 void sim_undo(size_t mark);
@@ -82,10 +89,12 @@ const SimEvent *sim_trace_event(const SimTrace *trace, unsigned i);
  * Walk over a trace, the device being as it was when the trace began.
  * sim_walk_step() lets event @i happen to the device, and returns whether the
  * states that a crash can leave have changed.  sim_walk_pending() is the
- * number of cached sectors; the one at an index may be kept or lost.
+ * number of cached sectors; the one at an index may be kept or lost. Those of
+ * a write are next to each other: sim_walk_writer() is the event's number.
  */
 bool sim_walk_step(SimTrace *trace, unsigned i);
 unsigned sim_walk_pending(const SimTrace *trace);
+unsigned sim_walk_writer(const SimTrace *trace, unsigned pending);
 /*
  * Make the state in which the pending sectors in @keep survive.  The device
  * tears a write between blocks of @block sectors; the first one decides.

@@ -2,8 +2,9 @@
  * Does the crash simulation find what it is made for?
  *
  * The driver is built here with the wrong orders of block/csv/breaks.h. Each
- * must be noticed by the workload of a seed that costs little; test-csv-crash
- * shows that the driver as it is has nothing to be noticed by them.
+ * must be noticed by the workload of a seed that costs little, or by the script
+ * of its name; test-csv-crash shows that the driver as it is has nothing to be
+ * noticed by them.
  *
  *   test-csv-breaks --tap -k                     all
  *   CSV_CRASH_SEED=n test-csv-breaks -p /csv/breaks/NAME
@@ -14,16 +15,17 @@
 
 #include "qemu/osdep.h"
 #include "block/csv/breaks.h"
-#include "crash-run.h"
+#include "crash-script.h"
 
 #define HOLDS "holds"
 #define DAMAGED "is damaged"
+#define FOREIGN " of sector "
 
 CsvBreak csv_broken;
 
 typedef struct Break {
     const char *name;
-    unsigned seed;
+    unsigned seed;      /* 0: the script of this name */
     const char *why;    /* part of what is said */
     bool late;          /* needs an owner that is thought dead */
 } Break;
@@ -32,6 +34,7 @@ static const Break breaks[CSV_BREAK__MAX] = {
     [CSV_BREAK_ACK_BEFORE_RECORD] = { "ack-before-record", 5, HOLDS },
     [CSV_BREAK_RECORD_BEFORE_DATA] = { "record-before-data", 4, HOLDS },
     [CSV_BREAK_RECORD_NOT_FLUSHED] = { "record-not-flushed", 15, HOLDS },
+    [CSV_BREAK_ZEROES_NOT_DURABLE] = { "zeroes-not-durable", 0, FOREIGN },
     [CSV_BREAK_ALWAYS_BLANK] = { "always-blank", 2, HOLDS },
     [CSV_BREAK_SWAP_NOT_FLUSHED] = { "swap-not-flushed", 3, "" },
     [CSV_BREAK_PAGES_BEFORE_DATA] = { "pages-before-data", 2, HOLDS },
@@ -44,7 +47,10 @@ static const Break breaks[CSV_BREAK__MAX] = {
     [CSV_BREAK_NO_CRC] = { "no-crc", 9, HOLDS },
     [CSV_BREAK_NO_EPOCH] = { "no-epoch", 2, "is missing", true },
     [CSV_BREAK_NO_OWN_RECORD] = { "no-own-record", 2, HOLDS, true },
-    [CSV_BREAK_REUSE_EARLY] = { "reuse-early", 123, " of sector " },
+    [CSV_BREAK_REUSE_EARLY] = { "reuse-early", 123, FOREIGN },
+    [CSV_BREAK_SEGMENT_EARLY] = { "segment-early", 0, "is in no segment" },
+    [CSV_BREAK_TRIM_UNSEEN] = { "trim-unseen", 0, "holds zeroes" },
+    [CSV_BREAK_NO_WAIT] = { "no-wait", 0, FOREIGN },
     [CSV_BREAK_NO_LINE] = { "no-line", 5, HOLDS },
     [CSV_BREAK_NO_FILL] = { "no-fill", 12, HOLDS },
     [CSV_BREAK_GROW_UNCLEARED] = { "grow-uncleared", 20, HOLDS },
@@ -55,7 +61,8 @@ static void test_break(const void *opaque)
 {
     const Break *b = opaque;
     unsigned n = crash_env("CSV_CRASH_SEED", b->seed);
-    CrashEpisode e = b->late ? crash_late_episode(n) : crash_episode(n);
+    CrashEpisode e = b->late ? crash_late_episode(n) :
+                     n ? crash_episode(n) : crash_script_episode(b->name);
     g_autofree char *why = NULL;
 
     crash_stats = (CrashStats) { 0 };

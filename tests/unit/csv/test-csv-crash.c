@@ -3,6 +3,7 @@
  *
  *   test-csv-crash --tap -k           all; CSV_CRASH_SEEDS=n: n seeds of each
  *   test-csv-crash -p /csv/crash/odd  one half of them, the other is /even
+ *   test-csv-crash -p /csv/crash/script   those that are written down
  *   CSV_CRASH_SEED=n test-csv-crash   the workload of one seed
  *   CSV_CRASH_BLOCK=4096              do not tear within 4096 bytes
  *
@@ -10,7 +11,7 @@
  */
 
 #include "qemu/osdep.h"
-#include "crash-run.h"
+#include "crash-script.h"
 
 /* A device that forgets what it flushed must be noticed. */
 static void test_lie(void)
@@ -23,6 +24,20 @@ static void test_lie(void)
     g_assert_nonnull(why);
     g_assert_nonnull(strstr(why, "crash at event"));
     g_test_message("noticed: %s", why);
+}
+
+static void test_script(const void *name)
+{
+    CrashEpisode e = crash_script_episode(name);
+    g_autofree char *why = NULL;
+
+    crash_stats = (CrashStats) { 0 };
+    why = crash_run(&e);
+    g_test_message("crash points %u: %s", crash_stats.points,
+                   why ?: "nothing wrong");
+    if (why) {
+        g_test_fail();
+    }
 }
 
 typedef struct Family {
@@ -77,10 +92,17 @@ static void test_family(const void *opaque)
 
 int main(int argc, char **argv)
 {
+    const char *name;
+
     crash_block = MAX(SIM_SECTOR, crash_env("CSV_CRASH_BLOCK", crash_block));
     crash_init();
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/csv/crash/lie", test_lie);
+    for (unsigned i = 0; (name = crash_script_name(i)); i++) {
+        g_autofree char *path = g_strdup_printf("/csv/crash/script/%s", name);
+
+        g_test_add_data_func(path, name, test_script);
+    }
     for (unsigned i = 0; i < G_N_ELEMENTS(families); i++) {
         g_test_add_data_func(families[i].name, &families[i], test_family);
     }
