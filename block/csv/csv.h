@@ -11,9 +11,9 @@
  * @errp set in every case of failure if they take one.
  *
  * Locks, outermost first: flush_lock, place_lock, make_lock, claim_lock,
- * alloc_lock, load_lock, map_lock, all of CsvDisk.  A request of the guest that is in line
- * for a cluster (see io.c) takes any of them but flush_lock; so nobody waits
- * in that line who holds one.
+ * alloc_lock, load_lock, map_lock, all of CsvDisk.  A request of the guest
+ * that is in line for a cluster (see io.c) takes any of them but flush_lock;
+ * so nobody waits in that line who holds one.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
