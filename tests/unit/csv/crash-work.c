@@ -567,7 +567,9 @@ static void work_move(const CrashPlan *plan, CrashMove move,
     next = open_disk(plan, "disk0", BDRV_O_INACTIVE, &error_abort);
     csv_handover_begin();
     bdrv_inactivate(blk_bs(disks->blk[0]), &error_abort);
+    bdrv_graph_rdlock_main_loop();
     bdrv_activate(blk_bs(next), &error_abort);
+    bdrv_graph_rdunlock_main_loop();
     csv_handover_set_token(NULL);
     close_disk(disks, 0, next);
 }
