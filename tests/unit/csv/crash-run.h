@@ -39,7 +39,11 @@ extern CrashStats crash_stats;
 /* Bytes that the device does not tear; CSV_CRASH_BLOCK */
 extern unsigned crash_block;
 
-/* The workload of a seed: odd ones are long and parallel, even ones short */
+/*
+ * The workload of a seed: odd ones are long and parallel, even ones short.
+ * Seeds that are CRASH_KINDS apart make workloads of one kind.
+ */
+#define CRASH_KINDS 120
 CrashEpisode crash_episode(unsigned seed);
 /* One in which an owner that is thought dead still writes to its journal */
 CrashEpisode crash_late_episode(unsigned seed);
