@@ -290,6 +290,8 @@ int main(int argc, char **argv)
     }
     printf("}\n");
 
+    /* A format may have work of its own under way in them. */
+    blk_drain(blk);
     for (int i = 0; i < opt.threads; i++) {
         iothread_join(threads[i]);
     }
