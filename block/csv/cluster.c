@@ -265,7 +265,7 @@ static void csv_segments_hurry(CsvDisk *disk)
     uint64_t all = sb->compatible & CSV_COMPAT_GROW ?
                    csv_volume_max_segments(sb) : sb->segment_count;
     uint64_t most = MIN(all / CSV_HURRY_SHARE,
-                        CSV_HURRY_BYTES >> sb->segment_bits);
+                        MAX(2, CSV_HURRY_BYTES >> sb->segment_bits));
 
     QEMU_LOCK_GUARD(&disk->alloc_lock);
     disk->ahead = MIN(2 * csv_segments_ahead(disk), most);
