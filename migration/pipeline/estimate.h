@@ -1,0 +1,54 @@
+/*
+ * Migration pipeline: how fast memory moves, and how fast it changes
+ *
+ * Everything is counted in pages of the target that are done with, whatever
+ * that took: sent whole, compressed, as a page of zeroes or as a difference.
+ * What is pending is counted in pages, too, so the one divided by the other
+ * is the time that it takes.  Bytes of the wire are of another unit: of pages
+ * that compress well 1 MB of wire holds 100 MB, and a migration that compares
+ * the two waits for a moment that never comes.
+ *
+ * These are pure functions of samples: no clock, no lock, one thread.
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef MIGRATION_PIPELINE_ESTIMATE_H
+#define MIGRATION_PIPELINE_ESTIMATE_H
+
+/* What was seen, since the start of the migration.  Times in microseconds. */
+typedef struct PipelineSample {
+    int64_t now;
+    uint64_t pages_done;        /* of all passes */
+    uint64_t pages_left;        /* found dirty by the last sync, and not done */
+    int64_t sync_time;          /* that all syncs of the bitmap took */
+    unsigned syncs;             /* how many that were */
+    int64_t fixed;              /* blackout that does not depend on memory */
+} PipelineSample;
+
+typedef struct PipelineEstimate {
+    double page_rate;           /* pages a second, without syncs; 0: unknown */
+    double dirty_rate;          /* pages a second, each counted once a pass */
+
+    /* private */
+    PipelineSample rate_from;   /* where the page rate is measured from */
+    PipelineSample last_sync;
+} PipelineEstimate;
+
+/* All zeroes is an estimate that knows nothing. */
+
+/*
+ * Learn from @s, which is not older than the sample before.  True if it is
+ * the first one after a sync.
+ */
+bool pipeline_estimate_add(PipelineEstimate *e, const PipelineSample *s);
+
+/* How long @pages take, in microseconds; INT64_MAX if that is unknown. */
+int64_t pipeline_estimate_time(const PipelineEstimate *e, double pages);
+
+/* How many pages are done in @time microseconds; 0 if that is unknown. */
+uint64_t pipeline_estimate_pages(const PipelineEstimate *e, int64_t time);
+
+#endif /* MIGRATION_PIPELINE_ESTIMATE_H */

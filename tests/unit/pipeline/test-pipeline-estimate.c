@@ -1,0 +1,132 @@
+/*
+ * How fast memory moves, as the migration pipeline sees it
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "migration/pipeline/estimate.h"
+
+#define MS 1000
+#define S  1000000
+
+/* @time of sending at @rate pages a second, in steps of 10 ms */
+static void send_pages(PipelineEstimate *e, PipelineSample *s, int64_t time,
+                       unsigned rate)
+{
+    for (int64_t t = 0; t < time; t += 10 * MS) {
+        uint64_t n = MIN(rate / 100, s->pages_left);
+
+        s->now += 10 * MS;
+        s->pages_done += n;
+        s->pages_left -= n;
+        pipeline_estimate_add(e, s);
+    }
+}
+
+/* A sync that takes @time and finds @dirty pages that were not dirty. */
+static void sync_bitmap(PipelineEstimate *e, PipelineSample *s, int64_t time,
+                        unsigned dirty)
+{
+    s->now += time;
+    s->sync_time += time;
+    s->syncs++;
+    s->pages_left += dirty;
+    g_assert_true(pipeline_estimate_add(e, s));
+    g_assert_false(pipeline_estimate_add(e, s));
+}
+
+static void assert_near(double have, double want)
+{
+    g_assert_cmpfloat(have, >, 0.9 * want);
+    g_assert_cmpfloat(have, <, 1.1 * want);
+}
+
+/* Nothing is known, so nothing can be promised. */
+static void test_nothing(void)
+{
+    PipelineEstimate e = { 0 };
+
+    g_assert_cmpint(pipeline_estimate_time(&e, 1), ==, INT64_MAX);
+    g_assert_cmpint(pipeline_estimate_time(&e, 0), ==, 0);
+    g_assert_cmpint(pipeline_estimate_pages(&e, S), ==, 0);
+}
+
+static void test_rate(void)
+{
+    PipelineEstimate e = { 0 };
+    PipelineSample s = { .pages_left = UINT32_MAX };
+
+    send_pages(&e, &s, S, 50000);
+    assert_near(e.page_rate, 50000);
+    assert_near(pipeline_estimate_time(&e, 5000), 100 * MS);
+    assert_near(pipeline_estimate_pages(&e, 100 * MS), 5000);
+    /* A limit that other costs have used up */
+    g_assert_cmpint(pipeline_estimate_pages(&e, -1), ==, 0);
+}
+
+/* What syncs take is not what pages take. */
+static void test_syncs(void)
+{
+    PipelineEstimate e = { 0 };
+    PipelineSample s = { .pages_left = UINT32_MAX };
+
+    for (unsigned i = 0; i < 20; i++) {
+        send_pages(&e, &s, 50 * MS, 50000);
+        sync_bitmap(&e, &s, 70 * MS, 0);
+    }
+    assert_near(e.page_rate, 50000);
+}
+
+/* A link that breaks down is believed sooner than one that gets better. */
+static void test_changes(void)
+{
+    PipelineEstimate e = { 0 };
+    PipelineSample s = { .pages_left = UINT32_MAX };
+    double down, up;
+
+    send_pages(&e, &s, S, 50000);
+    send_pages(&e, &s, 60 * MS, 5000);
+    down = e.page_rate;
+    g_assert_cmpfloat(down, <, 15000);
+    send_pages(&e, &s, S, 5000);
+    send_pages(&e, &s, 60 * MS, 50000);
+    up = e.page_rate;
+    g_assert_cmpfloat(up, <, 45000);
+    send_pages(&e, &s, S, 50000);
+    assert_near(e.page_rate, 50000);
+}
+
+static void test_dirty(void)
+{
+    PipelineEstimate e = { 0 };
+    PipelineSample s = { 0 };
+
+    /* All memory, which nobody has dirtied */
+    sync_bitmap(&e, &s, MS, 100000);
+    g_assert_cmpfloat(e.dirty_rate, ==, 0);
+    for (unsigned i = 0; i < 10; i++) {
+        send_pages(&e, &s, S, 50000);
+        sync_bitmap(&e, &s, MS, 20000);
+    }
+    assert_near(e.dirty_rate, 20000);
+    /* It is quiet now. */
+    for (unsigned i = 0; i < 10; i++) {
+        send_pages(&e, &s, S, 50000);
+        sync_bitmap(&e, &s, MS, 0);
+    }
+    g_assert_cmpfloat(e.dirty_rate, <, 100);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/pipeline/estimate/nothing", test_nothing);
+    g_test_add_func("/pipeline/estimate/rate", test_rate);
+    g_test_add_func("/pipeline/estimate/syncs", test_syncs);
+    g_test_add_func("/pipeline/estimate/changes", test_changes);
+    g_test_add_func("/pipeline/estimate/dirty", test_dirty);
+    return g_test_run();
+}
