@@ -2,7 +2,7 @@
  * Migration pipeline: how fast memory moves, and how fast it changes
  *
  * Everything is counted in pages of the target that are done with, whatever
- * that took: sent whole, compressed, as a page of zeroes or as a difference.
+ * that took: sent whole, compressed or as a difference.
  * What is pending is counted in pages, too, so the one divided by the other
  * is the time that it takes.  Bytes of the wire are of another unit: of pages
  * that compress well 1 MB of wire holds 100 MB, and a migration that compares
@@ -25,7 +25,6 @@ typedef struct PipelineSample {
     uint64_t pages_left;        /* found dirty by the last sync, and not done */
     int64_t sync_time;          /* that all syncs of the bitmap took */
     unsigned syncs;             /* how many that were */
-    int64_t fixed;              /* blackout that does not depend on memory */
 } PipelineSample;
 
 typedef struct PipelineEstimate {

@@ -44,17 +44,13 @@ void migration_pipeline_sync_end(void)
 }
 
 /* The first look at a new migration forgets the one before. */
-static void pipeline_look_at(MigrationState *s)
+static void pipeline_look_at(MigrationState *s, const PipelineSample *sample)
 {
     if (pipeline.start_time != s->start_time) {
         pipeline.start_time = s->start_time;
-        pipeline.estimate = (PipelineEstimate) {
-            .rate_from = {
-                .now = pipeline_now(),
-                .sync_time = pipeline.sync_time,
-            },
-        };
+        pipeline.estimate = (PipelineEstimate) { .rate_from = *sample };
     }
+    pipeline_estimate_add(&pipeline.estimate, sample);
 }
 
 uint64_t migration_pipeline_threshold(MigrationState *s, uint64_t by_wire)
@@ -66,13 +62,10 @@ uint64_t migration_pipeline_threshold(MigrationState *s, uint64_t by_wire)
         .pages_done = stat64_get(&mig_stats.normal_pages) +
                       xbzrle_counters.pages,
         .sync_time = pipeline.sync_time,
-        .syncs = stat64_get(&mig_stats.dirty_sync_count),
-        .pages_left = stat64_get(&mig_stats.dirty_bytes_last_sync) / page,
     };
     uint64_t by_pages;
 
-    pipeline_look_at(s);
-    pipeline_estimate_add(&pipeline.estimate, &sample);
+    pipeline_look_at(s, &sample);
     if (migrate_avail_switchover_bandwidth() || migration_in_postcopy()) {
         return by_wire;
     }
