@@ -19,6 +19,20 @@
 /* The same for what the guest dirties, whichever way it goes */
 #define DIRTY_WEIGHT    0.5
 
+/*
+ * Most pages of zeroes of the first pass were never touched.  They cost next to
+ * nothing and say nothing about pages that are.  Later ones are like all that
+ * the guest writes.
+ */
+static uint64_t estimate_pages_since(const PipelineSample *from,
+                                     const PipelineSample *s)
+{
+    uint64_t done = s->pages_done - from->pages_done;
+
+    return from->syncs > 1 ? done
+                           : done - (s->pages_zero - from->pages_zero);
+}
+
 static void estimate_page_rate(PipelineEstimate *e, const PipelineSample *s)
 {
     const PipelineSample *from = &e->rate_from;
@@ -28,7 +42,7 @@ static void estimate_page_rate(PipelineEstimate *e, const PipelineSample *s)
     if (time < RATE_WINDOW) {
         return;
     }
-    rate = (s->pages_done - from->pages_done) * US_PER_S / time;
+    rate = estimate_pages_since(from, s) * US_PER_S / time;
     if (!e->page_rate) {
         e->page_rate = rate;
     } else {

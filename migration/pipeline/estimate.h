@@ -22,9 +22,12 @@
 typedef struct PipelineSample {
     int64_t now;
     uint64_t pages_done;        /* of all passes */
+    uint64_t pages_zero;        /* of these, the ones that were all zeroes */
     uint64_t pages_left;        /* found dirty by the last sync, and not done */
-    int64_t sync_time;          /* that all syncs of the bitmap took */
+    int64_t sync_time;          /* of syncs and rests: nothing was sent */
     unsigned syncs;             /* how many that were */
+    int64_t fixed;              /* what the blackout takes without pages */
+    bool ready;                 /* disks were flushed, so that fixed is true */
 } PipelineSample;
 
 typedef struct PipelineEstimate {

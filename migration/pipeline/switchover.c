@@ -1,5 +1,5 @@
 /*
- * Migration pipeline: when a plain migration switches over
+ * Migration pipeline: when a migration switches over
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -14,65 +14,150 @@
 #include "migration/options.h"
 #include "migration/ram.h"
 #include "qemu/timer.h"
-#include "estimate.h"
+#include "system/runstate.h"
+#include "pipeline.h"
+#include "quiesce.h"
+#include "report.h"
 #include "switchover.h"
 #include "trace.h"
 
-/* Of the migration that began at start_time */
-static struct {
-    int64_t start_time;
-    int64_t sync_begun;
-    int64_t sync_time;          /* of all syncs, in microseconds */
-    int64_t sync_last;
-    PipelineEstimate estimate;
-} pipeline;
+/* Disks are flushed when so many times more is pending than may be. */
+#define NEAR                4
+/* How long a plain migration waits for that, in microseconds */
+#define QUIESCE_PATIENCE    1000000
+/* When there is nothing to send but to wait for something, in microseconds */
+#define NAP                 2000
 
-static int64_t pipeline_now(void)
+/* Of this migration */
+static struct {
+    int64_t sync_begun;
+    int64_t sync_time;          /* of syncs and rests, in microseconds */
+    int64_t sync_last;
+    int64_t waits_since;        /* for the disks; 0: does not */
+    PipelineEstimate estimate;
+} switchover;
+
+static int64_t switchover_now(void)
 {
     return qemu_clock_get_us(QEMU_CLOCK_REALTIME);
 }
 
+void migration_pipeline_reset(void)
+{
+    memset(&switchover, 0, sizeof(switchover));
+    migration_quiesce_reset();
+}
+
 void migration_pipeline_sync_begin(void)
 {
-    pipeline.sync_begun = pipeline_now();
+    switchover.sync_begun = switchover_now();
 }
 
 void migration_pipeline_sync_end(void)
 {
-    pipeline.sync_last = pipeline_now() - pipeline.sync_begun;
-    pipeline.sync_time += pipeline.sync_last;
+    switchover.sync_last = switchover_now() - switchover.sync_begun;
+    switchover.sync_time += switchover.sync_last;
+    migration_report_mark(MIGRATE_PIPELINE_PART_SYNC);
 }
 
-/* The first look at a new migration forgets the one before. */
-static void pipeline_look_at(MigrationState *s, const PipelineSample *sample)
+void migration_pipeline_rested(int64_t time)
 {
-    if (pipeline.start_time != s->start_time) {
-        pipeline.start_time = s->start_time;
-        pipeline.estimate = (PipelineEstimate) { .rate_from = *sample };
+    switchover.sync_time += time;
+}
+
+PipelineSample migration_pipeline_sample(MigrationState *s, uint64_t pending)
+{
+    uint64_t zero = stat64_get(&mig_stats.zero_pages);
+    int64_t flush = migration_quiesce_time();
+    PipelineSample sample = {
+        .now = switchover_now() - s->start_time * 1000,
+        .pages_done = stat64_get(&mig_stats.normal_pages) + zero +
+                      xbzrle_counters.pages,
+        .pages_zero = zero,
+        .pages_left = DIV_ROUND_UP(pending, qemu_target_page_size()),
+        .sync_time = switchover.sync_time,
+        .syncs = stat64_get(&mig_stats.dirty_sync_count),
+        .ready = true,
+    };
+
+    /* A guest that does not run has no blackout. */
+    if (runstate_is_running()) {
+        sample.ready = flush >= 0;
+        sample.fixed = switchover.sync_last + MAX(flush, 0) +
+                       migration_pipeline_fixed_time();
     }
-    pipeline_estimate_add(&pipeline.estimate, sample);
+    return sample;
+}
+
+/* The rate is that from the first look on. */
+static void switchover_look_at(const PipelineSample *sample)
+{
+    PipelineEstimate *e = &switchover.estimate;
+
+    if (!e->rate_from.now) {
+        e->rate_from = *sample;
+    }
+    pipeline_estimate_add(e, sample);
 }
 
 uint64_t migration_pipeline_threshold(MigrationState *s, uint64_t by_wire)
 {
-    size_t page = qemu_target_page_size();
-    PipelineSample sample = {
-        .now = pipeline_now(),
-        /* Pages of zeroes cost next to nothing, and are not what is left. */
-        .pages_done = stat64_get(&mig_stats.normal_pages) +
-                      xbzrle_counters.pages,
-        .sync_time = pipeline.sync_time,
-    };
+    PipelineSample sample;
     uint64_t by_pages;
 
-    pipeline_look_at(s, &sample);
-    if (migrate_avail_switchover_bandwidth() || migration_in_postcopy()) {
+    if (migration_in_postcopy()) {
         return by_wire;
     }
-    by_pages = page *
-               pipeline_estimate_pages(&pipeline.estimate,
+    if (migration_pipeline_drives(s)) {
+        return 0;
+    }
+    sample = migration_pipeline_sample(s, ram_bytes_remaining());
+    switchover_look_at(&sample);
+    if (migrate_avail_switchover_bandwidth()) {
+        return by_wire;
+    }
+    by_pages = qemu_target_page_size() *
+               pipeline_estimate_pages(&switchover.estimate,
                                        migrate_downtime_limit() * 1000 -
-                                       pipeline.sync_last);
-    trace_migration_pipeline_threshold(by_wire, by_pages, pipeline.sync_last);
+                                       switchover.sync_last);
+    trace_migration_pipeline_threshold(by_wire, by_pages, switchover.sync_last);
     return MAX(by_wire, by_pages);
+}
+
+/* A plain migration is about to switch over: must it wait for the disks? */
+static bool switchover_waits(void)
+{
+    int64_t now = switchover_now();
+
+    if (!runstate_is_running() || migration_quiesce_time() >= 0) {
+        return false;
+    }
+    if (!switchover.waits_since) {
+        switchover.waits_since = now;
+    }
+    return now - switchover.waits_since < QUIESCE_PATIENCE;
+}
+
+uint64_t migration_pipeline_decide(MigrationState *s, uint64_t pending)
+{
+    bool nap;
+
+    if (migration_in_postcopy()) {
+        return pending;
+    }
+    if (migration_pipeline_drives(s)) {
+        nap = !pending;
+        pending = migration_pipeline_step(s, pending);
+        nap = nap && pending;
+    } else {
+        if (pending / NEAR < s->threshold_size) {
+            migration_quiesce();
+        }
+        nap = pending < s->threshold_size && switchover_waits();
+        pending = nap ? UINT64_MAX : pending;
+    }
+    if (nap) {
+        g_usleep(NAP);
+    }
+    return pending;
 }

@@ -1,10 +1,16 @@
 /*
- * Migration pipeline: when a plain migration switches over
+ * Migration pipeline: when a migration switches over
  *
- * migration_iteration_run() compares what is pending, in bytes of memory, with
- * what can be sent within the limit of the downtime.  Here the latter is in
- * bytes of memory as well, whatever these take on the wire, and what the last
- * look at the dirty bitmap takes is not part of the time.
+ * migration_iteration_run() compares what is pending with what may be, both in
+ * bytes of memory, and switches over when it is less.
+ *
+ * For a plain migration the latter is what can be sent within the limit of
+ * the downtime, whatever these bytes take on the wire, and what the last look
+ * at the dirty bitmap takes is not part of the time.  The disks are flushed
+ * in the background before.
+ *
+ * A migration that the pipeline drives switches over when the policy says so:
+ * nothing may be pending, and nothing is when it is time.
  *
  * All functions: source, from whoever works on the migration's RAM, which is
  * the migration thread but for its setup.
@@ -17,11 +23,19 @@
 #ifndef MIGRATION_PIPELINE_SWITCHOVER_H
 #define MIGRATION_PIPELINE_SWITCHOVER_H
 
+#include "estimate.h"
+
 typedef struct MigrationState MigrationState;
+
+/* A migration begins.  Main thread, before there is another one. */
+void migration_pipeline_reset(void);
 
 /* Around each sync of the dirty bitmap */
 void migration_pipeline_sync_begin(void);
 void migration_pipeline_sync_end(void);
+
+/* Nothing was sent for @time microseconds, on purpose. */
+void migration_pipeline_rested(int64_t time);
 
 /*
  * Bytes of memory that may be pending at switch-over.  @by_wire: what the
@@ -29,5 +43,15 @@ void migration_pipeline_sync_end(void);
  * when the user has said what the bandwidth will be.
  */
 uint64_t migration_pipeline_threshold(MigrationState *s, uint64_t by_wire);
+
+/*
+ * Decide what this iteration does.  @pending bytes are known to be left.
+ * Returns what migration_iteration_run() takes for it: 0 to switch over,
+ * UINT64_MAX not to, @pending if it is not for us to say.
+ */
+uint64_t migration_pipeline_decide(MigrationState *s, uint64_t pending);
+
+/* Of the migration under way, with @pending bytes known to be left */
+PipelineSample migration_pipeline_sample(MigrationState *s, uint64_t pending);
 
 #endif /* MIGRATION_PIPELINE_SWITCHOVER_H */

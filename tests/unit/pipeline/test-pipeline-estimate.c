@@ -80,6 +80,28 @@ static void test_syncs(void)
     assert_near(e.page_rate, 50000);
 }
 
+/*
+ * Zeroes of the first pass were never touched, and say nothing about the rest;
+ * later ones were written, and go like all others.
+ */
+static void test_zeroes(void)
+{
+    PipelineEstimate e = { 0 };
+    PipelineSample s = { .pages_left = UINT32_MAX, .syncs = 1 };
+
+    for (unsigned i = 0; i < 200; i++) {
+        s.pages_zero += 900;
+        send_pages(&e, &s, 10 * MS, 100000);
+    }
+    assert_near(e.page_rate, 10000);
+    sync_bitmap(&e, &s, MS, 0);
+    for (unsigned i = 0; i < 200; i++) {
+        s.pages_zero += 900;
+        send_pages(&e, &s, 10 * MS, 100000);
+    }
+    assert_near(e.page_rate, 100000);
+}
+
 /* A link that breaks down is believed sooner than one that gets better. */
 static void test_changes(void)
 {
@@ -126,6 +148,7 @@ int main(int argc, char **argv)
     g_test_add_func("/pipeline/estimate/nothing", test_nothing);
     g_test_add_func("/pipeline/estimate/rate", test_rate);
     g_test_add_func("/pipeline/estimate/syncs", test_syncs);
+    g_test_add_func("/pipeline/estimate/zeroes", test_zeroes);
     g_test_add_func("/pipeline/estimate/changes", test_changes);
     g_test_add_func("/pipeline/estimate/dirty", test_dirty);
     return g_test_run();

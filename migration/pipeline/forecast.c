@@ -1,0 +1,79 @@
+/*
+ * Migration pipeline: how a migration would go
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include <math.h>
+#include "forecast.h"
+
+/* The world goes on in such steps, in microseconds. */
+#define STEP        10000
+/* After so many of them, a day, whatever it is has no end. */
+#define STEPS_MAX   8640000
+#define US_PER_S    1000000.0
+
+/* Pages that are dirty after a step, if @dirty were before */
+static double forecast_dirty(const PipelineModel *m, double dirty,
+                             unsigned throttle)
+{
+    double writes = m->dirty_rate * (1 - throttle / 100.0) * STEP / US_PER_S;
+
+    if (!m->working_set) {
+        return dirty;
+    }
+    return dirty + (m->working_set - dirty) *
+                   (1 - exp(-writes / m->working_set));
+}
+
+/* The policy looks, after a sync if it wants one. */
+static MigratePipelineAction forecast_ask(PipelinePolicy *p, PipelineSample *s,
+                                          double *left, double *dirty)
+{
+    MigratePipelineAction action = pipeline_policy_step(p, s);
+
+    if (action == MIGRATE_PIPELINE_ACTION_SYNC) {
+        s->syncs++;
+        *left += *dirty;
+        *dirty = 0;
+        s->pages_left = *left;
+        action = pipeline_policy_step(p, s);
+    }
+    return action;
+}
+
+PipelineForecast pipeline_forecast(const PipelineGoal *goal,
+                                   const PipelineModel *m)
+{
+    PipelineSample s = {
+        .syncs = 1, .pages_left = m->pages, .fixed = m->fixed, .ready = true,
+    };
+    double left = m->pages, done = 0, dirty = 0;
+    PipelinePolicy p;
+    MigratePipelineAction action = MIGRATE_PIPELINE_ACTION_GO_ON;
+
+    pipeline_policy_init(&p, goal);
+    for (unsigned i = 0; i < STEPS_MAX; i++) {
+        bool rests = s.now < p.rest_until;
+        double sent = rests ? 0 : MIN(left, m->page_rate * STEP / US_PER_S);
+
+        action = forecast_ask(&p, &s, &left, &dirty);
+        if (action >= MIGRATE_PIPELINE_ACTION_SWITCH_OVER) {
+            break;
+        }
+        dirty = forecast_dirty(m, dirty, p.throttle);
+        left -= sent;
+        done += sent;
+        s.now += STEP;
+        s.sync_time += rests ? STEP : 0;
+        s.pages_done = done;
+        s.pages_left = left;
+    }
+    return (PipelineForecast) {
+        .end = action, .why = p.why, .time = s.now, .blackout = p.predicted,
+        .throttle = p.throttle, .pages_sent = done,
+    };
+}

@@ -1,0 +1,470 @@
+/*
+ * Migration pipeline: the greeting
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "exec/target_page.h"
+#include "io/channel-socket.h"
+#include "migration/channel.h"
+#include "migration/migration.h"
+#include "migration/misc.h"
+#include "migration/options.h"
+#include "migration/postcopy-ram.h"
+#include "qapi/error.h"
+#include "qemu/bswap.h"
+#include "qemu/coroutine.h"
+#include "qemu/error-report.h"
+#include "qemu/timer.h"
+#include "system/runstate.h"
+#include "adaptive.h"
+#include "hello.h"
+#include "pipeline.h"
+#include "trace.h"
+
+/* How long a whole message may take, in milliseconds */
+#define HELLO_TIMEOUT       10000
+/* How often whoever waits looks whether that makes sense, in milliseconds */
+#define HELLO_LOOK          100
+/* The most that a peer can make us wait for; upstream has that limit, too. */
+#define HELLO_CHANNELS_MAX  255
+
+/* One connection, and the coroutine that works on it */
+typedef struct Hello {
+    QIOChannel *ioc;            /* a reference */
+    QEMUTimer *timer;
+    int64_t deadline;           /* in milliseconds; INT64_MAX: none */
+    MigrationState *s;          /* source only */
+    char *hostname;             /* source only */
+    void *listener;             /* destination only: where it came from */
+} Hello;
+
+/* The destination, while what was agreed holds */
+static struct {
+    bool agreed;
+    bool multifd, postcopy_ram;
+    uint8_t channels;
+} incoming;
+
+/* Connections */
+
+static int64_t hello_now(void)
+{
+    return qemu_clock_get_ms(QEMU_CLOCK_REALTIME);
+}
+
+static void hello_look(void *opaque)
+{
+    Hello *h = opaque;
+
+    timer_mod(h->timer, hello_now() + HELLO_LOOK);
+    qio_channel_wake_read(h->ioc);
+}
+
+static Hello *hello_new(QIOChannel *ioc)
+{
+    Hello *h = g_new0(Hello, 1);
+
+    h->ioc = ioc;
+    object_ref(OBJECT(ioc));
+    h->timer = timer_new_ms(QEMU_CLOCK_REALTIME, hello_look, h);
+    timer_mod(h->timer, hello_now() + HELLO_LOOK);
+    h->deadline = INT64_MAX;
+    qio_channel_set_blocking(ioc, false, NULL);
+    return h;
+}
+
+static void hello_free(Hello *h)
+{
+    timer_free(h->timer);
+    object_unref(OBJECT(h->ioc));
+    g_free(h->hostname);
+    g_free(h);
+}
+
+/* Wait until there is something to read.  False if that makes no sense. */
+static bool coroutine_fn hello_co_wait(Hello *h, Error **errp)
+{
+    if (h->s && h->s->state != MIGRATION_STATUS_SETUP) {
+        error_setg(errp, "the migration was cancelled");
+        return false;
+    }
+    if (hello_now() >= h->deadline) {
+        error_setg(errp, "no complete greeting came within %d seconds",
+                   HELLO_TIMEOUT / 1000);
+        return false;
+    }
+    qio_channel_yield(h->ioc, G_IO_IN);
+    return true;
+}
+
+/* Read @len bytes; @flags as those of qio_channel_readv_full(). */
+static bool coroutine_fn hello_co_read(Hello *h, void *buf, size_t len,
+                                       int flags, Error **errp)
+{
+    size_t have = 0;
+
+    while (have < len) {
+        struct iovec iov = { (char *)buf + have, len - have };
+        ssize_t n = qio_channel_readv_full(h->ioc, &iov, 1, NULL, NULL, flags,
+                                           errp);
+
+        if (n == 0) {
+            error_setg(errp, "the connection was closed");
+            return false;
+        }
+        if (n < 0 && n != QIO_CHANNEL_ERR_BLOCK) {
+            return false;
+        }
+        if (n > 0 && !(flags & QIO_CHANNEL_READ_FLAG_MSG_PEEK)) {
+            have += n;
+        } else if (n == len) {
+            return true;
+        } else if (n > 0) {
+            /* Too little to look at: it is readable, and not what we want. */
+            qemu_co_sleep_ns(QEMU_CLOCK_REALTIME, SCALE_MS);
+        } else if (!hello_co_wait(h, errp)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool coroutine_fn hello_co_receive(Hello *h, HelloMessage *hello,
+                                          char **text, Error **errp)
+{
+    uint8_t buf[sizeof(HelloMessage) + HELLO_TEXT_MAX];
+    size_t len;
+
+    h->deadline = hello_now() + HELLO_TIMEOUT;
+    if (!hello_co_read(h, buf, HELLO_HEAD, 0, errp)) {
+        return false;
+    }
+    len = migration_hello_length(buf, errp);
+    return len &&
+           hello_co_read(h, buf + HELLO_HEAD, len - HELLO_HEAD, 0, errp) &&
+           migration_hello_decode(buf, len, hello, text, errp);
+}
+
+static bool coroutine_fn hello_co_send(Hello *h, HelloMessage *hello,
+                                       const char *text, Error **errp)
+{
+    g_autoptr(GByteArray) bytes = NULL;
+
+    hello->page_size = qemu_target_page_size();
+    bytes = migration_hello_encode(hello, text);
+    return qio_channel_write_all(h->ioc, (char *)bytes->data, bytes->len,
+                                 errp) == 0;
+}
+
+/* Source */
+
+static bool coroutine_fn hello_co_greet(Hello *h, Error **errp)
+{
+    g_autofree char *text = NULL;
+    HelloMessage ours = { .type = HELLO_GO }, theirs;
+    int64_t begun = qemu_clock_get_us(QEMU_CLOCK_REALTIME);
+
+    migration_pipeline_offer(NULL, &ours.features, &ours.channels);
+    if (!hello_co_send(h, &ours, NULL, errp) ||
+        !hello_co_receive(h, &theirs, &text, errp)) {
+        error_prepend(errp, "no answer to the pipeline's greeting: ");
+        error_append_hint(errp, "A destination that knows no pipeline takes "
+                          "only what 'migrate' sends.\n");
+        return false;
+    }
+    if (theirs.type != HELLO_YES) {
+        error_setg(errp, "the destination refuses: %s",
+                   theirs.type == HELLO_NO ? text : "unknown answer");
+        return false;
+    }
+    trace_migration_pipeline_hello(ours.features, theirs.features,
+                                   theirs.channels,
+                                   qemu_clock_get_us(QEMU_CLOCK_REALTIME) -
+                                   begun);
+    migration_pipeline_accepted(ours.features & theirs.features);
+    return true;
+}
+
+/* The time that the probe takes to be there, in microseconds; 0: error */
+static int64_t coroutine_fn hello_co_probe(Hello *h, Error **errp)
+{
+    g_autofree char *text = NULL, *zeroes = g_malloc0(MiB);
+    int64_t begun = qemu_clock_get_us(QEMU_CLOCK_REALTIME);
+    HelloMessage done;
+
+    for (size_t sent = 0; sent < HELLO_PROBE_BYTES; sent += MiB) {
+        if (qio_channel_write_all(h->ioc, zeroes, MiB, errp) < 0) {
+            return 0;
+        }
+    }
+    if (!hello_co_receive(h, &done, &text, errp)) {
+        return 0;
+    }
+    return MAX(1, qemu_clock_get_us(QEMU_CLOCK_REALTIME) - begun);
+}
+
+static bool coroutine_fn hello_co_ask(Hello *h, const PipelineGoal *goal,
+                                      HelloAnswer *answer, Error **errp)
+{
+    g_autofree char *text = NULL;
+    HelloMessage ours = { .type = HELLO_ASK }, theirs;
+    int64_t begun = qemu_clock_get_us(QEMU_CLOCK_REALTIME);
+
+    migration_pipeline_offer(goal, &ours.features, &ours.channels);
+    ours.features |= HELLO_PROBE;
+    if (!hello_co_send(h, &ours, NULL, errp) ||
+        !hello_co_receive(h, &theirs, &text, errp)) {
+        error_prepend(errp, "the destination does not answer: ");
+        return false;
+    }
+    if (theirs.type != HELLO_YES) {
+        error_setg(errp, "the destination refuses: %s",
+                   theirs.type == HELLO_NO ? text : "unknown answer");
+        return false;
+    }
+    answer->features = ours.features & theirs.features;
+    answer->round_trip = qemu_clock_get_us(QEMU_CLOCK_REALTIME) - begun;
+    if (answer->features & HELLO_PROBE) {
+        int64_t time = hello_co_probe(h, errp);
+
+        if (!time) {
+            error_prepend(errp, "the link cannot be measured: ");
+            return false;
+        }
+        answer->bandwidth = HELLO_PROBE_BYTES * 1e6 / time;
+    }
+    return true;
+}
+
+bool coroutine_fn migration_hello_co_ask(QIOChannel *ioc,
+                                         const PipelineGoal *goal,
+                                         HelloAnswer *answer, Error **errp)
+{
+    Hello *h = hello_new(ioc);
+    bool ok = hello_co_ask(h, goal, answer, errp);
+
+    hello_free(h);
+    return ok;
+}
+
+static void coroutine_fn hello_co_connect(void *opaque)
+{
+    Hello *h = opaque;
+    Error *err = NULL;
+
+    if (!hello_co_greet(h, &err) && h->s->state != MIGRATION_STATUS_SETUP) {
+        /* Cancelled: it ends as if that had come right after connecting. */
+        qio_channel_shutdown(h->ioc, QIO_CHANNEL_SHUTDOWN_BOTH, NULL);
+        error_free(err);
+        err = NULL;
+    }
+    migration_pipeline_greeted();
+    migration_channel_connect(h->s, h->ioc, h->hostname, err);
+    hello_free(h);
+}
+
+bool migration_hello_connect(MigrationState *s, QIOChannel *ioc,
+                             const char *hostname, Error *error)
+{
+    Hello *h;
+
+    if (error || !migration_pipeline_greets(s) || migrate_tls() ||
+        !object_dynamic_cast(OBJECT(ioc), TYPE_QIO_CHANNEL_SOCKET)) {
+        return false;
+    }
+    h = hello_new(ioc);
+    h->s = s;
+    h->hostname = g_strdup(hostname);
+    qemu_coroutine_enter(qemu_coroutine_create(hello_co_connect, h));
+    return true;
+}
+
+/* Destination */
+
+/* What we accept of what they would like */
+static uint64_t hello_accepts(uint64_t features, Error **errp)
+{
+    uint64_t accepts = features & (HELLO_MULTIFD | HELLO_POSTCOPY |
+                                   HELLO_ADAPTIVE | HELLO_PROBE);
+
+    if (!(accepts & HELLO_MULTIFD) || !migration_adaptive_available()) {
+        accepts &= ~HELLO_ADAPTIVE;
+    }
+    if (accepts & HELLO_POSTCOPY &&
+        !postcopy_ram_supported_by_host(migration_incoming_get_current(),
+                                        errp)) {
+        accepts &= ~HELLO_POSTCOPY;
+    }
+    return accepts;
+}
+
+static bool hello_check(const HelloMessage *hello, uint64_t *accepts,
+                        Error **errp)
+{
+    MigrationIncomingState *mis = migration_incoming_get_current();
+    Error *err = NULL;
+
+    if (hello->type != HELLO_ASK && hello->type != HELLO_GO) {
+        error_setg(errp, "a message of type %u is no greeting", hello->type);
+        return false;
+    }
+    if (!runstate_check(RUN_STATE_INMIGRATE) || mis->from_src_file ||
+        incoming.agreed) {
+        error_setg(errp, "no migration is waited for, or one has begun");
+        return false;
+    }
+    if (hello->page_size != qemu_target_page_size()) {
+        error_setg(errp, "pages have %zu bytes here, not %u",
+                   qemu_target_page_size(), hello->page_size);
+        return false;
+    }
+    if (hello->features & HELLO_MULTIFD &&
+        (!hello->channels || hello->channels > HELLO_CHANNELS_MAX)) {
+        error_setg(errp, "%u channels, instead of 1 to %u", hello->channels,
+                   HELLO_CHANNELS_MAX);
+        return false;
+    }
+    *accepts = hello_accepts(hello->features, &err);
+    if (hello->required & ~*accepts) {
+        error_setg(errp, "features 0x%" PRIx64 " are missing%s%s",
+                   hello->required & ~*accepts, err ? ": " : "",
+                   err ? error_get_pretty(err) : "");
+        error_free(err);
+        return false;
+    }
+    error_free(err);
+    return true;
+}
+
+static void hello_agree(uint64_t accepts, unsigned channels)
+{
+    MigrationState *s = migrate_get_current();
+    bool *caps = s->capabilities;
+
+    incoming.agreed = true;
+    incoming.multifd = caps[MIGRATION_CAPABILITY_MULTIFD];
+    incoming.postcopy_ram = caps[MIGRATION_CAPABILITY_POSTCOPY_RAM];
+    incoming.channels = s->parameters.multifd_channels;
+
+    caps[MIGRATION_CAPABILITY_MULTIFD] = accepts & HELLO_MULTIFD;
+    caps[MIGRATION_CAPABILITY_POSTCOPY_RAM] = accepts & HELLO_POSTCOPY;
+    migration_adaptive_set(accepts & HELLO_ADAPTIVE);
+    if (accepts & HELLO_MULTIFD) {
+        s->parameters.multifd_channels = channels;
+    }
+}
+
+void migration_hello_end(void)
+{
+    MigrationState *s = migrate_get_current();
+
+    if (incoming.agreed) {
+        incoming.agreed = false;
+        s->capabilities[MIGRATION_CAPABILITY_MULTIFD] = incoming.multifd;
+        s->capabilities[MIGRATION_CAPABILITY_POSTCOPY_RAM] =
+            incoming.postcopy_ram;
+        s->parameters.multifd_channels = incoming.channels;
+        migration_adaptive_set(false);
+    }
+}
+
+/* A probe of the link: take it in, and say when it is there. */
+static bool coroutine_fn hello_co_probed(Hello *h, HelloMessage *ours,
+                                         Error **errp)
+{
+    g_autofree char *buf = g_malloc(MiB);
+
+    h->deadline = hello_now() + HELLO_TIMEOUT;
+    for (size_t have = 0; have < HELLO_PROBE_BYTES; have += MiB) {
+        if (!hello_co_read(h, buf, MiB, 0, errp)) {
+            return false;
+        }
+    }
+    return hello_co_send(h, ours, NULL, errp);
+}
+
+/* True if the stream follows. */
+static bool coroutine_fn hello_co_answer(Hello *h, Error **errp)
+{
+    g_autofree char *text = NULL;
+    HelloMessage theirs, ours = { .type = HELLO_YES };
+    Error *refusal = NULL;
+
+    if (!hello_co_receive(h, &theirs, &text, errp)) {
+        return false;
+    }
+    if (!hello_check(&theirs, &ours.features, &refusal)) {
+        ours.type = HELLO_NO;
+        hello_co_send(h, &ours, error_get_pretty(refusal), NULL);
+        error_propagate(errp, refusal);
+        return false;
+    }
+    ours.channels = theirs.channels;
+    if (theirs.type == HELLO_GO) {
+        hello_agree(ours.features, theirs.channels);
+    }
+    if (!hello_co_send(h, &ours, NULL, errp)) {
+        migration_hello_end();
+        return false;
+    }
+    if (theirs.type == HELLO_ASK && ours.features & HELLO_PROBE) {
+        hello_co_probed(h, &ours, errp);
+    }
+    return theirs.type == HELLO_GO;
+}
+
+/* Wait for the stream, whose sender may be gone instead. */
+static bool coroutine_fn hello_co_stream(Hello *h, Error **errp)
+{
+    uint8_t byte;
+
+    h->deadline = INT64_MAX;
+    if (!hello_co_read(h, &byte, 1, QIO_CHANNEL_READ_FLAG_MSG_PEEK, errp)) {
+        migration_hello_end();
+        return false;
+    }
+    return true;
+}
+
+static void coroutine_fn hello_co_accept(void *opaque)
+{
+    Hello *h = opaque;
+    Error *err = NULL;
+    MigrationIncomingState *mis = migration_incoming_get_current();
+    uint32_t magic = 0;
+    bool go_on = true;
+
+    if (hello_co_read(h, &magic, sizeof(magic),
+                      QIO_CHANNEL_READ_FLAG_MSG_PEEK, NULL) &&
+        be32_to_cpu(magic) == HELLO_MAGIC) {
+        go_on = hello_co_answer(h, &err) && hello_co_stream(h, &err);
+    }
+    if (mis->transport_data != h->listener || migration_has_all_channels()) {
+        trace_migration_pipeline_hello_late();
+    } else if (go_on) {
+        qio_channel_set_blocking(h->ioc, true, NULL);
+        migration_channel_process_incoming(h->ioc);
+    } else if (err) {
+        warn_report_err(err);
+    }
+    hello_free(h);
+}
+
+void migration_hello_accept(QIOChannel *ioc)
+{
+    Hello *h;
+
+    /* The channel of postcopy-preempt has nothing to look at for long. */
+    if (migrate_tls() || migrate_postcopy_preempt() ||
+        !qio_channel_has_feature(ioc, QIO_CHANNEL_FEATURE_READ_MSG_PEEK)) {
+        migration_channel_process_incoming(ioc);
+        return;
+    }
+    h = hello_new(ioc);
+    h->listener = migration_incoming_get_current()->transport_data;
+    qemu_coroutine_enter(qemu_coroutine_create(hello_co_accept, h));
+}

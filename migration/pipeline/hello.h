@@ -1,0 +1,108 @@
+/*
+ * Migration pipeline: the greeting
+ *
+ * Source and destination agree on how to migrate before the stream begins;
+ * docs/interop/migration-pipeline.rst has the format.  All functions here run
+ * in the main thread.
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef MIGRATION_PIPELINE_HELLO_H
+#define MIGRATION_PIPELINE_HELLO_H
+
+#include "io/channel.h"
+#include "qemu/units.h"
+#include "policy.h"
+
+typedef struct MigrationState MigrationState;
+
+#define HELLO_MAGIC         0x51504950U     /* "QPIP" */
+#define HELLO_TEXT_MAX      1024
+
+typedef enum HelloType {
+    HELLO_ASK = 1,
+    HELLO_GO = 2,
+    HELLO_YES = 3,
+    HELLO_NO = 4,
+} HelloType;
+
+#define HELLO_MULTIFD       (1ULL << 0)
+#define HELLO_POSTCOPY      (1ULL << 1)
+#define HELLO_ADAPTIVE      (1ULL << 2)
+#define HELLO_PROBE         (1ULL << 3)
+
+/* What a probe of the link consists of */
+#define HELLO_PROBE_BYTES   (8 * MiB)
+
+/* As on the wire, but in the host's byte order */
+typedef struct HelloMessage {
+    uint32_t magic;
+    uint16_t type;
+    uint16_t length;
+    uint64_t features;
+    uint64_t required;
+    uint32_t channels;
+    uint32_t page_size;
+    uint8_t reserved[12];
+    uint32_t crc;
+} HelloMessage;
+
+QEMU_BUILD_BUG_ON(sizeof(HelloMessage) != 48);
+QEMU_BUILD_BUG_ON(offsetof(HelloMessage, crc) != 44);
+
+/*
+ * Make the bytes of a message.  @hello's magic, length and crc do not matter;
+ * of @text, which may be NULL, no more than HELLO_TEXT_MAX bytes are taken.
+ */
+GByteArray *migration_hello_encode(const HelloMessage *hello,
+                                   const char *text);
+
+/*
+ * How many bytes the message has that begins with the HELLO_HEAD bytes at
+ * @buf; 0 and an error if that is no such message.
+ */
+#define HELLO_HEAD  8
+size_t migration_hello_length(const uint8_t *buf, Error **errp);
+
+/*
+ * Read the message of @len bytes, as migration_hello_length() says.  @text is
+ * to be freed by the caller.  False and an error if it is damaged.
+ */
+bool migration_hello_decode(const uint8_t *buf, size_t len,
+                            HelloMessage *hello, char **text, Error **errp);
+
+/*
+ * Source, in place of migration_channel_connect(): greet the destination, then
+ * call that.  False if there is no need to, or no way: nothing was done.
+ */
+bool migration_hello_connect(MigrationState *s, QIOChannel *ioc,
+                             const char *hostname, Error *error);
+
+/* What a destination has said to HELLO_ASK */
+typedef struct HelloAnswer {
+    uint64_t features;          /* that it accepts, and the goal permits */
+    int64_t round_trip;         /* in microseconds */
+    double bandwidth;           /* in bytes a second */
+} HelloAnswer;
+
+/*
+ * Ask the destination at the other end of @ioc what it could do for @goal,
+ * and measure the link.  False and an error if it refuses or does not answer.
+ */
+bool coroutine_fn migration_hello_co_ask(QIOChannel *ioc,
+                                         const PipelineGoal *goal,
+                                         HelloAnswer *answer, Error **errp);
+
+/*
+ * Destination, in place of migration_channel_process_incoming(): answer a
+ * greeting if that is what comes first on this connection, then call that.
+ */
+void migration_hello_accept(QIOChannel *ioc);
+
+/* Destination: what was agreed does not hold any more. */
+void migration_hello_end(void);
+
+#endif /* MIGRATION_PIPELINE_HELLO_H */

@@ -1,0 +1,646 @@
+/*
+ * Migration pipeline: one command, one promise
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "exec/target_page.h"
+#include "migration/migration.h"
+#include "migration/migration-stats.h"
+#include "migration/misc.h"
+#include "migration/options.h"
+#include "migration/ram.h"
+#include "migration/savevm.h"
+#include "qapi/clone-visitor.h"
+#include "qapi/error.h"
+#include "qapi/qapi-events-pipeline.h"
+#include "qapi/qapi-visit-pipeline.h"
+#include "qemu/lockable.h"
+#include "qemu/main-loop.h"
+#include "qemu/timer.h"
+#include "system/cpu-throttle.h"
+#include "system/runstate.h"
+#include "adaptive.h"
+#include "announce.h"
+#include "hello.h"
+#include "pipeline.h"
+#include "quiesce.h"
+#include "report.h"
+#include "switchover.h"
+#include "trace.h"
+
+/* Disks are flushed when the blackout would be so many times what it may be. */
+#define NEAR                4
+/* How many decisions are kept: the first ones, and the last ones */
+#define DECISIONS_FIRST     32
+#define DECISIONS_LAST      32
+/* Stop, release, device state and the destination, as long as it is a guess */
+#define FIXED_GUESS         10000
+/* What a new measure of that counts for */
+#define FIXED_WEIGHT        0.5
+/* How often whoever rests looks up, in microseconds */
+#define REST_SLICE          10000
+
+/* What the pipeline decides about, as the user had it */
+typedef struct PipelineSettings {
+    bool return_path, auto_converge, dirty_limit, postcopy_ram, multifd;
+    uint64_t max_bandwidth, downtime_limit;
+} PipelineSettings;
+
+static struct {
+    QemuMutex lock;             /* protects all but settings, fixed_time */
+    bool on;                    /* armed, and not ended */
+    bool used;                  /* there is something to report */
+    bool greets;                /* and has not done so */
+    int64_t start_time;         /* of the migration; 0: not known yet */
+    PipelinePolicy policy;
+    PipelineSample sample;      /* the last one */
+    GArray *decisions;          /* of MigratePipelineDecision */
+    MigratePipelineDecision decision;
+    bool decided;
+    MigratePipelineStage stage;
+    PipelineSettings saved, set;        /* main thread */
+    int64_t fixed_time;         /* atomic */
+} pipeline = { .fixed_time = FIXED_GUESS };
+
+static void __attribute__((constructor)) pipeline_construct(void)
+{
+    qemu_mutex_init(&pipeline.lock);
+}
+
+/* Settings */
+
+static PipelineSettings pipeline_settings(MigrationState *s)
+{
+    const bool *caps = s->capabilities;
+
+    return (PipelineSettings) {
+        .return_path = caps[MIGRATION_CAPABILITY_RETURN_PATH],
+        .auto_converge = caps[MIGRATION_CAPABILITY_AUTO_CONVERGE],
+        .dirty_limit = caps[MIGRATION_CAPABILITY_DIRTY_LIMIT],
+        .postcopy_ram = caps[MIGRATION_CAPABILITY_POSTCOPY_RAM],
+        .multifd = caps[MIGRATION_CAPABILITY_MULTIFD],
+        .max_bandwidth = s->parameters.max_bandwidth,
+        .downtime_limit = s->parameters.downtime_limit,
+    };
+}
+
+static void pipeline_apply(MigrationState *s, const PipelineSettings *p)
+{
+    bool *caps = s->capabilities;
+
+    caps[MIGRATION_CAPABILITY_RETURN_PATH] = p->return_path;
+    caps[MIGRATION_CAPABILITY_AUTO_CONVERGE] = p->auto_converge;
+    caps[MIGRATION_CAPABILITY_DIRTY_LIMIT] = p->dirty_limit;
+    caps[MIGRATION_CAPABILITY_POSTCOPY_RAM] = p->postcopy_ram;
+    caps[MIGRATION_CAPABILITY_MULTIFD] = p->multifd;
+    s->parameters.max_bandwidth = p->max_bandwidth;
+    s->parameters.downtime_limit = p->downtime_limit;
+}
+
+/* Back to what the user had, but for what was changed while we ran */
+static void pipeline_restore(MigrationState *s)
+{
+    PipelineSettings now = pipeline_settings(s);
+
+    if (now.max_bandwidth != pipeline.set.max_bandwidth) {
+        pipeline.saved.max_bandwidth = now.max_bandwidth;
+    }
+    if (now.downtime_limit != pipeline.set.downtime_limit) {
+        pipeline.saved.downtime_limit = now.downtime_limit;
+    }
+    pipeline_apply(s, &pipeline.saved);
+}
+
+/* From start to end */
+
+static void pipeline_enter(MigratePipelineStage stage)
+{
+    WITH_QEMU_LOCK_GUARD(&pipeline.lock) {
+        if (pipeline.stage == stage) {
+            return;
+        }
+        pipeline.stage = stage;
+    }
+    qapi_event_send_migrate_pipeline_stage(stage);
+}
+
+void migration_pipeline_arm(const PipelineGoal *goal, uint64_t max_bandwidth,
+                            bool greet)
+{
+    MigrationState *s = migrate_get_current();
+
+    /* One that was cancelled before it could connect has not come to an end. */
+    migration_pipeline_disarm();
+
+    pipeline.saved = pipeline_settings(s);
+    pipeline.set = (PipelineSettings) {
+        .return_path = true,
+        .postcopy_ram = goal->postcopy,
+        .multifd = pipeline.saved.multifd,
+        .max_bandwidth = max_bandwidth,
+        .downtime_limit = goal->max_blackout / 1000,
+    };
+    pipeline_apply(s, &pipeline.set);
+    migration_report_reset();
+
+    QEMU_LOCK_GUARD(&pipeline.lock);
+    pipeline_policy_init(&pipeline.policy, goal);
+    if (!pipeline.decisions) {
+        pipeline.decisions = g_array_new(false, false,
+                                         sizeof(MigratePipelineDecision));
+    }
+    g_array_set_size(pipeline.decisions, 0);
+    pipeline.decided = false;
+    pipeline.sample = (PipelineSample) { 0 };
+    pipeline.stage = MIGRATE_PIPELINE_STAGE_NONE;
+    pipeline.start_time = 0;
+    pipeline.greets = greet;
+    pipeline.on = pipeline.used = true;
+}
+
+void migration_pipeline_disarm(void)
+{
+    bool was_on;
+
+    WITH_QEMU_LOCK_GUARD(&pipeline.lock) {
+        was_on = pipeline.on;
+        pipeline.on = pipeline.used = false;
+    }
+    if (was_on) {
+        pipeline_restore(migrate_get_current());
+    }
+}
+
+void migration_pipeline_armed(MigrationState *s)
+{
+    QEMU_LOCK_GUARD(&pipeline.lock);
+    if (pipeline.on) {
+        pipeline.start_time = s->start_time;
+    }
+}
+
+bool migration_pipeline_drives(MigrationState *s)
+{
+    QEMU_LOCK_GUARD(&pipeline.lock);
+    return pipeline.on && pipeline.start_time == s->start_time;
+}
+
+int64_t migration_pipeline_fixed_time(void)
+{
+    return qatomic_read(&pipeline.fixed_time);
+}
+
+bool migration_pipeline_greets(MigrationState *s)
+{
+    QEMU_LOCK_GUARD(&pipeline.lock);
+    return pipeline.on && pipeline.greets;
+}
+
+void migration_pipeline_greeted(void)
+{
+    QEMU_LOCK_GUARD(&pipeline.lock);
+    pipeline.greets = false;
+}
+
+void migration_pipeline_offer(const PipelineGoal *goal, uint64_t *features,
+                              uint32_t *channels)
+{
+    goal = goal ?: &pipeline.policy.goal;
+    if (goal->postcopy) {
+        *features = HELLO_POSTCOPY;
+    } else if (!migrate_xbzrle()) {
+        *features = HELLO_MULTIFD;
+        *channels = migrate_multifd_channels();
+        if (goal->compression && !migrate_zero_copy_send() &&
+            migrate_multifd_compression() == MULTIFD_COMPRESSION_NONE) {
+            *features |= HELLO_ADAPTIVE;
+        }
+    }
+}
+
+void migration_pipeline_accepted(uint64_t features)
+{
+    MigrationState *s = migrate_get_current();
+
+    s->capabilities[MIGRATION_CAPABILITY_MULTIFD] = features & HELLO_MULTIFD;
+    s->capabilities[MIGRATION_CAPABILITY_POSTCOPY_RAM] =
+        features & HELLO_POSTCOPY;
+    migration_adaptive_set(features & HELLO_ADAPTIVE);
+    QEMU_LOCK_GUARD(&pipeline.lock);
+    pipeline.policy.goal.postcopy = features & HELLO_POSTCOPY;
+}
+
+/* What the blackout took that is likely to be the same the next time */
+static void pipeline_learn(void)
+{
+    MigratePipelineBlackout *b = migration_report_get();
+    int64_t time = 0;
+
+    for (MigratePipelineSpanList *p = b ? b->parts : NULL; p; p = p->next) {
+        switch (p->value->part) {
+        case MIGRATE_PIPELINE_PART_FLUSH:
+        case MIGRATE_PIPELINE_PART_SYNC:
+        case MIGRATE_PIPELINE_PART_MEMORY:
+            break;
+        default:
+            time += p->value->time;
+        }
+    }
+    if (time) {
+        time = pipeline.fixed_time +
+               FIXED_WEIGHT * (time - pipeline.fixed_time);
+        qatomic_set(&pipeline.fixed_time, time);
+    }
+    qapi_free_MigratePipelineBlackout(b);
+}
+
+/* A migration begins: is it ours? */
+static void pipeline_setup(MigrationState *s)
+{
+    bool ours;
+
+    migration_pipeline_reset();
+    migration_report_reset();
+    WITH_QEMU_LOCK_GUARD(&pipeline.lock) {
+        ours = pipeline.on && (!pipeline.start_time ||
+                               pipeline.start_time == s->start_time);
+    }
+    if (!ours && s->pipeline) {
+        PipelineGoal goal = {
+            .max_blackout = migrate_downtime_limit() * 1000,
+            .throttle_max = migrate_auto_converge() ?
+                            migrate_max_cpu_throttle() : 0,
+            .ram_pages = ram_bytes_total() / qemu_target_page_size(),
+        };
+
+        /* The destination may be one that understands no greeting. */
+        migration_pipeline_arm(&goal, migrate_max_bandwidth(), false);
+        /* These are for the user to decide who says migrate. */
+        s->capabilities[MIGRATION_CAPABILITY_POSTCOPY_RAM] =
+            pipeline.saved.postcopy_ram;
+        s->capabilities[MIGRATION_CAPABILITY_RETURN_PATH] =
+            pipeline.saved.return_path;
+        ours = true;
+    }
+    if (ours) {
+        migration_pipeline_armed(s);
+        pipeline_enter(MIGRATE_PIPELINE_STAGE_SETUP);
+    } else {
+        migration_pipeline_disarm();
+    }
+}
+
+static void pipeline_ended(MigrationState *s, MigratePipelineStage stage)
+{
+    g_autoptr(MigratePipelineInfo) info = NULL;
+
+    if (!migration_pipeline_drives(s)) {
+        return;
+    }
+    cpu_throttle_stop();
+    pipeline_restore(s);
+    pipeline_enter(stage);
+    info = migration_pipeline_info();
+    migration_adaptive_stop();
+    WITH_QEMU_LOCK_GUARD(&pipeline.lock) {
+        pipeline.on = false;
+    }
+    qapi_event_send_migrate_pipeline_report(info);
+}
+
+static int pipeline_notify(NotifierWithReturn *notifier, MigrationEvent *event,
+                           Error **errp)
+{
+    MigrationState *s = migrate_get_current();
+
+    switch (event->type) {
+    case MIG_EVENT_PRECOPY_SETUP:
+        pipeline_setup(s);
+        break;
+    case MIG_EVENT_PRECOPY_DONE:
+        /* That is also when postcopy begins. */
+        if (s->state == MIGRATION_STATUS_COMPLETED) {
+            pipeline_learn();
+            pipeline_ended(s, MIGRATE_PIPELINE_STAGE_COMPLETED);
+        }
+        break;
+    default:
+        if (migration_report_end() && runstate_is_running()) {
+            migration_announce_back();
+        }
+        pipeline_ended(s, s->state == MIGRATION_STATUS_CANCELLED ?
+                          MIGRATE_PIPELINE_STAGE_CANCELLED :
+                          MIGRATE_PIPELINE_STAGE_FAILED);
+        break;
+    }
+    return 0;
+}
+
+static NotifierWithReturn pipeline_notifier;
+
+static void pipeline_register(void)
+{
+    migration_add_notifier(&pipeline_notifier, pipeline_notify);
+}
+
+migration_init(pipeline_register);
+
+/* Decisions */
+
+static int64_t pipeline_ms(int64_t us)
+{
+    return DIV_ROUND_UP(us, 1000);
+}
+
+/* Called with the lock held.  True if this is news. */
+static bool pipeline_record(MigratePipelineAction action)
+{
+    const PipelinePolicy *p = &pipeline.policy;
+    const PipelineSample *s = &pipeline.sample;
+    MigratePipelineDecision *d = &pipeline.decision;
+    bool news = !pipeline.decided || d->action != action ||
+                d->reason != p->why ||
+                action == MIGRATE_PIPELINE_ACTION_THROTTLE;
+
+    *d = (MigratePipelineDecision) {
+        .time = s->now / 1000,
+        .action = action,
+        .reason = p->why,
+        .passes = p->passes,
+        .remaining = s->pages_left * qemu_target_page_size(),
+        .throttle = p->throttle,
+        .has_blackout = p->predicted != INT64_MAX,
+        .blackout = pipeline_ms(p->predicted),
+    };
+    pipeline.decided = true;
+    if (!news) {
+        return false;
+    }
+    if (pipeline.decisions->len >= DECISIONS_FIRST + DECISIONS_LAST) {
+        g_array_remove_index(pipeline.decisions, DECISIONS_FIRST);
+    }
+    g_array_append_val(pipeline.decisions, *d);
+    return true;
+}
+
+/* Ask the policy, and say what it has said. */
+static MigratePipelineAction pipeline_ask(MigrationState *s, uint64_t pending)
+{
+    PipelineSample sample = migration_pipeline_sample(s, pending);
+    MigratePipelineAction action;
+    MigratePipelineDecision d;
+    bool near, news = false;
+
+    WITH_QEMU_LOCK_GUARD(&pipeline.lock) {
+        pipeline.sample = sample;
+        action = pipeline_policy_step(&pipeline.policy, &sample);
+        near = pipeline.policy.predicted / NEAR <
+               pipeline.policy.goal.max_blackout;
+        if (action != MIGRATE_PIPELINE_ACTION_SYNC) {
+            news = pipeline_record(action);
+            d = pipeline.decision;
+        }
+    }
+    if (news) {
+        trace_migration_pipeline_decision(MigratePipelineAction_str(d.action),
+                                          MigratePipelineReason_str(d.reason),
+                                          d.passes, d.remaining, d.blackout);
+        qapi_event_send_migrate_pipeline_decision(
+            d.time, d.action, d.reason, d.passes, d.remaining, d.throttle,
+            d.has_blackout, d.blackout);
+    }
+    if (near && runstate_is_running()) {
+        migration_quiesce();
+    }
+    return action;
+}
+
+/* Why the guest would have stood still for too long; what would help */
+static void pipeline_explain(Error **errp)
+{
+    ERRP_GUARD();
+    const PipelinePolicy *p = &pipeline.policy;
+    const PipelineSample *s = &pipeline.sample;
+
+    if (p->predicted <= p->goal.max_blackout && !s->ready) {
+        error_setg(errp, "a disk has not been flushed in all that time, and "
+                   "the guest would have to stand still for it; look after "
+                   "the storage of its disks");
+    } else if (p->predicted == INT64_MAX) {
+        error_setg(errp, "no memory gets through; look after the link and the "
+                   "destination");
+    } else if (s->fixed > p->goal.max_blackout) {
+        error_setg(errp, "the guest would stand still for %" PRId64 " ms, of "
+                   "which %" PRId64 " ms are not memory: 'max-blackout' has "
+                   "to be longer", pipeline_ms(p->predicted),
+                   pipeline_ms(s->fixed));
+    } else {
+        error_setg(errp, "the guest would stand still for %" PRId64 " ms, "
+                   "permitted are %" PRId64 " ms: it changes %.0f pages a "
+                   "second, %.0f get through; what helps is a longer "
+                   "'max-blackout', 'allow-throttle' above %u, "
+                   "'allow-postcopy' or a faster link",
+                   pipeline_ms(p->predicted),
+                   pipeline_ms(p->goal.max_blackout),
+                   p->estimate.dirty_rate, p->estimate.page_rate,
+                   p->goal.throttle_max);
+    }
+    error_prepend(errp, "the migration pipeline gave up %s: ",
+                  p->why == MIGRATE_PIPELINE_REASON_DEADLINE ?
+                  "at the deadline" : "after enough was tried");
+}
+
+static void pipeline_give_up(MigrationState *s)
+{
+    Error *err = NULL;
+
+    WITH_QEMU_LOCK_GUARD(&pipeline.lock) {
+        pipeline_explain(&err);
+    }
+    migrate_set_error(s, err);
+    error_free(err);
+    migrate_set_state(&s->state, MIGRATION_STATUS_ACTIVE,
+                      MIGRATION_STATUS_FAILED);
+}
+
+/* Do what the policy has said. */
+static uint64_t pipeline_act(MigrationState *s, MigratePipelineAction action)
+{
+    switch (action) {
+    case MIGRATE_PIPELINE_ACTION_THROTTLE:
+        bql_lock();
+        cpu_throttle_set(pipeline.policy.throttle);
+        bql_unlock();
+        break;
+    case MIGRATE_PIPELINE_ACTION_SWITCH_OVER:
+        pipeline_enter(MIGRATE_PIPELINE_STAGE_SWITCH_OVER);
+        return 0;
+    case MIGRATE_PIPELINE_ACTION_POSTCOPY:
+        pipeline_enter(MIGRATE_PIPELINE_STAGE_POSTCOPY);
+        qatomic_set(&s->start_postcopy, true);
+        break;
+    case MIGRATE_PIPELINE_ACTION_GIVE_UP:
+        pipeline_give_up(s);
+        break;
+    default:
+        pipeline_enter(pipeline.policy.passes > 1 ?
+                       MIGRATE_PIPELINE_STAGE_CONVERGE :
+                       MIGRATE_PIPELINE_STAGE_BULK);
+        break;
+    }
+    return UINT64_MAX;
+}
+
+/* Send nothing for as long as the policy says, unless it is cancelled. */
+static void pipeline_rest(MigrationState *s)
+{
+    int64_t until = pipeline.policy.rest_until + s->start_time * 1000;
+    int64_t begun = qemu_clock_get_us(QEMU_CLOCK_REALTIME), now = begun;
+
+    while (now < until && qatomic_read(&s->state) == MIGRATION_STATUS_ACTIVE) {
+        g_usleep(MIN(REST_SLICE, until - now));
+        now = qemu_clock_get_us(QEMU_CLOCK_REALTIME);
+    }
+    migration_pipeline_rested(now - begun);
+}
+
+uint64_t migration_pipeline_step(MigrationState *s, uint64_t pending)
+{
+    MigratePipelineAction action = pipeline_ask(s, pending);
+
+    if (action == MIGRATE_PIPELINE_ACTION_SYNC) {
+        uint64_t must_precopy, can_postcopy;
+
+        qemu_savevm_state_pending_exact(&must_precopy, &can_postcopy);
+        action = pipeline_ask(s, must_precopy + can_postcopy);
+    }
+    if (action == MIGRATE_PIPELINE_ACTION_GO_ON) {
+        pipeline_rest(s);
+    }
+    return pipeline_act(s, action);
+}
+
+/* What the user sees */
+
+static MigratePipelineStage stage_of(MigrationStatus status, bool source)
+{
+    switch (status) {
+    case MIGRATION_STATUS_NONE:
+        return MIGRATE_PIPELINE_STAGE_NONE;
+    case MIGRATION_STATUS_SETUP:
+    case MIGRATION_STATUS_WAIT_UNPLUG:
+        return MIGRATE_PIPELINE_STAGE_SETUP;
+    case MIGRATION_STATUS_COMPLETED:
+    case MIGRATION_STATUS_COLO:
+        return MIGRATE_PIPELINE_STAGE_COMPLETED;
+    case MIGRATION_STATUS_FAILED:
+        return MIGRATE_PIPELINE_STAGE_FAILED;
+    case MIGRATION_STATUS_CANCELLING:
+    case MIGRATION_STATUS_CANCELLED:
+        return MIGRATE_PIPELINE_STAGE_CANCELLED;
+    case MIGRATION_STATUS_PRE_SWITCHOVER:
+    case MIGRATION_STATUS_DEVICE:
+        return MIGRATE_PIPELINE_STAGE_SWITCH_OVER;
+    case MIGRATION_STATUS_ACTIVE:
+        return !source ? MIGRATE_PIPELINE_STAGE_RECEIVE :
+               stat64_get(&mig_stats.dirty_sync_count) > 1 ?
+               MIGRATE_PIPELINE_STAGE_CONVERGE : MIGRATE_PIPELINE_STAGE_BULK;
+    default:
+        return MIGRATE_PIPELINE_STAGE_POSTCOPY;
+    }
+}
+
+static MigratePipelinePromise *pipeline_promise(const PipelineGoal *goal)
+{
+    MigratePipelinePromise *p = g_new0(MigratePipelinePromise, 1);
+
+    p->max_blackout = goal->max_blackout / 1000;
+    p->has_deadline = goal->deadline;
+    p->deadline = goal->deadline / 1000000;
+    p->allow_throttle = goal->throttle_max;
+    p->allow_postcopy = goal->postcopy;
+    p->allow_compression = goal->compression;
+    return p;
+}
+
+static MigratePipelineEstimate *pipeline_estimate(MigrationState *s)
+{
+    const PipelinePolicy *p = &pipeline.policy;
+    const PipelineSample *sample = &pipeline.sample;
+    const PipelineEstimate *e = &p->estimate;
+    MigratePipelineEstimate *info = g_new0(MigratePipelineEstimate, 1);
+    uint64_t budget = pipeline_estimate_pages(e, p->goal.max_blackout -
+                                                 sample->fixed);
+
+    info->page_rate = e->page_rate;
+    info->dirty_rate = e->dirty_rate;
+    info->bandwidth = s->mbps * 1000000 / 8;
+    info->remaining = sample->pages_left * qemu_target_page_size();
+    info->passes = p->passes;
+    migration_adaptive_pages(&info->raw, &info->compressed);
+    if (sample->pages_left <= budget) {
+        info->has_time = true;
+    } else if (e->page_rate > e->dirty_rate) {
+        info->has_time = true;
+        info->time = (sample->pages_left - budget) * 1000 /
+                     (e->page_rate - e->dirty_rate);
+    }
+    info->has_blackout = pipeline.decided && p->predicted != INT64_MAX;
+    info->blackout = pipeline_ms(p->predicted);
+    info->has_flush = migration_quiesce_time() >= 0;
+    info->flush = pipeline_ms(migration_quiesce_time());
+    return info;
+}
+
+/* Called with the lock held */
+static void pipeline_info_driven(MigratePipelineInfo *info, MigrationState *s)
+{
+    MigratePipelineDecisionList **tail = &info->decisions;
+
+    info->promise = pipeline_promise(&pipeline.policy.goal);
+    info->estimate = pipeline_estimate(s);
+    if (pipeline.decided) {
+        info->decision = QAPI_CLONE(MigratePipelineDecision,
+                                    &pipeline.decision);
+    }
+    for (unsigned i = 0; i < pipeline.decisions->len; i++) {
+        MigratePipelineDecision *d =
+            &g_array_index(pipeline.decisions, MigratePipelineDecision, i);
+
+        QAPI_LIST_APPEND(tail, QAPI_CLONE(MigratePipelineDecision, d));
+    }
+    info->has_decisions = true;
+}
+
+MigratePipelineInfo *migration_pipeline_info(void)
+{
+    MigrationState *s = migrate_get_current();
+    MigrationIncomingState *mis = migration_incoming_get_current();
+    bool source = s->state != MIGRATION_STATUS_NONE;
+    MigratePipelineInfo *info = g_new0(MigratePipelineInfo, 1);
+
+    info->stage = stage_of(source ? s->state : mis->state, source);
+    if (info->stage != MIGRATE_PIPELINE_STAGE_NONE) {
+        info->blackout = migration_report_get();
+    }
+    if (source) {
+        info->has_elapsed = true;
+        info->elapsed = s->total_time ?: qemu_clock_get_ms(QEMU_CLOCK_REALTIME)
+                                         - s->start_time;
+    }
+    WITH_QEMU_LOCK_GUARD(&s->error_mutex) {
+        if (s->error) {
+            info->error = g_strdup(error_get_pretty(s->error));
+        }
+    }
+    WITH_QEMU_LOCK_GUARD(&pipeline.lock) {
+        if (source && pipeline.used && pipeline.start_time == s->start_time) {
+            pipeline_info_driven(info, s);
+        }
+    }
+    return info;
+}

@@ -1,0 +1,225 @@
+/*
+ * Migration pipeline: what to do next
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "policy.h"
+
+/* A pass must leave so much less to count as progress. */
+#define PROGRESS            0.9
+/*
+ * So many passes without progress, and the next rung is taken; one if that
+ * is more of the same.
+ */
+#define STUCK_PASSES        3
+/* Passes that only make a promised blackout shorter: for how long, how much */
+#define POLISH_TIME         1000000
+#define POLISH_GAIN         0.7
+/* A pass ends when what is left of it takes so long, in microseconds. */
+#define SYNC_AT             5000
+/* What is allowed for the error of a prediction */
+#define MARGIN              1.1
+/* With throttling passes shall shrink to this share. */
+#define SHRINK_TO           0.6
+/* Without a deadline: pages sent, in multiples of all, that are enough */
+#define SENT_ENOUGH         3
+/* and how long to wait when nothing is left to be done, in microseconds */
+#define WAITED_ENOUGH       60000000
+/* Who waits for a moment rests no longer than that. */
+#define REST_MAX            2000000
+
+void pipeline_policy_init(PipelinePolicy *p, const PipelineGoal *goal)
+{
+    *p = (PipelinePolicy) {
+        .goal = *goal,
+        .best_left = UINT64_MAX,
+        .within_since = -1,
+        .waits_since = -1,
+    };
+}
+
+/* A pass has ended: was it worth while? */
+static void policy_sync(PipelinePolicy *p, const PipelineSample *s)
+{
+    p->passes = s->syncs;
+    if (s->pages_left < p->best_left * PROGRESS) {
+        p->best_left = s->pages_left;
+        p->stuck = 0;
+    } else {
+        p->stuck++;
+    }
+}
+
+/* The blackout, if the migration switched now */
+static int64_t policy_predict(const PipelinePolicy *p, const PipelineSample *s)
+{
+    int64_t memory = pipeline_estimate_time(&p->estimate,
+                                            s->pages_left * MARGIN);
+
+    return memory > INT64_MAX - s->fixed ? INT64_MAX : s->fixed + memory;
+}
+
+/* The next rung of what is permitted; the top one is to wait. */
+static MigratePipelineAction policy_climb(PipelinePolicy *p)
+{
+    p->why = MIGRATE_PIPELINE_REASON_STUCK;
+    p->stuck = 0;
+    p->best_left = UINT64_MAX;
+    if (p->throttle < p->goal.throttle_max) {
+        /* So far that a pass dirties less than it sends, if that is known. */
+        double rate = p->estimate.dirty_rate / (1 - p->throttle / 100.0);
+        double keep = rate > 0 ? SHRINK_TO * p->estimate.page_rate / rate : 0;
+        unsigned want = keep < 1 ? 100 * (1 - keep) : 0;
+
+        /* It is known badly: what is dirtied twice counts once. */
+        want = MAX(want, 100 - (100 - p->throttle) / 2);
+        p->throttle = MIN(want, p->goal.throttle_max);
+        return MIGRATE_PIPELINE_ACTION_THROTTLE;
+    }
+    if (p->goal.postcopy) {
+        return MIGRATE_PIPELINE_ACTION_POSTCOPY;
+    }
+    p->why = MIGRATE_PIPELINE_REASON_MOMENT;
+    return MIGRATE_PIPELINE_ACTION_GO_ON;
+}
+
+static bool policy_too_late(const PipelinePolicy *p, const PipelineSample *s)
+{
+    return p->goal.deadline && s->now >= p->goal.deadline;
+}
+
+/*
+ * Within the promise.  Is it worth another pass?  It takes as long as the
+ * memory part of the blackout would, and leaves what is dirtied meanwhile.
+ */
+static bool policy_polish(PipelinePolicy *p, const PipelineSample *s)
+{
+    const PipelineEstimate *e = &p->estimate;
+    bool shrinks = e->dirty_rate < POLISH_GAIN * e->page_rate;
+    int64_t memory = p->predicted - s->fixed;
+
+    if (p->within_since < 0) {
+        p->within_since = s->now;
+    }
+    return shrinks && !p->stuck && memory > s->fixed / 4 &&
+           s->now - p->within_since < POLISH_TIME &&
+           !policy_too_late(p, s);
+}
+
+/* Pages that may still be sent in vain */
+static int64_t policy_budget(const PipelinePolicy *p, const PipelineSample *s)
+{
+    return SENT_ENOUGH * p->goal.ram_pages - (s->pages_done - s->pages_zero);
+}
+
+/*
+ * Makes more no sense?  That disks are not ready does not mean that memory was
+ * sent in vain, and with a deadline only who waits sends in vain.
+ */
+static bool policy_enough(const PipelinePolicy *p, const PipelineSample *s)
+{
+    bool waits = p->why == MIGRATE_PIPELINE_REASON_MOMENT;
+
+    if (p->predicted > p->goal.max_blackout && policy_budget(p, s) < 0 &&
+        (waits || !p->goal.deadline)) {
+        return true;
+    }
+    return !p->goal.deadline && p->waits_since >= 0 &&
+           s->now - p->waits_since > WAITED_ENOUGH;
+}
+
+/* So that the budget lasts as long as there is time: rest before a pass. */
+static int64_t policy_rest(const PipelinePolicy *p, const PipelineSample *s)
+{
+    int64_t end = p->goal.deadline ?: p->waits_since + WAITED_ENOUGH;
+    int64_t pass = pipeline_estimate_time(&p->estimate, s->pages_left);
+    int64_t passes = policy_budget(p, s) / (int64_t)MAX(1, s->pages_left) + 1;
+    int64_t rest = (end - s->now) / passes - pass;
+
+    return MIN(MAX(rest, 0), REST_MAX);
+}
+
+/* Is it time to end, one way or the other?  Then @p->why says why. */
+static bool policy_ends(PipelinePolicy *p, const PipelineSample *s)
+{
+    if (policy_too_late(p, s)) {
+        p->why = MIGRATE_PIPELINE_REASON_DEADLINE;
+        return true;
+    }
+    if (policy_enough(p, s)) {
+        p->why = MIGRATE_PIPELINE_REASON_ENOUGH;
+        return true;
+    }
+    return false;
+}
+
+/* In the middle of a pass: look for what is dirty when little is left. */
+static MigratePipelineAction policy_within_pass(PipelinePolicy *p,
+                                                const PipelineSample *s)
+{
+    if (p->predicted - s->fixed <= SYNC_AT || policy_too_late(p, s)) {
+        return MIGRATE_PIPELINE_ACTION_SYNC;
+    }
+    return MIGRATE_PIPELINE_ACTION_GO_ON;
+}
+
+/* After a sync that found the promise cannot be kept now */
+static MigratePipelineAction policy_go_on(PipelinePolicy *p,
+                                          const PipelineSample *s)
+{
+    if (p->predicted <= p->goal.max_blackout) {
+        p->why = MIGRATE_PIPELINE_REASON_PREPARING;
+    } else if (p->stuck >= (p->throttle ? 1 : STUCK_PASSES)) {
+        MigratePipelineAction action = policy_climb(p);
+
+        if (action != MIGRATE_PIPELINE_ACTION_GO_ON) {
+            return action;
+        }
+    } else if (p->why != MIGRATE_PIPELINE_REASON_MOMENT) {
+        p->why = p->passes > 1 ? MIGRATE_PIPELINE_REASON_CONVERGES
+                               : MIGRATE_PIPELINE_REASON_FIRST_PASS;
+    }
+    if (p->why == MIGRATE_PIPELINE_REASON_MOMENT ||
+        p->why == MIGRATE_PIPELINE_REASON_PREPARING) {
+        if (p->waits_since < 0) {
+            p->waits_since = s->now;
+        }
+        if (p->why == MIGRATE_PIPELINE_REASON_MOMENT) {
+            p->rest_until = s->now + policy_rest(p, s);
+        }
+    } else {
+        p->waits_since = -1;
+    }
+    return MIGRATE_PIPELINE_ACTION_GO_ON;
+}
+
+MigratePipelineAction pipeline_policy_step(PipelinePolicy *p,
+                                           const PipelineSample *s)
+{
+    bool synced = pipeline_estimate_add(&p->estimate, s);
+
+    p->predicted = policy_predict(p, s);
+    if (!synced) {
+        return policy_within_pass(p, s);
+    }
+
+    policy_sync(p, s);
+    if (p->predicted <= p->goal.max_blackout && s->ready) {
+        bool polish = policy_polish(p, s);
+
+        p->why = polish ? MIGRATE_PIPELINE_REASON_SHORTER
+                        : MIGRATE_PIPELINE_REASON_PROMISE;
+        return polish ? MIGRATE_PIPELINE_ACTION_GO_ON
+                      : MIGRATE_PIPELINE_ACTION_SWITCH_OVER;
+    }
+    p->within_since = -1;
+    if (policy_ends(p, s)) {
+        return p->goal.postcopy ? MIGRATE_PIPELINE_ACTION_POSTCOPY
+                                : MIGRATE_PIPELINE_ACTION_GIVE_UP;
+    }
+    return policy_go_on(p, s);
+}

@@ -1,0 +1,251 @@
+/*
+ * Migration pipeline: would this move work?
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "block/csv.h"
+#include "exec/target_page.h"
+#include "io/channel-socket.h"
+#include "migration/migration.h"
+#include "migration/misc.h"
+#include "migration/options.h"
+#include "migration/ram.h"
+#include "qapi/error.h"
+#include "qapi/qapi-commands-migration.h"
+#include "qemu/coroutine.h"
+#include "qemu/main-loop.h"
+#include "system/kvm.h"
+#include "system/runstate.h"
+#include "forecast.h"
+#include "hello.h"
+#include "pipeline.h"
+#include "preflight.h"
+
+/* How long to look at what the guest writes, in milliseconds */
+#define LOOK_MIN        100
+#define LOOK_MAX        1000
+/* How often to see whether that is done */
+#define LOOK_EVERY      (10 * SCALE_MS)
+/* Pages of each GiB to look at, where there is no better way */
+#define LOOK_SAMPLES    4096
+
+static void plan_obstacle(MigratePipelinePlan *plan, const char *text)
+{
+    QAPI_LIST_PREPEND(plan->obstacles, g_strdup(text));
+}
+
+static void plan_note(MigratePipelinePlan *plan, const char *text)
+{
+    QAPI_LIST_PREPEND(plan->notes, g_strdup(text));
+}
+
+/* What forbids it on this side; not in a coroutine, for it asks the disks */
+static void plan_here(MigratePipelinePlan *plan)
+{
+    MigrationInfo *info = qmp_query_migrate(NULL);
+    Error *err = NULL;
+    strList *reason;
+
+    for (reason = info->blocked_reasons; reason; reason = reason->next) {
+        plan_obstacle(plan, reason->value);
+    }
+    qapi_free_MigrationInfo(info);
+    if (!migration_pipeline_may_start(&err)) {
+        plan_obstacle(plan, error_get_pretty(err));
+        error_free(err);
+    }
+    if (runstate_check(RUN_STATE_INMIGRATE) ||
+        runstate_check(RUN_STATE_POSTMIGRATE)) {
+        plan_obstacle(plan, "the guest is not on this side");
+    }
+    plan_note(plan, csv_handover_needed() ?
+              "the cluster shared volumes of the guest's disks decide which "
+              "side runs it" :
+              "no disk of the guest is in a cluster shared volume: which side "
+              "runs it is decided by messages, and one that is lost can leave "
+              "the guest stopped on both");
+}
+
+typedef struct Outside {
+    Coroutine *co;
+    MigratePipelinePlan *plan;
+} Outside;
+
+static void plan_here_bh(void *opaque)
+{
+    Outside *o = opaque;
+
+    plan_here(o->plan);
+    aio_co_wake(o->co);
+}
+
+static void coroutine_fn plan_co_here(MigratePipelinePlan *plan)
+{
+    Outside o = { .co = qemu_coroutine_self(), .plan = plan };
+
+    aio_bh_schedule_oneshot(qemu_get_aio_context(), plan_here_bh, &o);
+    qemu_coroutine_yield();
+}
+
+typedef struct Connect {
+    Coroutine *co;
+    bool done;
+    Error *err;
+} Connect;
+
+static void connect_done(QIOTask *task, void *opaque)
+{
+    Connect *c = opaque;
+
+    qio_task_propagate_error(task, &c->err);
+    c->done = true;
+    aio_co_wake(c->co);
+}
+
+static coroutine_fn QIOChannel *
+plan_co_connect(const SocketAddress *addr, Error **errp)
+{
+    QIOChannelSocket *sioc = qio_channel_socket_new();
+    Connect c = { .co = qemu_coroutine_self() };
+
+    qio_channel_socket_connect_async(sioc, (SocketAddress *)addr, connect_done,
+                                     &c, NULL, NULL);
+    while (!c.done) {
+        qemu_coroutine_yield();
+    }
+    if (c.err) {
+        error_propagate(errp, c.err);
+        object_unref(OBJECT(sioc));
+        return NULL;
+    }
+    return QIO_CHANNEL(sioc);
+}
+
+/* What the destination says, and what the link takes.  False if it says no. */
+static bool coroutine_fn plan_co_there(MigratePipelinePlan *plan,
+                                       const PipelineGoal *goal,
+                                       const SocketAddress *addr)
+{
+    HelloAnswer answer = { 0 };
+    Error *err = NULL;
+    QIOChannel *ioc;
+
+    if (migrate_tls()) {
+        plan_note(plan, "over TLS the destination cannot be asked beforehand");
+        return false;
+    }
+    ioc = plan_co_connect(addr, &err);
+    if (ioc) {
+        migration_hello_co_ask(ioc, goal, &answer, &err);
+        object_unref(OBJECT(ioc));
+    }
+    if (err) {
+        plan_obstacle(plan, error_get_pretty(err));
+        error_free(err);
+        return false;
+    }
+    plan->has_round_trip = plan->has_bandwidth = true;
+    plan->round_trip = answer.round_trip;
+    plan->bandwidth = answer.bandwidth;
+    plan->multifd = answer.features & HELLO_MULTIFD;
+    plan->postcopy = answer.features & HELLO_POSTCOPY;
+    plan->compression = answer.features & HELLO_ADAPTIVE;
+    if (goal->postcopy && !plan->postcopy) {
+        plan_note(plan, "postcopy is permitted, and the destination cannot");
+    }
+    return true;
+}
+
+/* Pages that the guest writes to, a second, each counted once; -1: unknown */
+static double coroutine_fn plan_co_dirty_rate(const PipelineGoal *goal,
+                                              MigratePipelinePlan *plan)
+{
+    int64_t time = MIN(MAX(goal->max_blackout / 1000, LOOK_MIN), LOOK_MAX);
+    g_autoptr(DirtyRateInfo) info = NULL;
+    Error *err = NULL;
+
+    if (!runstate_is_running()) {
+        return 0;
+    }
+    /* Only KVM counts what its dirty bitmap says. */
+    if (kvm_enabled() && !kvm_dirty_ring_enabled()) {
+        qmp_calc_dirty_rate(time, true, TIME_UNIT_MILLISECOND, false, 0, true,
+                            DIRTY_RATE_MEASURE_MODE_DIRTY_BITMAP, &err);
+    } else {
+        qmp_calc_dirty_rate(time, true, TIME_UNIT_MILLISECOND,
+                            true, LOOK_SAMPLES, true,
+                            DIRTY_RATE_MEASURE_MODE_PAGE_SAMPLING, &err);
+    }
+    if (err) {
+        plan_note(plan, error_get_pretty(err));
+        error_free(err);
+        return -1;
+    }
+    do {
+        g_clear_pointer(&info, qapi_free_DirtyRateInfo);
+        qemu_co_sleep_ns(QEMU_CLOCK_REALTIME, LOOK_EVERY);
+        info = qmp_query_dirty_rate(false, 0, NULL);
+    } while (info->status == DIRTY_RATE_STATUS_MEASURING);
+    return info->has_dirty_rate ? (double)info->dirty_rate * MiB /
+                                  qemu_target_page_size() : -1;
+}
+
+static void plan_forecast(MigratePipelinePlan *plan, const PipelineGoal *goal,
+                          double dirty_rate)
+{
+    PipelineGoal g = *goal;
+    PipelineModel m = {
+        .pages = goal->ram_pages,
+        .working_set = goal->ram_pages,
+        .page_rate = plan->bandwidth / qemu_target_page_size(),
+        .dirty_rate = dirty_rate,
+        .fixed = runstate_is_running() ?
+                 migration_pipeline_fixed_time() + plan->round_trip : 0,
+    };
+    PipelineForecast f;
+
+    g.postcopy = plan->postcopy;
+    f = pipeline_forecast(&g, &m);
+    plan->has_action = plan->has_reason = true;
+    plan->action = f.end;
+    plan->reason = f.why;
+    plan->has_throttle = true;
+    plan->throttle = f.throttle;
+    plan->has_time = true;
+    plan->time = f.time / 1000;
+    if (f.blackout != INT64_MAX) {
+        plan->has_blackout = true;
+        plan->blackout = DIV_ROUND_UP(f.blackout, 1000);
+    }
+    if (f.end == MIGRATE_PIPELINE_ACTION_GIVE_UP) {
+        plan_note(plan, "the guest writes more than the link takes, if it goes "
+                  "on like this; 'allow-throttle', 'allow-postcopy' or a "
+                  "longer 'max-blackout' would help");
+    }
+}
+
+MigratePipelinePlan *coroutine_fn
+migration_preflight_co(const PipelineGoal *goal, const SocketAddress *addr)
+{
+    MigratePipelinePlan *plan = g_new0(MigratePipelinePlan, 1);
+    bool asked;
+    double dirty_rate;
+
+    plan->memory = ram_bytes_total();
+    plan_co_here(plan);
+    asked = plan_co_there(plan, goal, addr);
+    dirty_rate = plan_co_dirty_rate(goal, plan);
+    if (dirty_rate >= 0) {
+        plan->has_dirty_rate = true;
+        plan->dirty_rate = dirty_rate;
+        if (asked) {
+            plan_forecast(plan, goal, dirty_rate);
+        }
+    }
+    plan->possible = !plan->obstacles;
+    return plan;
+}

@@ -1,0 +1,186 @@
+/*
+ * Migration pipeline: commands
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "exec/target_page.h"
+#include "migration/migration.h"
+#include "migration/misc.h"
+#include "migration/options.h"
+#include "migration/ram.h"
+#include "qapi/clone-visitor.h"
+#include "qapi/error.h"
+#include "qapi/qapi-commands-migration.h"
+#include "qapi/qapi-commands-pipeline.h"
+#include "qapi/qapi-visit-sockets.h"
+#include "pipeline.h"
+#include "preflight.h"
+
+#define DEFAULT_MAX_BLACKOUT    300     /* ms */
+#define MAX_BLACKOUT            2000000 /* ms; that of 'downtime-limit' */
+#define MAX_THROTTLE            99
+
+/* Capabilities that need a way of migrating that the pipeline has not */
+static bool pipeline_caps_check(Error **errp)
+{
+    static const MigrationCapability conflicts[] = {
+        MIGRATION_CAPABILITY_BACKGROUND_SNAPSHOT,
+        MIGRATION_CAPABILITY_X_COLO,
+        MIGRATION_CAPABILITY_MAPPED_RAM,
+    };
+    MigrationState *s = migrate_get_current();
+
+    for (unsigned i = 0; i < ARRAY_SIZE(conflicts); i++) {
+        if (s->capabilities[conflicts[i]]) {
+            error_setg(errp, "capability '%s' cannot go with the pipeline; "
+                       "turn it off with migrate-set-capabilities",
+                       MigrationCapability_str(conflicts[i]));
+            return false;
+        }
+    }
+    if (migrate_mode() != MIG_MODE_NORMAL) {
+        error_setg(errp, "migration mode '%s' cannot go with the pipeline",
+                   MigMode_str(migrate_mode()));
+        return false;
+    }
+    return true;
+}
+
+/* The destination, which has to answer; to be freed by the caller. */
+static SocketAddress *pipeline_address(const char *uri,
+                                       MigrationChannelList *channels,
+                                       Error **errp)
+{
+    g_autoptr(MigrationChannel) channel = NULL;
+    const MigrationChannel *main = NULL;
+
+    if (!uri == !channels) {
+        error_setg(errp, "either 'uri' or 'channels' says where to");
+        return NULL;
+    }
+    if (uri) {
+        if (!migrate_uri_parse(uri, &channel, errp)) {
+            return NULL;
+        }
+        main = channel;
+    }
+    for (; channels && !main; channels = channels->next) {
+        if (channels->value->channel_type == MIGRATION_CHANNEL_TYPE_MAIN) {
+            main = channels->value;
+        }
+    }
+    if (!main) {
+        error_setg(errp, "'channels' has no main channel");
+        return NULL;
+    }
+    if (main->addr->transport != MIGRATION_ADDRESS_TYPE_SOCKET) {
+        error_setg(errp, "the pipeline needs a destination that can answer: "
+                   "tcp:, unix:, vsock: or fd:, not %s:",
+                   MigrationAddressType_str(main->addr->transport));
+        return NULL;
+    }
+    return QAPI_CLONE(SocketAddress, &main->addr->u.socket);
+}
+
+bool migration_pipeline_may_start(Error **errp)
+{
+    if (migration_is_running()) {
+        error_setg(errp, "a migration is under way; wait for its end, or "
+                   "cancel it with migrate-pipeline-cancel");
+        return false;
+    }
+    return pipeline_caps_check(errp);
+}
+
+/* What the user asks for.  False and an error if that makes no sense. */
+static bool pipeline_goal(PipelineGoal *goal, const MigratePipelineWish *wish,
+                          Error **errp)
+{
+    *goal = (PipelineGoal) {
+        .max_blackout = 1000LL * (wish->has_max_blackout ? wish->max_blackout
+                                                    : DEFAULT_MAX_BLACKOUT),
+        .deadline = wish->has_deadline ? 1000000LL * wish->deadline : 0,
+        .throttle_max = wish->has_allow_throttle ? wish->allow_throttle : 0,
+        .postcopy = wish->has_allow_postcopy && wish->allow_postcopy,
+        .compression = !wish->has_allow_compression ||
+                       wish->allow_compression,
+        .ram_pages = ram_bytes_total() / qemu_target_page_size(),
+    };
+    if (goal->throttle_max > MAX_THROTTLE) {
+        error_setg(errp, "'allow-throttle' is a percentage up to %d, not %u",
+                   MAX_THROTTLE, goal->throttle_max);
+        return false;
+    }
+    if (!goal->max_blackout || goal->max_blackout > MAX_BLACKOUT * 1000LL) {
+        error_setg(errp, "'max-blackout' must be from 1 to %d ms",
+                   MAX_BLACKOUT);
+        return false;
+    }
+    if (wish->has_deadline && !wish->deadline) {
+        error_setg(errp, "'deadline' must be more than 0 s");
+        return false;
+    }
+    return true;
+}
+
+void qmp_migrate_pipeline_start(MigratePipelineWish *wish, Error **errp)
+{
+    ERRP_GUARD();
+    g_autoptr(SocketAddress) addr = NULL;
+    PipelineGoal goal;
+
+    if (!pipeline_goal(&goal, wish, errp) ||
+        !migration_pipeline_may_start(errp)) {
+        return;
+    }
+    addr = pipeline_address(wish->uri, wish->channels, errp);
+    if (!addr) {
+        return;
+    }
+    if (goal.postcopy && migrate_multifd()) {
+        error_setg(errp, "'allow-postcopy' cannot go with the capability "
+                   "'multifd'; turn one of them off");
+        return;
+    }
+
+    migration_pipeline_arm(&goal, wish->has_max_bandwidth ?
+                                  wish->max_bandwidth : 0, true);
+    qmp_migrate(wish->uri, wish->has_channels, wish->channels, false, false,
+                false, false, errp);
+    if (*errp) {
+        migration_pipeline_disarm();
+    } else {
+        migration_pipeline_armed(migrate_get_current());
+    }
+}
+
+MigratePipelinePlan *coroutine_fn
+qmp_migrate_pipeline_plan(MigratePipelineWish *wish, Error **errp)
+{
+    g_autoptr(SocketAddress) addr = NULL;
+    PipelineGoal goal;
+
+    if (!pipeline_goal(&goal, wish, errp)) {
+        return NULL;
+    }
+    addr = pipeline_address(wish->uri, wish->channels, errp);
+    return addr ? migration_preflight_co(&goal, addr) : NULL;
+}
+
+void qmp_migrate_pipeline_cancel(Error **errp)
+{
+    if (!migration_is_running()) {
+        error_setg(errp, "no migration is under way");
+        return;
+    }
+    qmp_migrate_cancel(errp);
+}
+
+MigratePipelineInfo *qmp_query_migrate_pipeline(Error **errp)
+{
+    return migration_pipeline_info();
+}

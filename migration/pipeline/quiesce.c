@@ -1,0 +1,138 @@
+/*
+ * Migration pipeline: write disks back before the guest stops
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "block/aio.h"
+#include "block/block.h"
+#include "block/block_int.h"
+#include "qemu/lockable.h"
+#include "qemu/thread.h"
+#include "qemu/timer.h"
+#include "system/replay.h"
+#include "quiesce.h"
+#include "trace.h"
+
+/* Between two rounds, in microseconds */
+#define QUIESCE_PAUSE   20000
+
+static struct {
+    QemuMutex lock;
+    unsigned generation;        /* of resets: older rounds do not count */
+    bool running;
+    unsigned in_flight;         /* disks, and one for who starts them */
+    unsigned begun_in;          /* generation of the round */
+    int64_t begun, ended;       /* in microseconds */
+    int64_t time;
+} quiesce = { .time = -1 };
+
+static void __attribute__((constructor)) quiesce_init(void)
+{
+    qemu_mutex_init(&quiesce.lock);
+}
+
+void migration_quiesce_reset(void)
+{
+    QEMU_LOCK_GUARD(&quiesce.lock);
+    quiesce.generation++;
+    quiesce.ended = 0;
+    quiesce.time = -1;
+}
+
+int64_t migration_quiesce_time(void)
+{
+    QEMU_LOCK_GUARD(&quiesce.lock);
+    return quiesce.time;
+}
+
+/* One disk, or who starts them, is done. */
+static void quiesce_done(void)
+{
+    QEMU_LOCK_GUARD(&quiesce.lock);
+    if (--quiesce.in_flight) {
+        return;
+    }
+    quiesce.running = false;
+    if (quiesce.begun_in == quiesce.generation) {
+        quiesce.ended = qemu_clock_get_us(QEMU_CLOCK_REALTIME);
+        quiesce.time = quiesce.ended - quiesce.begun;
+        trace_migration_pipeline_quiesced(quiesce.time);
+    }
+}
+
+static void quiesce_unref_bh(void *opaque)
+{
+    BlockDriverState *bs = opaque;
+
+    bdrv_dec_in_flight(bs);
+    bdrv_unref(bs);
+    quiesce_done();
+}
+
+/* In the disk's context; holds a reference to it */
+static void coroutine_fn quiesce_co_flush(void *opaque)
+{
+    BlockDriverState *bs = opaque;
+
+    WITH_GRAPH_RDLOCK_GUARD() {
+        bdrv_co_flush(bs);
+    }
+    aio_bh_schedule_oneshot(qemu_get_aio_context(), quiesce_unref_bh, bs);
+}
+
+/* The same as bdrv_flush_all() flushes, each with a reference */
+static GPtrArray *quiesce_disks(void)
+{
+    GPtrArray *disks = g_ptr_array_new();
+    BdrvNextIterator it;
+    BlockDriverState *bs;
+
+    GRAPH_RDLOCK_GUARD_MAINLOOP();
+    for (bs = bdrv_first(&it); bs; bs = bdrv_next(&it)) {
+        bdrv_ref(bs);
+        g_ptr_array_add(disks, bs);
+    }
+    return disks;
+}
+
+/* Main thread */
+static void quiesce_begin_bh(void *opaque)
+{
+    g_autoptr(GPtrArray) disks = quiesce_disks();
+
+    WITH_QEMU_LOCK_GUARD(&quiesce.lock) {
+        quiesce.in_flight += disks->len;
+    }
+    for (unsigned i = 0; i < disks->len; i++) {
+        BlockDriverState *bs = disks->pdata[i];
+
+        /* Whoever drains it waits, also when the coroutine has not begun. */
+        bdrv_inc_in_flight(bs);
+        aio_co_enter(bdrv_get_aio_context(bs),
+                     qemu_coroutine_create(quiesce_co_flush, bs));
+    }
+    quiesce_done();
+}
+
+void migration_quiesce(void)
+{
+    int64_t now = qemu_clock_get_us(QEMU_CLOCK_REALTIME);
+
+    if (replay_events_enabled()) {
+        return;
+    }
+    WITH_QEMU_LOCK_GUARD(&quiesce.lock) {
+        if (quiesce.running || now < quiesce.ended + QUIESCE_PAUSE) {
+            return;
+        }
+        quiesce.running = true;
+        quiesce.in_flight = 1;
+        quiesce.begun = now;
+        quiesce.begun_in = quiesce.generation;
+    }
+    aio_bh_schedule_oneshot(qemu_get_aio_context(), quiesce_begin_bh, NULL);
+}

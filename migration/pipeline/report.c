@@ -1,0 +1,114 @@
+/*
+ * Migration pipeline: what the blackout is made of
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qapi/util.h"
+#include "qemu/lockable.h"
+#include "qemu/thread.h"
+#include "qemu/timer.h"
+#include "report.h"
+#include "trace.h"
+
+static struct {
+    QemuMutex lock;
+    bool active;
+    int64_t begun, last;        /* in microseconds; begun 0: no report */
+    int64_t time[MIGRATE_PIPELINE_PART__MAX];
+    bool seen[MIGRATE_PIPELINE_PART__MAX];
+    /* in the order of their first mark */
+    MigratePipelinePart order[MIGRATE_PIPELINE_PART__MAX];
+    unsigned parts;
+} report;
+
+static void __attribute__((constructor)) report_init(void)
+{
+    qemu_mutex_init(&report.lock);
+}
+
+static int64_t report_now(void)
+{
+    return qemu_clock_get_us(QEMU_CLOCK_REALTIME);
+}
+
+/* Called with the lock held */
+static void report_clear(bool active)
+{
+    report.active = active;
+    report.begun = report.last = active ? report_now() : 0;
+    memset(report.time, 0, sizeof(report.time));
+    memset(report.seen, 0, sizeof(report.seen));
+    report.parts = 0;
+}
+
+void migration_report_reset(void)
+{
+    QEMU_LOCK_GUARD(&report.lock);
+    report_clear(false);
+}
+
+void migration_report_begin(void)
+{
+    QEMU_LOCK_GUARD(&report.lock);
+    report_clear(true);
+}
+
+void migration_report_begin_once(void)
+{
+    QEMU_LOCK_GUARD(&report.lock);
+    if (!report.active) {
+        report_clear(true);
+    }
+}
+
+void migration_report_mark(MigratePipelinePart part)
+{
+    int64_t now = report_now();
+
+    QEMU_LOCK_GUARD(&report.lock);
+    if (!report.active) {
+        return;
+    }
+    if (!report.seen[part]) {
+        assert(report.parts < ARRAY_SIZE(report.order));
+        report.seen[part] = true;
+        report.order[report.parts++] = part;
+    }
+    report.time[part] += now - report.last;
+    trace_migration_pipeline_part(MigratePipelinePart_str(part),
+                                  now - report.last, now - report.begun);
+    report.last = now;
+}
+
+bool migration_report_end(void)
+{
+    QEMU_LOCK_GUARD(&report.lock);
+    report.active = false;
+    return report.begun;
+}
+
+MigratePipelineBlackout *migration_report_get(void)
+{
+    MigratePipelineBlackout *b;
+    MigratePipelineSpanList **tail;
+
+    QEMU_LOCK_GUARD(&report.lock);
+    if (!report.begun) {
+        return NULL;
+    }
+    b = g_new0(MigratePipelineBlackout, 1);
+    b->total = report.last - report.begun;
+    tail = &b->parts;
+    for (unsigned i = 0; i < report.parts; i++) {
+        MigratePipelineSpan *span = g_new0(MigratePipelineSpan, 1);
+
+        span->part = report.order[i];
+        span->time = report.time[span->part];
+        QAPI_LIST_APPEND(tail, span);
+    }
+    return b;
+}

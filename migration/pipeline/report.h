@@ -1,0 +1,45 @@
+/*
+ * Migration pipeline: what the blackout is made of
+ *
+ * While the guest stands still, the code that works on its move says when it
+ * is done with a part; that part has taken the time since the one before.
+ * The report stays until the next blackout.  Both sides make one of their own,
+ * with their own clock.
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef MIGRATION_PIPELINE_REPORT_H
+#define MIGRATION_PIPELINE_REPORT_H
+
+#include "qapi/qapi-types-pipeline.h"
+
+/* All functions: any thread, no lock needed. */
+
+/* A blackout begins; the report of the last one is forgotten. */
+void migration_report_begin(void);
+
+/* The same, unless one has begun: where it begins is met several times. */
+void migration_report_begin_once(void);
+
+/*
+ * @part is done with, as far as it has come: it may have several pieces.
+ * Nothing happens when no blackout is under way.
+ */
+void migration_report_mark(MigratePipelinePart part);
+
+/* The blackout has ended.  False if there was none. */
+bool migration_report_end(void);
+
+/* There is no blackout, and no report: a migration starts. */
+void migration_report_reset(void);
+
+/*
+ * The report, to be freed by the caller; NULL if there is none.  That of a
+ * blackout under way ends at the last mark.
+ */
+MigratePipelineBlackout *migration_report_get(void);
+
+#endif /* MIGRATION_PIPELINE_REPORT_H */

@@ -1,0 +1,126 @@
+/*
+ * Raw or compressed: what is chosen, on made-up links and CPUs
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "migration/pipeline/choice.h"
+
+#define PAGES       128
+#define PACKET      (PAGES * 4096.0)
+
+/* Bytes a microsecond, which is MB a second */
+typedef struct World {
+    const char *name;
+    double link, buffer, zstd, ratio;
+    double producer;            /* what delivers pages; 0: is never late */
+    PacketMethod best;
+} World;
+
+static const World worlds[] = {
+    { "fast-link", 5000, 4e6, 400, 3, 0, PACKET_RAW },
+    { "10-gbit", 1200, 4e6, 400, 3, 0, PACKET_RAW },
+    { "1-gbit", 120, 4e6, 400, 3, 0, PACKET_ZSTD },
+    { "1-gbit-small-buffer", 120, 2e5, 400, 30, 0, PACKET_ZSTD },
+    { "1-gbit-zeroes", 120, 4e6, 2000, 100, 0, PACKET_ZSTD },
+    { "200-mbit", 24, 4e6, 400, 30, 0, PACKET_ZSTD },
+    { "incompressible", 120, 4e6, 400, 1, 0, PACKET_RAW },
+    { "slow-cpu", 120, 4e6, 40, 3, 0, PACKET_RAW },
+    { "nothing-to-do", 120, 4e6, 400, 3, 20, PACKET_RAW },
+};
+
+/* A socket's buffer: full of what the link has not taken yet */
+typedef struct Socket {
+    double now, fill;
+} Socket;
+
+static void socket_send(Socket *s, const World *w, double bytes)
+{
+    double wait = MAX(0, s->fill + bytes - w->buffer) / w->link;
+
+    s->fill += bytes;
+    s->now += wait + bytes / 8000;          /* copied */
+    s->fill = MAX(0, s->fill - wait * w->link);
+}
+
+static void socket_pass(Socket *s, const World *w, double time)
+{
+    s->now += time;
+    s->fill = MAX(0, s->fill - time * w->link);
+}
+
+/* Megabytes of memory a second, if @fixed is used, or what is chosen (-1) */
+static double run(const World *w, unsigned packets, int fixed,
+                  unsigned *share, PacketChoice *c)
+{
+    Socket s = { 0 };
+    double due = 0;
+
+    memset(share, 0, PACKET_METHODS * sizeof(*share));
+    for (unsigned i = 0; i < packets; i++) {
+        PacketMethod m = packet_choice_next(c, s.now, PAGES);
+
+        m = fixed >= 0 ? fixed : m;
+        share[m]++;
+        if (m == PACKET_ZSTD) {
+            socket_pass(&s, w, PACKET / w->zstd);
+        }
+        socket_send(&s, w, m == PACKET_ZSTD ? PACKET / w->ratio : PACKET);
+        if (w->producer) {
+            due += PACKET / w->producer;
+            socket_pass(&s, w, MAX(0, due - s.now));
+        }
+    }
+    return packets * PACKET / (s.now + s.fill / w->link);
+}
+
+/* The better method is used nearly always, and is nearly as fast as alone. */
+static void test_world(const void *opaque)
+{
+    const World *w = opaque;
+    const unsigned packets = 8192;      /* 4 GiB */
+    unsigned share[PACKET_METHODS];
+    PacketChoice c = { 0 };
+    double best, mixed;
+
+    best = MAX(run(w, packets, PACKET_RAW, share, &(PacketChoice) { 0 }),
+               run(w, packets, PACKET_ZSTD, share, &(PacketChoice) { 0 }));
+    mixed = run(w, packets, -1, share, &c);
+    g_test_message("%s: best %.0f MB/s, mixed %.0f MB/s, raw %u, zstd %u",
+                   w->name, best, mixed, share[PACKET_RAW],
+                   share[PACKET_ZSTD]);
+    g_assert_cmpint(share[w->best], >, 0.9 * packets);
+    g_assert_cmpfloat(mixed, >, 0.93 * best);
+}
+
+/* A link that gets slow is noticed, and one that gets fast again, too. */
+static void test_change(void)
+{
+    unsigned share[PACKET_METHODS];
+    PacketChoice c = { 0 };
+
+    run(&worlds[0], 1024, -1, share, &c);
+    g_assert_cmpint(c.best, ==, PACKET_RAW);
+    c.begun = c.counts_from = 0;
+    run(&worlds[2], 4096, -1, share, &c);
+    g_assert_cmpint(share[PACKET_ZSTD], >, 2048);
+    c.begun = c.counts_from = 0;
+    run(&worlds[0], 16384, -1, share, &c);
+    g_assert_cmpint(share[PACKET_RAW], >, 8192);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    for (unsigned i = 0; i < ARRAY_SIZE(worlds); i++) {
+        g_autofree char *path = g_strdup_printf("/pipeline/choice/%s",
+                                                worlds[i].name);
+
+        g_test_add_data_func(path, &worlds[i], test_world);
+    }
+    g_test_add_func("/pipeline/choice/change", test_change);
+    return g_test_run();
+}

@@ -1,0 +1,258 @@
+/*
+ * What the migration pipeline decides, on made-up guests and links
+ *
+ * A guest dirties a working set at a rate, a link takes pages at a rate; both
+ * may change while the migration runs.  The simulation steps through time,
+ * does what the policy says, and knows what the blackout would really be.
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include <math.h>
+#include "migration/pipeline/policy.h"
+
+#define MS 1000
+#define S  1000000
+#define STEP (5 * MS)
+
+/* A guest and its link at one time.  Pages, and pages a second. */
+typedef struct Moment {
+    double working_set;
+    double dirties;
+    double link;
+} Moment;
+
+typedef struct World {
+    const char *name;
+    Moment (*at)(int64_t now, GRand *rand);
+    PipelineGoal goal;
+    int64_t fixed;
+    int64_t ready;              /* when the disks are */
+    unsigned ends;              /* actions that are right, one bit each */
+    double most_sent;           /* in multiples of all pages; 0: whatever */
+} World;
+
+#define ENDS(x) (1U << MIGRATE_PIPELINE_ACTION_ ## x)
+#define PAGES (512 * 256)       /* 512 MiB */
+
+typedef struct Run {
+    const World *world;
+    PipelinePolicy policy;
+    PipelineSample s;
+    double left, done;
+    int64_t promised;           /* what the policy predicted last */
+    double real;                /* blackout */
+} Run;
+
+static Moment run_guest(Run *run, GRand *rand)
+{
+    Moment m = run->world->at(run->s.now, rand);
+
+    m.dirties *= 1 - run->policy.throttle / 100.0;
+    return m;
+}
+
+/*
+ * Pages dirtied since the last sync; kept apart from those left, since the
+ * policy does not know them before it looks.
+ */
+static void run_dirty(double *dirty, const Moment *m, double seconds)
+{
+    double room = MAX(0, m->working_set - *dirty);
+
+    if (m->working_set > 0) {
+        *dirty += room * (1 - exp(-m->dirties * seconds / m->working_set));
+    }
+}
+
+static void run_sync(Run *run, double *dirty)
+{
+    run->s.syncs++;
+    run->s.now += MS;
+    run->s.sync_time += MS;
+    run->left = MIN(PAGES, run->left + *dirty);
+    *dirty = 0;
+    run->s.pages_left = run->left;
+}
+
+static MigratePipelineAction run_world(Run *run, const World *w, unsigned seed)
+{
+    g_autoptr(GRand) rand = g_rand_new_with_seed(seed);
+    double dirty = 0;
+
+    *run = (Run) { .world = w, .left = PAGES };
+    pipeline_policy_init(&run->policy, &w->goal);
+    run->s.syncs = 1;
+    run->s.fixed = w->fixed;
+    for (;;) {
+        Moment m = run_guest(run, rand);
+        bool rests = run->s.now < run->policy.rest_until;
+        double sent = rests ? 0 : MIN(run->left, m.link * STEP / S);
+        MigratePipelineAction action;
+
+        g_assert_cmpint(run->s.now, <, 600LL * S);
+        run_dirty(&dirty, &m, (double)STEP / S);
+        run->s.now += STEP;
+        run->s.sync_time += rests ? STEP : 0;
+        run->left -= sent;
+        run->done += sent;
+        run->s.pages_done = run->done;
+        run->s.pages_left = run->left;
+        run->s.ready = run->s.now >= w->ready;
+        do {
+            action = pipeline_policy_step(&run->policy, &run->s);
+            run->promised = run->policy.predicted;
+            if (action == MIGRATE_PIPELINE_ACTION_SYNC) {
+                run_sync(run, &dirty);
+            }
+        } while (action == MIGRATE_PIPELINE_ACTION_SYNC);
+        if (action >= MIGRATE_PIPELINE_ACTION_SWITCH_OVER) {
+            m = run_guest(run, rand);
+            run->real = w->fixed + (run->left + dirty) / m.link * S;
+            return action;
+        }
+    }
+}
+
+/* Guests */
+
+static Moment idle(int64_t now, GRand *rand)
+{
+    return (Moment) { 500, 200, 300000 };
+}
+
+/* 99 MiB for ever, over a fast link and over 1 Gbit/s */
+static Moment hot_fast(int64_t now, GRand *rand)
+{
+    return (Moment) { 99 * 256, 400000, 300000 };
+}
+
+static Moment hot_slow(int64_t now, GRand *rand)
+{
+    return (Moment) { 99 * 256, 400000, 28000 };
+}
+
+static Moment warm(int64_t now, GRand *rand)
+{
+    return (Moment) { 60000, 15000, 28000 };
+}
+
+/* Two seconds of work, four of rest */
+static Moment bursty(int64_t now, GRand *rand)
+{
+    return (Moment) { 50000, now / (2 * S) % 3 ? 500 : 200000, 28000 };
+}
+
+/* Begins to write when the migration is under way, and ends after a while */
+static Moment phase(int64_t now, GRand *rand)
+{
+    return (Moment) { 80000, now > 6 * S && now < 25 * S ? 100000 : 1000,
+                      28000 };
+}
+
+/* The link falls to a tenth */
+static Moment collapse(int64_t now, GRand *rand)
+{
+    return (Moment) { 3000, 4000, now > 4 * S ? 2800 : 28000 };
+}
+
+static Moment noise(int64_t now, GRand *rand)
+{
+    return (Moment) { 20000, g_rand_double_range(rand, 1000, 40000),
+                      g_rand_double_range(rand, 15000, 30000) };
+}
+
+static Moment dead_link(int64_t now, GRand *rand)
+{
+    return (Moment) { 1000, 100, now > 2 * S ? 0.001 : 28000 };
+}
+
+#define GOAL(ms, ...) { .max_blackout = (ms) * MS, .ram_pages = PAGES, \
+                        __VA_ARGS__ }
+
+static const World worlds[] = {
+    { "idle", idle, GOAL(300), 10 * MS, .ends = ENDS(SWITCH_OVER),
+      .most_sent = 1.1 },
+    { "hot-fast", hot_fast, GOAL(300), 10 * MS, .ends = ENDS(SWITCH_OVER),
+      .most_sent = 2 },
+    { "hot-fast-20ms", hot_fast, GOAL(20), 10 * MS, .ends = ENDS(GIVE_UP),
+      .most_sent = 3.2 },
+    { "hot-fast-20ms-throttle", hot_fast,
+      GOAL(20, .throttle_max = 99), 5 * MS, .ends = ENDS(SWITCH_OVER),
+      .most_sent = 3.2 },
+    { "hot-slow-deadline", hot_slow, GOAL(300, .deadline = 30 * S), 10 * MS,
+      .ends = ENDS(GIVE_UP), .most_sent = 3.3 },
+    { "hot-slow-throttle", hot_slow, GOAL(300, .throttle_max = 99), 10 * MS,
+      .ends = ENDS(SWITCH_OVER), .most_sent = 3.2 },
+    { "hot-slow-postcopy", hot_slow, GOAL(300, .postcopy = true), 10 * MS,
+      .ends = ENDS(POSTCOPY), .most_sent = 3.2 },
+    { "warm", warm, GOAL(300), 10 * MS, .ends = ENDS(SWITCH_OVER) },
+    { "bursty", bursty, GOAL(300, .deadline = 60 * S), 10 * MS,
+      .ends = ENDS(SWITCH_OVER) },
+    { "phase", phase, GOAL(300, .deadline = 60 * S), 10 * MS,
+      .ends = ENDS(SWITCH_OVER) },
+    { "collapse", collapse, GOAL(300, .deadline = 60 * S), 10 * MS,
+      .ends = ENDS(SWITCH_OVER) | ENDS(GIVE_UP) },
+    { "noise", noise, GOAL(500, .deadline = 120 * S, .throttle_max = 80),
+      10 * MS, .ends = ENDS(SWITCH_OVER) },
+    { "dead-link", dead_link, GOAL(300, .deadline = 20 * S), 10 * MS,
+      .ends = ENDS(SWITCH_OVER) | ENDS(GIVE_UP) },
+    { "fixed-above-promise", idle, GOAL(20, .deadline = 20 * S), 30 * MS,
+      .ends = ENDS(GIVE_UP) },
+    { "fixed-above-promise-no-deadline", idle, GOAL(20), 30 * MS,
+      .ends = ENDS(GIVE_UP), .most_sent = 1.1 },
+    { "slow-disk", idle, GOAL(300), 10 * MS, .ready = 5 * S,
+      .ends = ENDS(SWITCH_OVER), .most_sent = 1.1 },
+    { "dead-disk", idle, GOAL(300), 10 * MS, .ready = INT64_MAX,
+      .ends = ENDS(GIVE_UP), .most_sent = 1.2 },
+    { "dead-disk-deadline", idle, GOAL(300, .deadline = 20 * S), 10 * MS,
+      .ready = INT64_MAX, .ends = ENDS(GIVE_UP), .most_sent = 1.1 },
+};
+
+static void test_world(const void *opaque)
+{
+    const World *w = opaque;
+    unsigned seed;
+
+    for (seed = 1; seed <= 50; seed++) {
+        Run run;
+        MigratePipelineAction end = run_world(&run, w, seed);
+
+        g_test_message("%s, seed %u: action %d, reason %d after %.1f s, "
+                       "%.2f times the memory sent, throttled to %u %%, "
+                       "predicted %.1f ms, real %.1f ms", w->name, seed, end,
+                       run.policy.why, run.s.now / 1e6, run.done / PAGES,
+                       run.policy.throttle, run.promised / 1e3,
+                       run.real / 1e3);
+        g_assert_true(w->ends & (1U << end));
+        if (end == MIGRATE_PIPELINE_ACTION_SWITCH_OVER) {
+            g_assert_cmpint(run.promised, <=, w->goal.max_blackout);
+            g_assert_cmpint(run.s.now, >=, w->ready);
+            g_assert_cmpfloat(run.real, <=, 1.2 * w->goal.max_blackout);
+        }
+        if (w->goal.deadline) {
+            g_assert_cmpint(run.s.now, <=, w->goal.deadline + S);
+        }
+        if (w->most_sent) {
+            g_assert_cmpfloat(run.done / PAGES, <=, w->most_sent);
+        }
+        g_assert_cmpint(run.policy.throttle, <=, w->goal.throttle_max);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    unsigned i;
+
+    g_test_init(&argc, &argv, NULL);
+    for (i = 0; i < ARRAY_SIZE(worlds); i++) {
+        g_autofree char *path = g_strdup_printf("/pipeline/policy/%s",
+                                                worlds[i].name);
+
+        g_test_add_data_func(path, &worlds[i], test_world);
+    }
+    return g_test_run();
+}
