@@ -51,7 +51,7 @@ typedef struct PipelineSettings {
 } PipelineSettings;
 
 static struct {
-    QemuMutex lock;             /* protects all but settings, fixed_time */
+    QemuMutex lock;             /* protects what is not the main thread's */
     bool on;                    /* armed, and not ended */
     bool used;                  /* there is something to report */
     bool greets;                /* and has not done so */
@@ -62,8 +62,11 @@ static struct {
     MigratePipelineDecision decision;
     bool decided;
     MigratePipelineStage stage;
-    PipelineSettings saved, set;        /* main thread */
     int64_t fixed_time;         /* atomic */
+
+    /* main thread */
+    int64_t elapsed;            /* of a migration that has ended, in ms; or 0 */
+    PipelineSettings saved, set;
 } pipeline = { .fixed_time = FIXED_GUESS };
 
 static void __attribute__((constructor)) pipeline_construct(void)
@@ -265,6 +268,7 @@ static void pipeline_setup(MigrationState *s)
 
     migration_pipeline_reset();
     migration_report_reset();
+    pipeline.elapsed = 0;
     WITH_QEMU_LOCK_GUARD(&pipeline.lock) {
         ours = pipeline.on && (!pipeline.start_time ||
                                pipeline.start_time == s->start_time);
@@ -298,6 +302,7 @@ static void pipeline_ended(MigrationState *s, MigratePipelineStage stage)
 {
     g_autoptr(MigratePipelineInfo) info = NULL;
 
+    pipeline.elapsed = qemu_clock_get_ms(QEMU_CLOCK_REALTIME) - s->start_time;
     if (!migration_pipeline_drives(s)) {
         return;
     }
@@ -629,8 +634,8 @@ MigratePipelineInfo *migration_pipeline_info(void)
     }
     if (source) {
         info->has_elapsed = true;
-        info->elapsed = s->total_time ?: qemu_clock_get_ms(QEMU_CLOCK_REALTIME)
-                                         - s->start_time;
+        info->elapsed = pipeline.elapsed ?:
+            qemu_clock_get_ms(QEMU_CLOCK_REALTIME) - s->start_time;
     }
     WITH_QEMU_LOCK_GUARD(&s->error_mutex) {
         if (s->error) {

@@ -30,6 +30,8 @@
 #define LOOK_MAX        1000
 /* How often to see whether that is done */
 #define LOOK_EVERY      (10 * SCALE_MS)
+/* How long to wait for a connection, in milliseconds */
+#define CONNECT_TIMEOUT 10000
 /* Pages of each GiB to look at, where there is no better way */
 #define LOOK_SAMPLES    4096
 
@@ -91,11 +93,26 @@ static void coroutine_fn plan_co_here(MigratePipelinePlan *plan)
     qemu_coroutine_yield();
 }
 
+/* Two share it: who waits, and who connects, each for as long as he likes. */
 typedef struct Connect {
-    Coroutine *co;
+    unsigned refs;
+    QIOChannelSocket *sioc;
+    Coroutine *co;              /* who waits; NULL: nobody any more */
+    QEMUTimer *timer;
     bool done;
     Error *err;
 } Connect;
+
+static void connect_unref(void *opaque)
+{
+    Connect *c = opaque;
+
+    if (!--c->refs) {
+        object_unref(OBJECT(c->sioc));
+        error_free(c->err);
+        g_free(c);
+    }
+}
 
 static void connect_done(QIOTask *task, void *opaque)
 {
@@ -103,26 +120,50 @@ static void connect_done(QIOTask *task, void *opaque)
 
     qio_task_propagate_error(task, &c->err);
     c->done = true;
-    aio_co_wake(c->co);
+    if (c->co) {
+        aio_co_wake(g_steal_pointer(&c->co));
+    }
 }
 
+static void connect_timeout(void *opaque)
+{
+    Connect *c = opaque;
+
+    if (c->co) {
+        aio_co_wake(g_steal_pointer(&c->co));
+    }
+}
+
+/* A reference to the connected channel, or NULL and an error */
 static coroutine_fn QIOChannel *
 plan_co_connect(const SocketAddress *addr, Error **errp)
 {
-    QIOChannelSocket *sioc = qio_channel_socket_new();
-    Connect c = { .co = qemu_coroutine_self() };
+    Connect *c = g_new0(Connect, 1);
+    QIOChannel *ioc = NULL;
 
-    qio_channel_socket_connect_async(sioc, (SocketAddress *)addr, connect_done,
-                                     &c, NULL, NULL);
-    while (!c.done) {
+    c->refs = 2;
+    c->sioc = qio_channel_socket_new();
+    c->co = qemu_coroutine_self();
+    c->timer = timer_new_ms(QEMU_CLOCK_REALTIME, connect_timeout, c);
+    timer_mod(c->timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
+                        CONNECT_TIMEOUT);
+    qio_channel_socket_connect_async(c->sioc, (SocketAddress *)addr,
+                                     connect_done, c, connect_unref, NULL);
+    if (!c->done) {
         qemu_coroutine_yield();
     }
-    if (c.err) {
-        error_propagate(errp, c.err);
-        object_unref(OBJECT(sioc));
-        return NULL;
+    timer_free(c->timer);
+    c->co = NULL;
+    if (!c->done) {
+        error_setg(errp, "no connection to the destination within %d seconds",
+                   CONNECT_TIMEOUT / 1000);
+    } else if (c->err) {
+        error_propagate(errp, g_steal_pointer(&c->err));
+    } else {
+        ioc = QIO_CHANNEL(object_ref(OBJECT(c->sioc)));
     }
-    return QIO_CHANNEL(sioc);
+    connect_unref(c);
+    return ioc;
 }
 
 /* What the destination says, and what the link takes.  False if it says no. */

@@ -156,6 +156,9 @@ static void test_postcopy(void)
     qobject_unref(rsp);
     pipeline_wait_run_state(s.dst, "running");
     pipeline_wait_for_guest(&s, "dst");
+    rsp = pipeline_query(s.dst);
+    pipeline_assert_blackout(rsp, pipeline_destination_parts);
+    qobject_unref(rsp);
     pipeline_end(&s);
 }
 

@@ -230,7 +230,7 @@ const char *const pipeline_source_parts[] = {
     NULL
 };
 
-static const char *const destination_parts[] = {
+const char *const pipeline_destination_parts[] = {
     "load", "claim", "start", NULL
 };
 
@@ -269,7 +269,7 @@ void pipeline_assert_moved(PipelineScene *s)
     pipeline_wait_for_guest(s, "dst");
     rsp = pipeline_query(s->dst);
     g_assert_cmpstr(qdict_get_str(rsp, "stage"), ==, "completed");
-    pipeline_assert_blackout(rsp, destination_parts);
+    pipeline_assert_blackout(rsp, pipeline_destination_parts);
     qobject_unref(rsp);
     pipeline_assert_settings(s->dst, NULL);
 }

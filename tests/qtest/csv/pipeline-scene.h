@@ -76,6 +76,7 @@ int64_t pipeline_part_time(QDict *report, const char *part);
 /* These parts, and no others, make up the blackout; ends with NULL. */
 void pipeline_assert_blackout(QDict *report, const char *const *parts);
 extern const char *const pipeline_source_parts[];
+extern const char *const pipeline_destination_parts[];
 
 /* Parameters are the defaults, and @capability is the only one, or NULL. */
 void pipeline_assert_settings(QTestState *qts, const char *capability);
