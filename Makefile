@@ -24,8 +24,11 @@ help:
 	@echo "make check-upstream  QEMU's own block and migration tests, with and"
 	@echo '                     without the series: shows differences only'
 	@echo 'make bench-csv       compare the speed of raw, qcow2 and csv'
+	@echo 'make bench-migration  compare live migration of QEMU as released and of'
+	@echo '                     the pipeline'
 	@echo 'make check-crash     power losses on a simulated device; SEEDS=n for more'
 	@echo 'make check-stress    kill owners of disks for real, for many rounds'
+	@echo 'make check-migration-cuts  cut migrations at every boundary'
 	@echo 'make check-fuzz      fuzz what is read from a volume; FUZZ_SECONDS=n, default 60'
 	@echo 'make check-sanitize  our tests, built with clang, ASan, UBSan and thread-safety'
 	@echo '                     analysis'
@@ -53,6 +56,11 @@ bench-csv: configured
 	@scripts/build $(BENCH_TARGETS)
 	@tests/bench/csv-bench
 
+bench-migration: configured
+	@scripts/build qemu-system-x86_64
+	@scripts/build-pristine qemu-system-x86_64
+	@tests/bench/migration-bench
+
 check-crash: configured
 	@scripts/build tests/unit/csv/test-csv-crash tests/unit/csv/test-csv-breaks
 	@$(if $(SEEDS),CSV_CRASH_SEEDS=$(SEEDS)) build/qemu/tests/unit/csv/test-csv-crash -k --tap
@@ -60,6 +68,9 @@ check-crash: configured
 
 check-stress: tools
 	@scripts/check --suite stress --full
+
+check-migration-cuts: tools
+	@tests/cluster/cuts
 
 check-fuzz: configured
 	@scripts/check-fuzz $(if $(FUZZ_SECONDS),--seconds $(FUZZ_SECONDS))
@@ -73,11 +84,11 @@ dist: configured
 clean:
 	rm -rf build/qemu build/qemu.stamp build/pristine build/check build/check-upstream \
 	    build/sanitize build/sanitize.* build/fuzz build/asan build/asan.* \
-	    build/demo build/stress build/bench build/dist build/export
+	    build/demo build/stress build/bench build/dist build/export build/cuts build/compat
 
 distclean:
 	@scripts/distclean
 
-.PHONY: all help configured tools demo check check-upstream bench-csv check-crash \
-	check-stress check-fuzz check-sanitize \
+.PHONY: all help configured tools demo check check-upstream bench-csv bench-migration check-crash \
+	check-stress check-migration-cuts check-fuzz check-sanitize \
 	dist clean distclean
