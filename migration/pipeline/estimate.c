@@ -10,6 +10,7 @@
 #include "estimate.h"
 
 #define US_PER_S        1000000.0
+#define FOREVER         (100.0 * 365 * 86400 * US_PER_S)
 
 /* A rate is measured for so long, in microseconds, before it counts. */
 #define RATE_WINDOW     20000
@@ -82,11 +83,14 @@ bool pipeline_estimate_add(PipelineEstimate *e, const PipelineSample *s)
 
 int64_t pipeline_estimate_time(const PipelineEstimate *e, double pages)
 {
+    double time;
+
     if (pages <= 0) {
         return 0;
     }
-    /* Below a page a second nothing moves. */
-    return e->page_rate < 1 ? INT64_MAX : pages / e->page_rate * US_PER_S;
+    /* Below a page a second nothing moves, and a century is as good as never. */
+    time = e->page_rate < 1 ? FOREVER : pages / e->page_rate * US_PER_S;
+    return time < FOREVER ? time : INT64_MAX;
 }
 
 uint64_t pipeline_estimate_pages(const PipelineEstimate *e, int64_t time)

@@ -7,6 +7,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "block/csv.h"
 #include "exec/target_page.h"
 #include "migration/migration.h"
 #include "migration/migration-stats.h"
@@ -37,8 +38,12 @@
 /* How many decisions are kept: the first ones, and the last ones */
 #define DECISIONS_FIRST     32
 #define DECISIONS_LAST      32
-/* Stop, release, device state and the destination, as long as it is a guess */
+/*
+ * Stop, release, device state and the destination, as long as it is a guess;
+ * and what is more when disks change hands in a volume
+ */
 #define FIXED_GUESS         10000
+#define FIXED_GUESS_CSV     10000
 /* What a new measure of that counts for */
 #define FIXED_WEIGHT        0.5
 /* How often whoever rests looks up, in microseconds */
@@ -62,12 +67,13 @@ static struct {
     MigratePipelineDecision decision;
     bool decided;
     MigratePipelineStage stage;
-    int64_t fixed_time;         /* atomic */
+    int64_t fixed_time;         /* atomic; 0: not known yet */
+    int64_t fixed_guess;        /* atomic */
 
     /* main thread */
     int64_t elapsed;            /* of a migration that has ended, in ms; or 0 */
     PipelineSettings saved, set;
-} pipeline = { .fixed_time = FIXED_GUESS };
+} pipeline;
 
 static void __attribute__((constructor)) pipeline_construct(void)
 {
@@ -194,7 +200,8 @@ bool migration_pipeline_drives(MigrationState *s)
 
 int64_t migration_pipeline_fixed_time(void)
 {
-    return qatomic_read(&pipeline.fixed_time);
+    return qatomic_read(&pipeline.fixed_time) ?:
+           qatomic_read(&pipeline.fixed_guess) ?: FIXED_GUESS;
 }
 
 bool migration_pipeline_greets(MigrationState *s)
@@ -254,8 +261,10 @@ static void pipeline_learn(void)
         }
     }
     if (time) {
-        time = pipeline.fixed_time +
-               FIXED_WEIGHT * (time - pipeline.fixed_time);
+        if (pipeline.fixed_time) {
+            time = pipeline.fixed_time +
+                   FIXED_WEIGHT * (time - pipeline.fixed_time);
+        }
         qatomic_set(&pipeline.fixed_time, time);
     }
     qapi_free_MigratePipelineBlackout(b);
@@ -269,6 +278,10 @@ static void pipeline_setup(MigrationState *s)
     migration_pipeline_reset();
     migration_report_reset();
     pipeline.elapsed = 0;
+    if (!pipeline.fixed_time) {
+        qatomic_set(&pipeline.fixed_guess, FIXED_GUESS +
+                    (csv_handover_needed() ? FIXED_GUESS_CSV : 0));
+    }
     WITH_QEMU_LOCK_GUARD(&pipeline.lock) {
         ours = pipeline.on && (!pipeline.start_time ||
                                pipeline.start_time == s->start_time);

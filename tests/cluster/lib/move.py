@@ -25,11 +25,13 @@ class Move:
     guest_gap_ms: float | None  # None: the guest did not say
     write_gap_ms: float | None
     machine: Machine            # where the guest is now
+    report: dict                # what the source's pipeline says
 
 
 def move(guest: Guest, target: Host, settle: float = 0,
-         owners: Owners | None = None) -> Move:
-    """Migrate GUEST to TARGET; wait SETTLE seconds; end the source."""
+         owners: Owners | None = None, promise: int = 0) -> Move:
+    """Migrate GUEST to TARGET; wait SETTLE seconds; end the source. With a
+    PROMISE, in milliseconds, the pipeline does it."""
     source = guest.at
     destination = Machine(source.lab, target, source.plan, incoming=True)
     if owners:
@@ -40,7 +42,13 @@ def move(guest: Guest, target: Host, settle: float = 0,
     except OSError:
         pass
     started = time.monotonic()
-    source.migrate(uri)
+    if promise:
+        source.qmp.cmd('migrate-set-capabilities', capabilities=[
+            {'capability': 'events', 'state': True}])
+        source.qmp.cmd('migrate-pipeline-start', uri=uri,
+                       max_blackout=promise)
+    else:
+        source.migrate(uri)
     end = source.wait_migration('completed', 'failed', 'cancelled')
     if end != 'completed':
         raise RuntimeError(f'the migration {end}: '
@@ -62,7 +70,8 @@ def move(guest: Guest, target: Host, settle: float = 0,
         info.get('downtime', 0), info.get('total-time', 0),
         info.get('ram', {}).get('transferred', 0),
         state.get('gap_ns') and state['gap_ns'] / 1e6,
-        state.get('write_ns') and state['write_ns'] / 1e6, destination)
+        state.get('write_ns') and state['write_ns'] / 1e6, destination,
+        source.qmp.cmd('query-migrate-pipeline'))
     source.quit()
     return result
 
