@@ -18,6 +18,7 @@
 #include "qemu/bswap.h"
 #include "qemu/coroutine.h"
 #include "qemu/error-report.h"
+#include "qemu/main-loop.h"
 #include "qemu/timer.h"
 #include "system/runstate.h"
 #include "adaptive.h"
@@ -39,7 +40,9 @@ typedef struct Hello {
     int64_t deadline;           /* in milliseconds; INT64_MAX: none */
     MigrationState *s;          /* source only */
     char *hostname;             /* source only */
+    Error *err;                 /* source only: of the greeting */
     void *listener;             /* destination only: where it came from */
+    bool go_on;                 /* destination only: the stream follows */
 } Hello;
 
 /* The destination, while what was agreed holds */
@@ -251,20 +254,28 @@ bool coroutine_fn migration_hello_co_ask(QIOChannel *ioc,
     return ok;
 }
 
+/* What follows asks the disks, which goes in no coroutine. */
+static void hello_connect_bh(void *opaque)
+{
+    Hello *h = opaque;
+
+    migration_pipeline_greeted();
+    migration_channel_connect(h->s, h->ioc, h->hostname,
+                              g_steal_pointer(&h->err));
+    hello_free(h);
+}
+
 static void coroutine_fn hello_co_connect(void *opaque)
 {
     Hello *h = opaque;
-    Error *err = NULL;
 
-    if (!hello_co_greet(h, &err) && h->s->state != MIGRATION_STATUS_SETUP) {
+    if (!hello_co_greet(h, &h->err) && h->s->state != MIGRATION_STATUS_SETUP) {
         /* Cancelled: it ends as if that had come right after connecting. */
         qio_channel_shutdown(h->ioc, QIO_CHANNEL_SHUTDOWN_BOTH, NULL);
-        error_free(err);
-        err = NULL;
+        error_free(h->err);
+        h->err = NULL;
     }
-    migration_pipeline_greeted();
-    migration_channel_connect(h->s, h->ioc, h->hostname, err);
-    hello_free(h);
+    aio_bh_schedule_oneshot(qemu_get_aio_context(), hello_connect_bh, h);
 }
 
 bool migration_hello_connect(MigrationState *s, QIOChannel *ioc,
@@ -430,28 +441,36 @@ static bool coroutine_fn hello_co_stream(Hello *h, Error **errp)
     return true;
 }
 
+static void hello_accept_bh(void *opaque)
+{
+    Hello *h = opaque;
+    MigrationIncomingState *mis = migration_incoming_get_current();
+
+    if (mis->transport_data != h->listener || migration_has_all_channels()) {
+        trace_migration_pipeline_hello_late();
+    } else if (h->go_on) {
+        qio_channel_set_blocking(h->ioc, true, NULL);
+        migration_channel_process_incoming(h->ioc);
+    }
+    hello_free(h);
+}
+
 static void coroutine_fn hello_co_accept(void *opaque)
 {
     Hello *h = opaque;
     Error *err = NULL;
-    MigrationIncomingState *mis = migration_incoming_get_current();
     uint32_t magic = 0;
-    bool go_on = true;
 
+    h->go_on = true;
     if (hello_co_read(h, &magic, sizeof(magic),
                       QIO_CHANNEL_READ_FLAG_MSG_PEEK, NULL) &&
         be32_to_cpu(magic) == HELLO_MAGIC) {
-        go_on = hello_co_answer(h, &err) && hello_co_stream(h, &err);
+        h->go_on = hello_co_answer(h, &err) && hello_co_stream(h, &err);
+        if (err) {
+            warn_report_err(err);
+        }
     }
-    if (mis->transport_data != h->listener || migration_has_all_channels()) {
-        trace_migration_pipeline_hello_late();
-    } else if (go_on) {
-        qio_channel_set_blocking(h->ioc, true, NULL);
-        migration_channel_process_incoming(h->ioc);
-    } else if (err) {
-        warn_report_err(err);
-    }
-    hello_free(h);
+    aio_bh_schedule_oneshot(qemu_get_aio_context(), hello_accept_bh, h);
 }
 
 void migration_hello_accept(QIOChannel *ioc)
