@@ -88,7 +88,7 @@ int64_t pipeline_estimate_time(const PipelineEstimate *e, double pages)
     if (pages <= 0) {
         return 0;
     }
-    /* Below a page a second nothing moves, and a century is as good as never. */
+    /* Below a page a second nothing moves; a century is as good as never. */
     time = e->page_rate < 1 ? FOREVER : pages / e->page_rate * US_PER_S;
     return time < FOREVER ? time : INT64_MAX;
 }
