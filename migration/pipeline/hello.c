@@ -475,15 +475,21 @@ static void coroutine_fn hello_co_accept(void *opaque)
 
 void migration_hello_accept(QIOChannel *ioc)
 {
+    MigrationIncomingState *mis = migration_incoming_get_current();
     Hello *h;
 
-    /* The channel of postcopy-preempt has nothing to look at for long. */
-    if (migrate_tls() || migrate_postcopy_preempt() ||
+    /*
+     * A migration that recovers has begun with a greeting or without, and its
+     * listener may run in a monitor's thread.  The channel of postcopy-preempt
+     * has nothing to look at for long.
+     */
+    if (mis->state != MIGRATION_STATUS_SETUP || migrate_tls() ||
+        migrate_postcopy_preempt() ||
         !qio_channel_has_feature(ioc, QIO_CHANNEL_FEATURE_READ_MSG_PEEK)) {
         migration_channel_process_incoming(ioc);
         return;
     }
     h = hello_new(ioc);
-    h->listener = migration_incoming_get_current()->transport_data;
+    h->listener = mis->transport_data;
     qemu_coroutine_enter(qemu_coroutine_create(hello_co_accept, h));
 }

@@ -48,6 +48,8 @@
 #define FIXED_WEIGHT        0.5
 /* How often whoever rests looks up, in microseconds */
 #define REST_SLICE          10000
+/* How late after the deadline it is that something must be wrong, in ms */
+#define DEADLINE_GRACE      5000
 
 /* What the pipeline decides about, as the user had it */
 typedef struct PipelineSettings {
@@ -72,12 +74,44 @@ static struct {
 
     /* main thread */
     int64_t elapsed;            /* of a migration that has ended, in ms; or 0 */
+    QEMUTimer *timer;           /* when the deadline is over, and nobody looks */
+    bool expired;               /* it has come to that */
     PipelineSettings saved, set;
 } pipeline;
 
 static void __attribute__((constructor)) pipeline_construct(void)
 {
     qemu_mutex_init(&pipeline.lock);
+}
+
+/* How far a migration has come, on the source or the destination */
+static MigratePipelineStage stage_of(MigrationStatus status, bool source)
+{
+    switch (status) {
+    case MIGRATION_STATUS_NONE:
+        return MIGRATE_PIPELINE_STAGE_NONE;
+    case MIGRATION_STATUS_SETUP:
+    case MIGRATION_STATUS_WAIT_UNPLUG:
+        return MIGRATE_PIPELINE_STAGE_SETUP;
+    case MIGRATION_STATUS_COMPLETED:
+    case MIGRATION_STATUS_COLO:
+        return MIGRATE_PIPELINE_STAGE_COMPLETED;
+    case MIGRATION_STATUS_FAILED:
+        return MIGRATE_PIPELINE_STAGE_FAILED;
+    case MIGRATION_STATUS_CANCELLING:
+    case MIGRATION_STATUS_CANCELLED:
+        return source && pipeline.expired ? MIGRATE_PIPELINE_STAGE_FAILED :
+                                            MIGRATE_PIPELINE_STAGE_CANCELLED;
+    case MIGRATION_STATUS_PRE_SWITCHOVER:
+    case MIGRATION_STATUS_DEVICE:
+        return MIGRATE_PIPELINE_STAGE_SWITCH_OVER;
+    case MIGRATION_STATUS_ACTIVE:
+        return !source ? MIGRATE_PIPELINE_STAGE_RECEIVE :
+               stat64_get(&mig_stats.dirty_sync_count) > 1 ?
+               MIGRATE_PIPELINE_STAGE_CONVERGE : MIGRATE_PIPELINE_STAGE_BULK;
+    default:
+        return MIGRATE_PIPELINE_STAGE_POSTCOPY;
+    }
 }
 
 /* Settings */
@@ -137,6 +171,44 @@ static void pipeline_enter(MigratePipelineStage stage)
     qapi_event_send_migrate_pipeline_stage(stage);
 }
 
+/*
+ * The policy looks at the deadline, but not while a connection is made, nor
+ * when the migration thread is stuck in one that is dead.
+ */
+static void pipeline_expire(void *opaque)
+{
+    MigrationState *s = migrate_get_current();
+    Error *err = NULL;
+
+    if (!migration_pipeline_drives(s) ||
+        (s->state != MIGRATION_STATUS_SETUP &&
+         s->state != MIGRATION_STATUS_ACTIVE)) {
+        return;
+    }
+    error_setg(&err, "the migration pipeline gave up after the deadline: the "
+               "destination does not take what is sent; look after it and "
+               "the link");
+    migrate_set_error(s, err);
+    error_free(err);
+    pipeline.expired = true;
+    migration_cancel();
+}
+
+static void pipeline_watch(int64_t deadline)
+{
+    pipeline.expired = false;
+    if (!pipeline.timer) {
+        pipeline.timer = timer_new_ms(QEMU_CLOCK_REALTIME, pipeline_expire,
+                                      NULL);
+    }
+    if (deadline) {
+        timer_mod(pipeline.timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
+                                  deadline / 1000 + DEADLINE_GRACE);
+    } else {
+        timer_del(pipeline.timer);
+    }
+}
+
 void migration_pipeline_arm(const PipelineGoal *goal, uint64_t max_bandwidth,
                             bool greet)
 {
@@ -155,6 +227,7 @@ void migration_pipeline_arm(const PipelineGoal *goal, uint64_t max_bandwidth,
     };
     pipeline_apply(s, &pipeline.set);
     migration_report_reset();
+    pipeline_watch(goal->deadline);
 
     QEMU_LOCK_GUARD(&pipeline.lock);
     pipeline_policy_init(&pipeline.policy, goal);
@@ -181,6 +254,7 @@ void migration_pipeline_disarm(void)
     }
     if (was_on) {
         pipeline_restore(migrate_get_current());
+        migration_adaptive_stop();
     }
 }
 
@@ -350,9 +424,7 @@ static int pipeline_notify(NotifierWithReturn *notifier, MigrationEvent *event,
         if (migration_report_end() && runstate_is_running()) {
             migration_announce_back();
         }
-        pipeline_ended(s, s->state == MIGRATION_STATUS_CANCELLED ?
-                          MIGRATE_PIPELINE_STAGE_CANCELLED :
-                          MIGRATE_PIPELINE_STAGE_FAILED);
+        pipeline_ended(s, stage_of(s->state, true));
         break;
     }
     return 0;
@@ -543,34 +615,6 @@ uint64_t migration_pipeline_step(MigrationState *s, uint64_t pending)
 }
 
 /* What the user sees */
-
-static MigratePipelineStage stage_of(MigrationStatus status, bool source)
-{
-    switch (status) {
-    case MIGRATION_STATUS_NONE:
-        return MIGRATE_PIPELINE_STAGE_NONE;
-    case MIGRATION_STATUS_SETUP:
-    case MIGRATION_STATUS_WAIT_UNPLUG:
-        return MIGRATE_PIPELINE_STAGE_SETUP;
-    case MIGRATION_STATUS_COMPLETED:
-    case MIGRATION_STATUS_COLO:
-        return MIGRATE_PIPELINE_STAGE_COMPLETED;
-    case MIGRATION_STATUS_FAILED:
-        return MIGRATE_PIPELINE_STAGE_FAILED;
-    case MIGRATION_STATUS_CANCELLING:
-    case MIGRATION_STATUS_CANCELLED:
-        return MIGRATE_PIPELINE_STAGE_CANCELLED;
-    case MIGRATION_STATUS_PRE_SWITCHOVER:
-    case MIGRATION_STATUS_DEVICE:
-        return MIGRATE_PIPELINE_STAGE_SWITCH_OVER;
-    case MIGRATION_STATUS_ACTIVE:
-        return !source ? MIGRATE_PIPELINE_STAGE_RECEIVE :
-               stat64_get(&mig_stats.dirty_sync_count) > 1 ?
-               MIGRATE_PIPELINE_STAGE_CONVERGE : MIGRATE_PIPELINE_STAGE_BULK;
-    default:
-        return MIGRATE_PIPELINE_STAGE_POSTCOPY;
-    }
-}
 
 static MigratePipelinePromise *pipeline_promise(const PipelineGoal *goal)
 {

@@ -17,7 +17,7 @@ static void test_move(void)
     PipelineScene s = { 0 };
     g_autofree char *options = g_strdup_printf(", 'max-blackout': %d",
                                                PIPELINE_PATIENT_MS);
-    QDict *rsp;
+    QDict *rsp, *data;
 
     pipeline_begin(&s, "", "");
     rsp = pipeline_query(s.src);
@@ -28,6 +28,14 @@ static void test_move(void)
 
     pipeline_set_capability(s.src, "auto-converge");
     expect_success(pipeline_start(&s, options));
+    rsp = qtest_qmp_eventwait_ref(s.src, "MIGRATE_PIPELINE_DECISION");
+    data = qdict_get_qdict(rsp, "data");
+    g_assert_cmpstr(qdict_get_str(data, "action"), ==, "go-on");
+    g_assert_cmpstr(qdict_get_str(data, "reason"), ==, "first-pass");
+    g_assert_cmpint(qdict_get_int(data, "remaining"), >=,
+                    PIPELINE_GUEST_MB * MiB);
+    qobject_unref(rsp);
+
     rsp = pipeline_wait_report(s.src);
     g_assert_cmpstr(qdict_get_str(rsp, "stage"), ==, "completed");
     g_assert_cmpint(qdict_get_int(qdict_get_qdict(rsp, "promise"),
