@@ -64,6 +64,10 @@ static void hello_look(void *opaque)
     Hello *h = opaque;
 
     timer_mod(h->timer, hello_now() + HELLO_LOOK);
+    if (hello_now() - HELLO_TIMEOUT >= h->deadline) {
+        /* Whoever writes to a peer that does not read looks at no clock. */
+        qio_channel_shutdown(h->ioc, QIO_CHANNEL_SHUTDOWN_BOTH, NULL);
+    }
     qio_channel_wake_read(h->ioc);
 }
 
@@ -199,6 +203,7 @@ static int64_t coroutine_fn hello_co_probe(Hello *h, Error **errp)
     int64_t begun = qemu_clock_get_us(QEMU_CLOCK_REALTIME);
     HelloMessage done;
 
+    h->deadline = hello_now() + HELLO_TIMEOUT;
     for (size_t sent = 0; sent < HELLO_PROBE_BYTES; sent += MiB) {
         if (qio_channel_write_all(h->ioc, zeroes, MiB, errp) < 0) {
             return 0;

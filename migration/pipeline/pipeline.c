@@ -74,7 +74,7 @@ static struct {
 
     /* main thread */
     int64_t elapsed;            /* of a migration that has ended, in ms; or 0 */
-    QEMUTimer *timer;           /* when the deadline is over, and nobody looks */
+    QEMUTimer *timer;           /* for a deadline that nobody looks at */
     bool expired;               /* it has come to that */
     PipelineSettings saved, set;
 } pipeline;
