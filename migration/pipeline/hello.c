@@ -71,6 +71,15 @@ static void hello_look(void *opaque)
     qio_channel_wake_read(h->ioc);
 }
 
+/*
+ * The end of the device state and the destination's word are short.  They must
+ * not wait, within the blackout, for an acknowledgement that is 40 ms late.
+ */
+static void hello_hurry(QIOChannel *ioc)
+{
+    qio_channel_set_delay(ioc, false);
+}
+
 static Hello *hello_new(QIOChannel *ioc)
 {
     Hello *h = g_new0(Hello, 1);
@@ -288,6 +297,9 @@ bool migration_hello_connect(MigrationState *s, QIOChannel *ioc,
 {
     Hello *h;
 
+    if (!error) {
+        hello_hurry(ioc);
+    }
     if (error || !migration_pipeline_greets(s) || migrate_tls() ||
         !object_dynamic_cast(OBJECT(ioc), TYPE_QIO_CHANNEL_SOCKET)) {
         return false;
@@ -483,6 +495,7 @@ void migration_hello_accept(QIOChannel *ioc)
     MigrationIncomingState *mis = migration_incoming_get_current();
     Hello *h;
 
+    hello_hurry(ioc);
     /*
      * A migration that recovers has begun with a greeting or without, and its
      * listener may run in a monitor's thread.  The channel of postcopy-preempt

@@ -598,15 +598,26 @@ static void pipeline_rest(MigrationState *s)
     migration_pipeline_rested(now - begun);
 }
 
+/* Look at what the guest has changed, and ask again. */
+static MigratePipelineAction pipeline_sync(MigrationState *s)
+{
+    uint64_t must_precopy, can_postcopy;
+
+    qemu_savevm_state_pending_exact(&must_precopy, &can_postcopy);
+    return pipeline_ask(s, must_precopy + can_postcopy);
+}
+
 uint64_t migration_pipeline_step(MigrationState *s, uint64_t pending)
 {
     MigratePipelineAction action = pipeline_ask(s, pending);
 
     if (action == MIGRATE_PIPELINE_ACTION_SYNC) {
-        uint64_t must_precopy, can_postcopy;
-
-        qemu_savevm_state_pending_exact(&must_precopy, &can_postcopy);
-        action = pipeline_ask(s, must_precopy + can_postcopy);
+        action = pipeline_sync(s);
+    }
+    if (action == MIGRATE_PIPELINE_ACTION_SWITCH_OVER &&
+        runstate_is_running()) {
+        migration_pipeline_settle(s);
+        action = pipeline_sync(s);
     }
     if (action == MIGRATE_PIPELINE_ACTION_GO_ON) {
         pipeline_rest(s);

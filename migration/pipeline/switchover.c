@@ -13,6 +13,8 @@
 #include "migration/misc.h"
 #include "migration/options.h"
 #include "migration/ram.h"
+#include "migration/savevm.h"
+#include "qemu/thread.h"
 #include "qemu/timer.h"
 #include "system/runstate.h"
 #include "pipeline.h"
@@ -27,6 +29,10 @@
 #define QUIESCE_PATIENCE    1000000
 /* When there is nothing to send but to wait for something, in microseconds */
 #define NAP                 2000
+/* Pings have numbers above this one; QEMU's own are small. */
+#define PING                0x51500000
+/* How long to wait for the answer, in milliseconds */
+#define SETTLE_MAX          500
 
 /* Of this migration */
 static struct {
@@ -36,6 +42,15 @@ static struct {
     int64_t waits_since;        /* for the disks; 0: does not */
     PipelineEstimate estimate;
 } switchover;
+
+/* The ping that is waited for, and its answer */
+static uint32_t pinged;
+static QemuSemaphore ponged;
+
+static void __attribute__((constructor)) switchover_init(void)
+{
+    qemu_sem_init(&ponged, 0);
+}
 
 static int64_t switchover_now(void)
 {
@@ -63,6 +78,31 @@ void migration_pipeline_sync_end(void)
 void migration_pipeline_rested(int64_t time)
 {
     switchover.sync_time += time;
+}
+
+void migration_pipeline_settle(MigrationState *s)
+{
+    static uint32_t last = PING;
+    int64_t begun = switchover_now();
+
+    if (!s->rp_state.rp_thread_created) {
+        return;
+    }
+    while (qemu_sem_timedwait(&ponged, 0) == 0) {
+        /* An answer that came too late */
+    }
+    qatomic_set(&pinged, ++last);
+    qemu_savevm_send_ping(s->to_dst_file, last);
+    qemu_sem_timedwait(&ponged, SETTLE_MAX);
+    trace_migration_pipeline_settled(switchover_now() - begun);
+    migration_pipeline_rested(switchover_now() - begun);
+}
+
+void migration_pipeline_pong(uint32_t value)
+{
+    if (value == qatomic_read(&pinged)) {
+        qemu_sem_post(&ponged);
+    }
 }
 
 PipelineSample migration_pipeline_sample(MigrationState *s, uint64_t pending)

@@ -38,6 +38,17 @@ void migration_pipeline_sync_end(void);
 void migration_pipeline_rested(int64_t time);
 
 /*
+ * Migration thread: send nothing until the destination has taken in what was
+ * sent, for what is on its way would be part of the blackout.  It says so by
+ * answering a ping; no longer than half a second, and not without a return
+ * path.
+ */
+void migration_pipeline_settle(MigrationState *s);
+
+/* Return path's thread: the answer to a ping */
+void migration_pipeline_pong(uint32_t value);
+
+/*
  * Bytes of memory that may be pending at switch-over.  @by_wire: what the
  * bandwidth of the wire says, which stands for data that are not memory, and
  * when the user has said what the bandwidth will be.
