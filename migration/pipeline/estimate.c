@@ -90,7 +90,7 @@ int64_t pipeline_estimate_time(const PipelineEstimate *e, double pages)
     }
     /* Below a page a second nothing moves; a century is as good as never. */
     time = e->page_rate < 1 ? FOREVER : pages / e->page_rate * US_PER_S;
-    return time < FOREVER ? time : INT64_MAX;
+    return time < FOREVER ? (int64_t)time : INT64_MAX;
 }
 
 uint64_t pipeline_estimate_pages(const PipelineEstimate *e, int64_t time)

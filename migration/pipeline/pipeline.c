@@ -657,7 +657,7 @@ static MigratePipelineEstimate *pipeline_estimate(MigrationState *s)
     migration_adaptive_pages(&info->raw, &info->compressed);
     if (sample->pages_left <= budget) {
         info->has_time = true;
-    } else if (e->page_rate > e->dirty_rate) {
+    } else if (e->page_rate >= e->dirty_rate + 1) {
         info->has_time = true;
         info->time = (sample->pages_left - budget) * 1000 /
                      (e->page_rate - e->dirty_rate);
