@@ -30,6 +30,8 @@
 #define LOOK_MAX        1000
 /* How often to see whether that is done */
 #define LOOK_EVERY      (10 * SCALE_MS)
+/* and how often at most: that is five seconds more than it takes */
+#define LOOKS           (500 + LOOK_MAX / 10)
 /* How long to wait for a connection, in milliseconds */
 #define CONNECT_TIMEOUT 10000
 /* Pages of each GiB to look at, where there is no better way */
@@ -208,6 +210,7 @@ static double coroutine_fn plan_co_dirty_rate(const PipelineGoal *goal,
     int64_t time = MIN(MAX(goal->max_blackout / 1000, LOOK_MIN), LOOK_MAX);
     g_autoptr(DirtyRateInfo) info = NULL;
     Error *err = NULL;
+    unsigned rounds = 0;
 
     if (!runstate_is_running()) {
         return 0;
@@ -230,7 +233,8 @@ static double coroutine_fn plan_co_dirty_rate(const PipelineGoal *goal,
         g_clear_pointer(&info, qapi_free_DirtyRateInfo);
         qemu_co_sleep_ns(QEMU_CLOCK_REALTIME, LOOK_EVERY);
         info = qmp_query_dirty_rate(false, 0, NULL);
-    } while (info->status == DIRTY_RATE_STATUS_MEASURING);
+        /* Its thread may take a while to begin. */
+    } while (info->status != DIRTY_RATE_STATUS_MEASURED && ++rounds < LOOKS);
     return info->has_dirty_rate ? (double)info->dirty_rate * MiB /
                                   qemu_target_page_size() : -1;
 }
