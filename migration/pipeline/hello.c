@@ -178,6 +178,17 @@ static bool coroutine_fn hello_co_send(Hello *h, HelloMessage *hello,
 
 /* Source */
 
+static bool hello_is_yes(const HelloMessage *theirs, const char *text,
+                         Error **errp)
+{
+    if (theirs->type == HELLO_YES) {
+        return true;
+    }
+    error_setg(errp, "the destination refuses: %s",
+               theirs->type == HELLO_NO ? text : "unknown answer");
+    return false;
+}
+
 static bool coroutine_fn hello_co_greet(Hello *h, Error **errp)
 {
     g_autofree char *text = NULL;
@@ -192,9 +203,7 @@ static bool coroutine_fn hello_co_greet(Hello *h, Error **errp)
                           "only what 'migrate' sends.\n");
         return false;
     }
-    if (theirs.type != HELLO_YES) {
-        error_setg(errp, "the destination refuses: %s",
-                   theirs.type == HELLO_NO ? text : "unknown answer");
+    if (!hello_is_yes(&theirs, text, errp)) {
         return false;
     }
     trace_migration_pipeline_hello(ours.features, theirs.features,
@@ -238,9 +247,7 @@ static bool coroutine_fn hello_co_ask(Hello *h, const PipelineGoal *goal,
         error_prepend(errp, "the destination does not answer: ");
         return false;
     }
-    if (theirs.type != HELLO_YES) {
-        error_setg(errp, "the destination refuses: %s",
-                   theirs.type == HELLO_NO ? text : "unknown answer");
+    if (!hello_is_yes(&theirs, text, errp)) {
         return false;
     }
     answer->features = ours.features & theirs.features;

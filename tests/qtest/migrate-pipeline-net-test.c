@@ -224,19 +224,26 @@ static char *nic(PipelineScene *s, const char *dump)
                            "file=%s/%s", s->dir, dump);
 }
 
+/* What each side sends goes to src.pcap and dst.pcap. */
+static void begin_with_nics(PipelineScene *s)
+{
+    g_autofree char *src = NULL, *dst = NULL;
+
+    s->dir = g_dir_make_tmp("pipeline-XXXXXX", NULL);
+    src = nic(s, "src.pcap");
+    dst = nic(s, "dst.pcap");
+    pipeline_begin(s, src, dst);
+}
+
 static void test_announce(void)
 {
     PipelineScene s = { 0 };
-    g_autofree char *src = NULL, *dst = NULL;
     g_autofree char *options = g_strdup_printf(", 'max-blackout': %d",
                                                PIPELINE_PATIENT_MS);
     unsigned rounds;
     QDict *rsp;
 
-    s.dir = g_dir_make_tmp("pipeline-XXXXXX", NULL);
-    src = nic(&s, "src.pcap");
-    dst = nic(&s, "dst.pcap");
-    pipeline_begin(&s, src, dst);
+    begin_with_nics(&s);
     g_assert_cmpint(default_announcement(s.dst, &rounds), >=, 10000);
     quick_announcements(s.dst);
     quick_announcements(s.src);
@@ -266,14 +273,10 @@ static void test_announce(void)
 static void test_announce_back(void)
 {
     PipelineScene s = { 0 };
-    g_autofree char *src = NULL, *dst = NULL;
     unsigned rounds;
     QDict *rsp;
 
-    s.dir = g_dir_make_tmp("pipeline-XXXXXX", NULL);
-    src = nic(&s, "src.pcap");
-    dst = nic(&s, "dst.pcap");
-    pipeline_begin(&s, src, dst);
+    begin_with_nics(&s);
     default_announcement(s.src, &rounds);
     quick_announcements(s.src);
     pipeline_set_capability(s.src, "pause-before-switchover");
