@@ -177,6 +177,10 @@ static bool coroutine_fn plan_co_there(MigratePipelinePlan *plan,
     Error *err = NULL;
     QIOChannel *ioc;
 
+    if (!addr) {
+        plan_note(plan, "no destination was given: only this side was asked");
+        return false;
+    }
     if (migrate_tls()) {
         plan_note(plan, "over TLS the destination cannot be asked beforehand");
         return false;

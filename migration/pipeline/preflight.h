@@ -15,8 +15,9 @@
 
 /*
  * Look at this side, ask the destination at @addr, measure the link and the
- * guest for a moment, and say what would come of it.  Nothing is changed.  To
- * be freed by the caller.  Main thread, in a coroutine.
+ * guest for a moment, and say what would come of it; without @addr, only the
+ * first and the last.  Nothing is changed.  To be freed by the caller.  Main
+ * thread, in a coroutine.
  */
 MigratePipelinePlan *coroutine_fn
 migration_preflight_co(const PipelineGoal *goal, const SocketAddress *addr);

@@ -167,8 +167,13 @@ qmp_migrate_pipeline_plan(MigratePipelineWish *wish, Error **errp)
     if (!pipeline_goal(&goal, wish, errp)) {
         return NULL;
     }
-    addr = pipeline_address(wish->uri, wish->channels, errp);
-    return addr ? migration_preflight_co(&goal, addr) : NULL;
+    if (wish->uri || wish->channels) {
+        addr = pipeline_address(wish->uri, wish->channels, errp);
+        if (!addr) {
+            return NULL;
+        }
+    }
+    return migration_preflight_co(&goal, addr);
 }
 
 void qmp_migrate_pipeline_cancel(Error **errp)

@@ -158,6 +158,22 @@ static void test_plan(void)
     pipeline_end(&s);
 }
 
+/* Without a destination this side says what it knows, even without a guest. */
+static void test_plan_here(void)
+{
+    QTestState *qts = qtest_init("-nodefaults -machine none");
+    QDict *rsp = qtest_qmp(qts, "{'execute': 'migrate-pipeline-plan'}");
+    QDict *ret = qdict_get_qdict(rsp, "return");
+
+    g_assert_nonnull(ret);
+    g_assert_true(qdict_get_bool(ret, "possible"));
+    g_assert_cmpint(qlist_size(qdict_get_qlist(ret, "notes")), ==, 2);
+    g_assert_false(qdict_haskey(ret, "bandwidth"));
+    g_assert_false(qdict_haskey(ret, "action"));
+    qobject_unref(rsp);
+    qtest_quit(qts);
+}
+
 /* How many announcements (RARP) of the guest are in the file? */
 static unsigned announcements(PipelineScene *s, const char *dump)
 {
@@ -297,6 +313,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     qtest_add_func("/pipeline/hostile", test_hostile);
     qtest_add_func("/pipeline/plan", test_plan);
+    qtest_add_func("/pipeline/plan/here", test_plan_here);
     qtest_add_func("/pipeline/announce", test_announce);
     qtest_add_func("/pipeline/announce-back", test_announce_back);
     return g_test_run();
