@@ -92,6 +92,31 @@ bool csv_handover_needed(void)
     return disks->len > 0;
 }
 
+bool csv_first_disk(const char **name, QemuUUID *uuid,
+                    BlockDriverState **volume)
+{
+    g_autoptr(GPtrArray) disks = NULL;
+    CsvDisk *first = NULL;
+
+    GLOBAL_STATE_CODE();
+    GRAPH_RDLOCK_GUARD_MAINLOOP();
+
+    disks = csv_handover_disks();
+    for (guint i = 0; i < disks->len; i++) {
+        CsvDisk *disk = g_ptr_array_index(disks, i);
+
+        if (!first || strcmp(disk->record.name, first->record.name) < 0) {
+            first = disk;
+        }
+    }
+    if (first) {
+        *name = first->record.name;
+        *uuid = first->record.uuid;
+        *volume = first->bs->file->bs;
+    }
+    return first;
+}
+
 /*
  * An inactive node is activated; one that let its disk go but stayed active,
  * because the inactivation of the whole machine failed, claims it.

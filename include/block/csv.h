@@ -30,6 +30,13 @@ QemuUUID csv_handover_token(void);
 bool csv_handover_needed(void);
 
 /*
+ * Of these the one that comes first by name: its @name, which is the driver's,
+ * its @uuid, and the node of its @volume.  False if there is none.
+ */
+bool csv_first_disk(const char **name, QemuUUID *uuid,
+                    BlockDriverState **volume);
+
+/*
  * Activate all csv disks that are inactive, in the order that
  * docs/interop/csv.rst gives, so that of two processes that try only one
  * gets them all.  When one fails those before it are given back; when all
