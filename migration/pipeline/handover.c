@@ -26,6 +26,7 @@
 #include "system/runstate.h"
 #include "system/system.h"
 #include "handover.h"
+#include "quick.h"
 
 typedef struct CsvHandover {
     uint8_t token[16];
@@ -128,9 +129,11 @@ bool migration_handover_accept(MigrationIncomingState *mis)
 
     if (!csv_handover_needed() || !autostart || !runstate_is_live(target)) {
         /* The disks are claimed when the guest is started, by 'cont'. */
+        migration_quick_accepted();
         return true;
     }
     if (csv_handover_claim(&err)) {
+        migration_quick_accepted();
         return true;
     }
 

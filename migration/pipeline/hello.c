@@ -304,6 +304,7 @@ bool migration_hello_connect(MigrationState *s, QIOChannel *ioc,
 {
     Hello *h;
 
+    migration_pipeline_reached(!error);
     if (!error) {
         hello_hurry(ioc);
     }

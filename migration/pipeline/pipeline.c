@@ -15,10 +15,8 @@
 #include "migration/options.h"
 #include "migration/ram.h"
 #include "migration/savevm.h"
-#include "qapi/clone-visitor.h"
 #include "qapi/error.h"
 #include "qapi/qapi-events-pipeline.h"
-#include "qapi/qapi-visit-pipeline.h"
 #include "qemu/lockable.h"
 #include "qemu/main-loop.h"
 #include "qemu/timer.h"
@@ -27,7 +25,8 @@
 #include "adaptive.h"
 #include "announce.h"
 #include "hello.h"
-#include "pipeline.h"
+#include "pipeline-int.h"
+#include "quick.h"
 #include "quiesce.h"
 #include "report.h"
 #include "switchover.h"
@@ -51,67 +50,11 @@
 /* How late after the deadline it is that something must be wrong, in ms */
 #define DEADLINE_GRACE      5000
 
-/* What the pipeline decides about, as the user had it */
-typedef struct PipelineSettings {
-    bool return_path, auto_converge, dirty_limit, postcopy_ram, multifd;
-    uint64_t max_bandwidth, downtime_limit;
-} PipelineSettings;
-
-static struct {
-    QemuMutex lock;             /* protects what is not the main thread's */
-    bool on;                    /* armed, and not ended */
-    bool used;                  /* there is something to report */
-    bool greets;                /* and has not done so */
-    int64_t start_time;         /* of the migration; 0: not known yet */
-    PipelinePolicy policy;
-    PipelineSample sample;      /* the last one */
-    GArray *decisions;          /* of MigratePipelineDecision */
-    MigratePipelineDecision decision;
-    bool decided;
-    MigratePipelineStage stage;
-    int64_t fixed_time;         /* atomic; 0: not known yet */
-    int64_t fixed_guess;        /* atomic */
-
-    /* main thread */
-    int64_t elapsed;            /* of a migration that has ended, in ms; or 0 */
-    QEMUTimer *timer;           /* for a deadline that nobody looks at */
-    bool expired;               /* it has come to that */
-    PipelineSettings saved, set;
-} pipeline;
+Pipeline pipeline;
 
 static void __attribute__((constructor)) pipeline_construct(void)
 {
     qemu_mutex_init(&pipeline.lock);
-}
-
-/* How far a migration has come, on the source or the destination */
-static MigratePipelineStage stage_of(MigrationStatus status, bool source)
-{
-    switch (status) {
-    case MIGRATION_STATUS_NONE:
-        return MIGRATE_PIPELINE_STAGE_NONE;
-    case MIGRATION_STATUS_SETUP:
-    case MIGRATION_STATUS_WAIT_UNPLUG:
-        return MIGRATE_PIPELINE_STAGE_SETUP;
-    case MIGRATION_STATUS_COMPLETED:
-    case MIGRATION_STATUS_COLO:
-        return MIGRATE_PIPELINE_STAGE_COMPLETED;
-    case MIGRATION_STATUS_FAILED:
-        return MIGRATE_PIPELINE_STAGE_FAILED;
-    case MIGRATION_STATUS_CANCELLING:
-    case MIGRATION_STATUS_CANCELLED:
-        return source && pipeline.expired ? MIGRATE_PIPELINE_STAGE_FAILED :
-                                            MIGRATE_PIPELINE_STAGE_CANCELLED;
-    case MIGRATION_STATUS_PRE_SWITCHOVER:
-    case MIGRATION_STATUS_DEVICE:
-        return MIGRATE_PIPELINE_STAGE_SWITCH_OVER;
-    case MIGRATION_STATUS_ACTIVE:
-        return !source ? MIGRATE_PIPELINE_STAGE_RECEIVE :
-               stat64_get(&mig_stats.dirty_sync_count) > 1 ?
-               MIGRATE_PIPELINE_STAGE_CONVERGE : MIGRATE_PIPELINE_STAGE_BULK;
-    default:
-        return MIGRATE_PIPELINE_STAGE_POSTCOPY;
-    }
 }
 
 /* Settings */
@@ -126,6 +69,10 @@ static PipelineSettings pipeline_settings(MigrationState *s)
         .dirty_limit = caps[MIGRATION_CAPABILITY_DIRTY_LIMIT],
         .postcopy_ram = caps[MIGRATION_CAPABILITY_POSTCOPY_RAM],
         .multifd = caps[MIGRATION_CAPABILITY_MULTIFD],
+        .mapped_ram = caps[MIGRATION_CAPABILITY_MAPPED_RAM],
+        .xbzrle = caps[MIGRATION_CAPABILITY_XBZRLE],
+        .zero_copy = caps[MIGRATION_CAPABILITY_ZERO_COPY_SEND],
+        .compression = s->parameters.multifd_compression,
         .max_bandwidth = s->parameters.max_bandwidth,
         .downtime_limit = s->parameters.downtime_limit,
     };
@@ -140,6 +87,10 @@ static void pipeline_apply(MigrationState *s, const PipelineSettings *p)
     caps[MIGRATION_CAPABILITY_DIRTY_LIMIT] = p->dirty_limit;
     caps[MIGRATION_CAPABILITY_POSTCOPY_RAM] = p->postcopy_ram;
     caps[MIGRATION_CAPABILITY_MULTIFD] = p->multifd;
+    caps[MIGRATION_CAPABILITY_MAPPED_RAM] = p->mapped_ram;
+    caps[MIGRATION_CAPABILITY_XBZRLE] = p->xbzrle;
+    caps[MIGRATION_CAPABILITY_ZERO_COPY_SEND] = p->zero_copy;
+    s->parameters.multifd_compression = p->compression;
     s->parameters.max_bandwidth = p->max_bandwidth;
     s->parameters.downtime_limit = p->downtime_limit;
 }
@@ -222,9 +173,22 @@ void migration_pipeline_arm(const PipelineGoal *goal, uint64_t max_bandwidth,
         .return_path = true,
         .postcopy_ram = goal->postcopy,
         .multifd = pipeline.saved.multifd,
+        .xbzrle = pipeline.saved.xbzrle,
+        .zero_copy = pipeline.saved.zero_copy,
+        .compression = pipeline.saved.compression,
         .max_bandwidth = max_bandwidth,
         .downtime_limit = goal->max_blackout / 1000,
     };
+    if (goal->quick) {
+        /* Nobody answers, and each page has its place. */
+        pipeline.set = (PipelineSettings) {
+            .mapped_ram = true,
+            .multifd = true,
+            .compression = MULTIFD_COMPRESSION_NONE,
+            .max_bandwidth = max_bandwidth,
+            .downtime_limit = goal->max_blackout / 1000,
+        };
+    }
     pipeline_apply(s, &pipeline.set);
     migration_report_reset();
     pipeline_watch(goal->deadline);
@@ -241,6 +205,7 @@ void migration_pipeline_arm(const PipelineGoal *goal, uint64_t max_bandwidth,
     pipeline.stage = MIGRATE_PIPELINE_STAGE_NONE;
     pipeline.start_time = 0;
     pipeline.greets = greet;
+    pipeline.falls_back = false;
     pipeline.on = pipeline.used = true;
 }
 
@@ -255,6 +220,7 @@ void migration_pipeline_disarm(void)
     if (was_on) {
         pipeline_restore(migrate_get_current());
         migration_adaptive_stop();
+        migration_quick_end(false);
     }
 }
 
@@ -344,6 +310,25 @@ static void pipeline_learn(void)
     qapi_free_MigratePipelineBlackout(b);
 }
 
+void migration_pipeline_fall_back(void)
+{
+    pipeline.falls_back = true;
+}
+
+void migration_pipeline_failed(Error *err)
+{
+    MigrationState *s = migrate_get_current();
+    g_autoptr(MigratePipelineInfo) info = NULL;
+
+    WITH_QEMU_LOCK_GUARD(&s->error_mutex) {
+        error_free(s->error);
+        s->error = err;
+    }
+    pipeline_enter(MIGRATE_PIPELINE_STAGE_FAILED);
+    info = migration_pipeline_info();
+    qapi_event_send_migrate_pipeline_report(info);
+}
+
 /* A migration begins: is it ours? */
 static void pipeline_setup(MigrationState *s)
 {
@@ -395,12 +380,16 @@ static void pipeline_ended(MigrationState *s, MigratePipelineStage stage)
     }
     cpu_throttle_stop();
     pipeline_restore(s);
-    pipeline_enter(stage);
-    info = migration_pipeline_info();
-    migration_adaptive_stop();
+    migration_quick_end(stage == MIGRATE_PIPELINE_STAGE_COMPLETED);
     WITH_QEMU_LOCK_GUARD(&pipeline.lock) {
         pipeline.on = false;
     }
+    if (pipeline.falls_back) {
+        return;
+    }
+    pipeline_enter(stage);
+    info = migration_pipeline_info();
+    migration_adaptive_stop();
     qapi_event_send_migrate_pipeline_report(info);
 }
 
@@ -416,7 +405,9 @@ static int pipeline_notify(NotifierWithReturn *notifier, MigrationEvent *event,
     case MIG_EVENT_PRECOPY_DONE:
         /* That is also when postcopy begins. */
         if (s->state == MIGRATION_STATUS_COMPLETED) {
-            pipeline_learn();
+            if (!migration_quick_saves()) {
+                pipeline_learn();
+            }
             pipeline_ended(s, MIGRATE_PIPELINE_STAGE_COMPLETED);
         }
         break;
@@ -424,7 +415,7 @@ static int pipeline_notify(NotifierWithReturn *notifier, MigrationEvent *event,
         if (migration_report_end() && runstate_is_running()) {
             migration_announce_back();
         }
-        pipeline_ended(s, stage_of(s->state, true));
+        pipeline_ended(s, migration_pipeline_stage(s->state, true));
         break;
     }
     return 0;
@@ -440,11 +431,6 @@ static void pipeline_register(void)
 migration_init(pipeline_register);
 
 /* Decisions */
-
-static int64_t pipeline_ms(int64_t us)
-{
-    return DIV_ROUND_UP(us, 1000);
-}
 
 /* Called with the lock held.  True if this is news. */
 static bool pipeline_record(MigratePipelineAction action)
@@ -464,7 +450,7 @@ static bool pipeline_record(MigratePipelineAction action)
         .remaining = s->pages_left * qemu_target_page_size(),
         .throttle = p->throttle,
         .has_blackout = p->predicted != INT64_MAX,
-        .blackout = pipeline_ms(p->predicted),
+        .blackout = migration_pipeline_ms(p->predicted),
     };
     pipeline.decided = true;
     if (!news) {
@@ -526,16 +512,16 @@ static void pipeline_explain(Error **errp)
     } else if (s->fixed > p->goal.max_blackout) {
         error_setg(errp, "the guest would stand still for %" PRId64 " ms, of "
                    "which %" PRId64 " ms are not memory: 'max-blackout' has "
-                   "to be longer", pipeline_ms(p->predicted),
-                   pipeline_ms(s->fixed));
+                   "to be longer", migration_pipeline_ms(p->predicted),
+                   migration_pipeline_ms(s->fixed));
     } else {
         error_setg(errp, "the guest would stand still for %" PRId64 " ms, "
                    "permitted are %" PRId64 " ms: it changes %.0f pages a "
                    "second, %.0f get through; what helps is a longer "
                    "'max-blackout', 'allow-throttle' above %u, "
                    "'allow-postcopy' or a faster link",
-                   pipeline_ms(p->predicted),
-                   pipeline_ms(p->goal.max_blackout),
+                   migration_pipeline_ms(p->predicted),
+                   migration_pipeline_ms(p->goal.max_blackout),
                    p->estimate.dirty_rate, p->estimate.page_rate,
                    p->goal.throttle_max);
     }
@@ -623,97 +609,4 @@ uint64_t migration_pipeline_step(MigrationState *s, uint64_t pending)
         pipeline_rest(s);
     }
     return pipeline_act(s, action);
-}
-
-/* What the user sees */
-
-static MigratePipelinePromise *pipeline_promise(const PipelineGoal *goal)
-{
-    MigratePipelinePromise *p = g_new0(MigratePipelinePromise, 1);
-
-    p->max_blackout = goal->max_blackout / 1000;
-    p->has_deadline = goal->deadline;
-    p->deadline = goal->deadline / 1000000;
-    p->allow_throttle = goal->throttle_max;
-    p->allow_postcopy = goal->postcopy;
-    p->allow_compression = goal->compression;
-    return p;
-}
-
-static MigratePipelineEstimate *pipeline_estimate(MigrationState *s)
-{
-    const PipelinePolicy *p = &pipeline.policy;
-    const PipelineSample *sample = &pipeline.sample;
-    const PipelineEstimate *e = &p->estimate;
-    MigratePipelineEstimate *info = g_new0(MigratePipelineEstimate, 1);
-    uint64_t budget = pipeline_estimate_pages(e, p->goal.max_blackout -
-                                                 sample->fixed);
-
-    info->page_rate = e->page_rate;
-    info->dirty_rate = e->dirty_rate;
-    info->bandwidth = s->mbps * 1000000 / 8;
-    info->remaining = sample->pages_left * qemu_target_page_size();
-    info->passes = p->passes;
-    migration_adaptive_pages(&info->raw, &info->compressed);
-    if (sample->pages_left <= budget) {
-        info->has_time = true;
-    } else if (e->page_rate >= e->dirty_rate + 1) {
-        info->has_time = true;
-        info->time = (sample->pages_left - budget) * 1000 /
-                     (e->page_rate - e->dirty_rate);
-    }
-    info->has_blackout = pipeline.decided && p->predicted != INT64_MAX;
-    info->blackout = pipeline_ms(p->predicted);
-    info->has_flush = migration_quiesce_time() >= 0;
-    info->flush = pipeline_ms(migration_quiesce_time());
-    return info;
-}
-
-/* Called with the lock held */
-static void pipeline_info_driven(MigratePipelineInfo *info, MigrationState *s)
-{
-    MigratePipelineDecisionList **tail = &info->decisions;
-
-    info->promise = pipeline_promise(&pipeline.policy.goal);
-    info->estimate = pipeline_estimate(s);
-    if (pipeline.decided) {
-        info->decision = QAPI_CLONE(MigratePipelineDecision,
-                                    &pipeline.decision);
-    }
-    for (unsigned i = 0; i < pipeline.decisions->len; i++) {
-        MigratePipelineDecision *d =
-            &g_array_index(pipeline.decisions, MigratePipelineDecision, i);
-
-        QAPI_LIST_APPEND(tail, QAPI_CLONE(MigratePipelineDecision, d));
-    }
-    info->has_decisions = true;
-}
-
-MigratePipelineInfo *migration_pipeline_info(void)
-{
-    MigrationState *s = migrate_get_current();
-    MigrationIncomingState *mis = migration_incoming_get_current();
-    bool source = s->state != MIGRATION_STATUS_NONE;
-    MigratePipelineInfo *info = g_new0(MigratePipelineInfo, 1);
-
-    info->stage = stage_of(source ? s->state : mis->state, source);
-    if (info->stage != MIGRATE_PIPELINE_STAGE_NONE) {
-        info->blackout = migration_report_get();
-    }
-    if (source) {
-        info->has_elapsed = true;
-        info->elapsed = pipeline.elapsed ?:
-            qemu_clock_get_ms(QEMU_CLOCK_REALTIME) - s->start_time;
-    }
-    WITH_QEMU_LOCK_GUARD(&s->error_mutex) {
-        if (s->error) {
-            info->error = g_strdup(error_get_pretty(s->error));
-        }
-    }
-    WITH_QEMU_LOCK_GUARD(&pipeline.lock) {
-        if (source && pipeline.used && pipeline.start_time == s->start_time) {
-            pipeline_info_driven(info, s);
-        }
-    }
-    return info;
 }

@@ -32,6 +32,19 @@ void migration_pipeline_armed(MigrationState *s);
 /* It did not come to that.  Main thread. */
 void migration_pipeline_disarm(void);
 
+/*
+ * Main thread: what is about to fail is going to be tried in another way, so
+ * there is no report; and that could not even begin, for @err, which is taken.
+ */
+void migration_pipeline_fall_back(void);
+void migration_pipeline_failed(Error *err);
+
+/*
+ * Main thread: is there a connection to the destination?  If not, in mode auto
+ * the guest goes through the volume instead.
+ */
+void migration_pipeline_reached(bool yes);
+
 /* Does the pipeline drive this migration?  Any thread. */
 bool migration_pipeline_drives(MigrationState *s);
 

@@ -29,6 +29,8 @@
 #define SENT_ENOUGH         3
 /* and how long to wait when nothing is left to be done, in microseconds */
 #define WAITED_ENOUGH       60000000
+/* Quick migration stops no guest for longer than that, in microseconds. */
+#define QUICK_MOST          60000000
 /* Who waits for a moment rests no longer than that. */
 #define REST_MAX            2000000
 
@@ -69,6 +71,9 @@ static MigratePipelineAction policy_climb(PipelinePolicy *p)
     p->why = MIGRATE_PIPELINE_REASON_STUCK;
     p->stuck = 0;
     p->best_left = UINT64_MAX;
+    if (p->goal.quick) {
+        return MIGRATE_PIPELINE_ACTION_SWITCH_OVER;
+    }
     if (p->throttle < p->goal.throttle_max) {
         /* So far that a pass dirties less than it sends, if that is known. */
         double rate = p->estimate.dirty_rate / (1 - p->throttle / 100.0);
@@ -218,8 +223,10 @@ MigratePipelineAction pipeline_policy_step(PipelinePolicy *p,
     }
     p->within_since = -1;
     if (policy_ends(p, s)) {
-        return p->goal.postcopy ? MIGRATE_PIPELINE_ACTION_POSTCOPY
-                                : MIGRATE_PIPELINE_ACTION_GIVE_UP;
+        return p->goal.quick && p->predicted < QUICK_MOST ?
+                                  MIGRATE_PIPELINE_ACTION_SWITCH_OVER :
+               p->goal.postcopy ? MIGRATE_PIPELINE_ACTION_POSTCOPY :
+                                  MIGRATE_PIPELINE_ACTION_GIVE_UP;
     }
     return policy_go_on(p, s);
 }

@@ -14,6 +14,7 @@
  *     one more pass, which must be short, makes it much shorter.
  *   - It is not, and passes do not make it shorter any more: one step up the
  *     ladder of what is permitted: throttle, postcopy.
+ *   - In quick migration there is no ladder: the guest stops then.
  *   - The top is reached: wait for a moment that keeps the promise, until the
  *     deadline, or until more makes no sense; then give up.  It always ends.
  *     What may still be sent is spread over that time.
@@ -39,6 +40,7 @@ typedef struct PipelineGoal {
     unsigned throttle_max;      /* percent of the vCPUs' time; 0: do not */
     bool postcopy;
     bool compression;           /* where it pays; not for the policy to say */
+    bool quick;                 /* stop the guest when nothing else helps */
     uint64_t ram_pages;         /* of the guest */
 } PipelineGoal;
 

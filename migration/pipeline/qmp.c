@@ -16,9 +16,12 @@
 #include "qapi/error.h"
 #include "qapi/qapi-commands-migration.h"
 #include "qapi/qapi-commands-pipeline.h"
+#include "qapi/qapi-visit-pipeline.h"
 #include "qapi/qapi-visit-sockets.h"
+#include "qemu/main-loop.h"
 #include "pipeline.h"
 #include "preflight.h"
+#include "quick.h"
 
 #define DEFAULT_MAX_BLACKOUT    300     /* ms */
 #define MAX_BLACKOUT            2000000 /* ms; that of 'downtime-limit' */
@@ -108,6 +111,9 @@ static bool pipeline_goal(PipelineGoal *goal, const MigratePipelineWish *wish,
         .postcopy = wish->has_allow_postcopy && wish->allow_postcopy,
         .compression = !wish->has_allow_compression ||
                        wish->allow_compression,
+        .quick = wish->has_mode && (wish->mode == MIGRATE_PIPELINE_MODE_QUICK ||
+                 (wish->mode == MIGRATE_PIPELINE_MODE_AUTO && !wish->uri &&
+                  !wish->channels)),
         .ram_pages = ram_bytes_total() / qemu_target_page_size(),
     };
     if (goal->throttle_max > MAX_THROTTLE) {
@@ -120,11 +126,76 @@ static bool pipeline_goal(PipelineGoal *goal, const MigratePipelineWish *wish,
                    MAX_BLACKOUT);
         return false;
     }
+    if (goal->quick && (wish->uri || wish->channels)) {
+        error_setg(errp, "quick migration goes through the volume, not to a "
+                   "destination; leave out 'uri' and 'channels', or use mode "
+                   "'auto'");
+        return false;
+    }
+    if (wish->state && (!wish->has_mode ||
+                        wish->mode == MIGRATE_PIPELINE_MODE_LIVE)) {
+        error_setg(errp, "'state' is for the modes 'quick' and 'auto'");
+        return false;
+    }
     if (wish->has_deadline && !wish->deadline) {
         error_setg(errp, "'deadline' must be more than 0 s");
         return false;
     }
     return true;
+}
+
+static void pipeline_start(const MigratePipelineWish *wish,
+                           const PipelineGoal *goal, Error **errp)
+{
+    ERRP_GUARD();
+    const char *uri = goal->quick ? "file:state" : wish->uri;
+
+    migration_pipeline_arm(goal, wish->has_max_bandwidth ?
+                                 wish->max_bandwidth : 0, !goal->quick);
+    if (!goal->quick || migration_quick_begin(wish->state, errp)) {
+        qmp_migrate(uri, !uri, uri ? NULL : wish->channels, false, false,
+                    false, false, errp);
+    }
+    if (*errp) {
+        migration_pipeline_disarm();
+    } else {
+        migration_pipeline_armed(migrate_get_current());
+    }
+}
+
+/* What was asked for in mode auto, until the destination is reached */
+static MigratePipelineWish *fallback;
+
+static void pipeline_fall_back_bh(void *opaque)
+{
+    g_autoptr(MigratePipelineWish) wish = g_steal_pointer(&fallback);
+    Error *err = NULL;
+    PipelineGoal goal;
+
+    g_clear_pointer(&wish->uri, g_free);
+    g_clear_pointer(&wish->channels, qapi_free_MigrationChannelList);
+    if (!pipeline_goal(&goal, wish, &err) ||
+        !migration_pipeline_may_start(&err)) {
+        migration_pipeline_failed(err);
+        return;
+    }
+    pipeline_start(wish, &goal, &err);
+    if (err) {
+        error_prepend(&err, "the destination cannot be reached, and there is "
+                      "no way through the volume: ");
+        migration_pipeline_failed(err);
+    }
+}
+
+void migration_pipeline_reached(bool yes)
+{
+    if (yes) {
+        g_clear_pointer(&fallback, qapi_free_MigratePipelineWish);
+    } else if (fallback) {
+        migration_pipeline_fall_back();
+        aio_bh_schedule_oneshot(qemu_get_aio_context(), pipeline_fall_back_bh,
+                                NULL);
+    }
 }
 
 void qmp_migrate_pipeline_start(MigratePipelineWish *wish, Error **errp)
@@ -137,8 +208,9 @@ void qmp_migrate_pipeline_start(MigratePipelineWish *wish, Error **errp)
         !migration_pipeline_may_start(errp)) {
         return;
     }
-    addr = pipeline_address(wish->uri, wish->channels, errp);
-    if (!addr) {
+    addr = goal.quick ? NULL : pipeline_address(wish->uri, wish->channels,
+                                                errp);
+    if (!addr && !goal.quick) {
         return;
     }
     if (goal.postcopy && migrate_multifd()) {
@@ -146,16 +218,12 @@ void qmp_migrate_pipeline_start(MigratePipelineWish *wish, Error **errp)
                    "'multifd'; turn one of them off");
         return;
     }
-
-    migration_pipeline_arm(&goal, wish->has_max_bandwidth ?
-                                  wish->max_bandwidth : 0, true);
-    qmp_migrate(wish->uri, wish->has_channels, wish->channels, false, false,
-                false, false, errp);
-    if (*errp) {
-        migration_pipeline_disarm();
-    } else {
-        migration_pipeline_armed(migrate_get_current());
+    g_clear_pointer(&fallback, qapi_free_MigratePipelineWish);
+    if (!goal.quick && wish->has_mode &&
+        wish->mode == MIGRATE_PIPELINE_MODE_AUTO) {
+        fallback = QAPI_CLONE(MigratePipelineWish, wish);
     }
+    pipeline_start(wish, &goal, errp);
 }
 
 MigratePipelinePlan *coroutine_fn

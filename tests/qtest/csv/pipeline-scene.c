@@ -14,9 +14,8 @@
 
 #define ROUND_US        (10 * 1000)
 
-/* @serial: where the guest says that it runs */
-static QTestState *start(PipelineScene *s, const char *serial,
-                         const char *extra)
+QTestState *pipeline_start_side(PipelineScene *s, const char *serial,
+                                const char *extra)
 {
     return qtest_initf("-accel tcg -machine pc -m %d -nodefaults "
                        "-serial file:%s/%s -drive if=none,id=d0,format=raw,"
@@ -26,10 +25,11 @@ static QTestState *start(PipelineScene *s, const char *serial,
 
 void pipeline_start_destination(PipelineScene *s, const char *extra)
 {
-    g_autofree char *incoming = g_strdup_printf("-incoming unix:%s %s",
-                                                s->socket, extra);
+    g_autofree char *incoming = s->deferred ?
+        g_strdup_printf("-incoming defer %s", extra) :
+        g_strdup_printf("-incoming unix:%s %s", s->socket, extra);
 
-    s->dst = start(s, "dst", incoming);
+    s->dst = pipeline_start_side(s, "dst", incoming);
 }
 
 /* The guest says something more on its serial line. */
@@ -58,7 +58,7 @@ void pipeline_begin(PipelineScene *s, const char *src, const char *dst)
     s->socket = g_strdup_printf("%s/socket", s->dir);
     g_assert_true(g_file_set_contents(s->boot, (char *)x86_bootsect,
                                       sizeof(x86_bootsect), NULL));
-    s->src = start(s, "src", src);
+    s->src = pipeline_start_side(s, "src", src);
     pipeline_start_destination(s, dst);
     pipeline_wait_for_guest(s, "src");
 }
@@ -75,7 +75,7 @@ void pipeline_end_destination(PipelineScene *s)
 void pipeline_end(PipelineScene *s)
 {
     static const char *const files[] = {
-        "boot", "socket", "src", "dst", "src.pcap", "dst.pcap"
+        "boot", "socket", "src", "dst", "src.pcap", "dst.pcap", "volume"
     };
 
     qtest_quit(s->src);

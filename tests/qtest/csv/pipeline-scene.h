@@ -25,12 +25,17 @@
 /* All zeroes, or with a folder of its own that has been made before */
 typedef struct PipelineScene {
     char *dir, *boot, *socket;
+    bool deferred;              /* destinations wait to be told what for */
     QTestState *src, *dst;
 } PipelineScene;
 
 /* Both sides with these options; the guest runs on the source. */
 void pipeline_begin(PipelineScene *s, const char *src, const char *dst);
 void pipeline_end(PipelineScene *s);
+
+/* One more process, whose guest's serial line is in that file */
+QTestState *pipeline_start_side(PipelineScene *s, const char *serial,
+                                const char *extra);
 
 /* One more destination, after the last one has ended */
 void pipeline_start_destination(PipelineScene *s, const char *extra);

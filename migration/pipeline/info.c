@@ -1,0 +1,149 @@
+/*
+ * Migration pipeline: what the user sees
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "migration/migration.h"
+#include "migration/migration-stats.h"
+#include "qapi/clone-visitor.h"
+#include "qapi/qapi-visit-pipeline.h"
+#include "qemu/lockable.h"
+#include "adaptive.h"
+#include "exec/target_page.h"
+#include "lazy.h"
+#include "pipeline-int.h"
+#include "quick.h"
+#include "quiesce.h"
+#include "report.h"
+
+MigratePipelineStage migration_pipeline_stage(MigrationStatus status,
+                                              bool source)
+{
+    switch (status) {
+    case MIGRATION_STATUS_NONE:
+        return MIGRATE_PIPELINE_STAGE_NONE;
+    case MIGRATION_STATUS_SETUP:
+    case MIGRATION_STATUS_WAIT_UNPLUG:
+        return MIGRATE_PIPELINE_STAGE_SETUP;
+    case MIGRATION_STATUS_COMPLETED:
+    case MIGRATION_STATUS_COLO:
+        return !source && migration_lazy_active() ?
+               MIGRATE_PIPELINE_STAGE_POSTCOPY :
+               MIGRATE_PIPELINE_STAGE_COMPLETED;
+    case MIGRATION_STATUS_FAILED:
+        return MIGRATE_PIPELINE_STAGE_FAILED;
+    case MIGRATION_STATUS_CANCELLING:
+    case MIGRATION_STATUS_CANCELLED:
+        return source && pipeline.expired ? MIGRATE_PIPELINE_STAGE_FAILED :
+                                            MIGRATE_PIPELINE_STAGE_CANCELLED;
+    case MIGRATION_STATUS_PRE_SWITCHOVER:
+    case MIGRATION_STATUS_DEVICE:
+        return MIGRATE_PIPELINE_STAGE_SWITCH_OVER;
+    case MIGRATION_STATUS_ACTIVE:
+        return !source ? MIGRATE_PIPELINE_STAGE_RECEIVE :
+               stat64_get(&mig_stats.dirty_sync_count) > 1 ?
+               MIGRATE_PIPELINE_STAGE_CONVERGE : MIGRATE_PIPELINE_STAGE_BULK;
+    default:
+        return MIGRATE_PIPELINE_STAGE_POSTCOPY;
+    }
+}
+
+static MigratePipelinePromise *pipeline_promise(const PipelineGoal *goal)
+{
+    MigratePipelinePromise *p = g_new0(MigratePipelinePromise, 1);
+
+    p->max_blackout = goal->max_blackout / 1000;
+    p->has_deadline = goal->deadline;
+    p->deadline = goal->deadline / 1000000;
+    p->allow_throttle = goal->throttle_max;
+    p->allow_postcopy = goal->postcopy;
+    p->allow_compression = goal->compression;
+    return p;
+}
+
+static MigratePipelineEstimate *pipeline_estimate(MigrationState *s)
+{
+    const PipelinePolicy *p = &pipeline.policy;
+    const PipelineSample *sample = &pipeline.sample;
+    const PipelineEstimate *e = &p->estimate;
+    MigratePipelineEstimate *info = g_new0(MigratePipelineEstimate, 1);
+    uint64_t budget = pipeline_estimate_pages(e, p->goal.max_blackout -
+                                                 sample->fixed);
+
+    info->page_rate = e->page_rate;
+    info->dirty_rate = e->dirty_rate;
+    info->bandwidth = s->mbps * 1000000 / 8;
+    info->remaining = sample->pages_left * qemu_target_page_size();
+    info->passes = p->passes;
+    migration_adaptive_pages(&info->raw, &info->compressed);
+    if (sample->pages_left <= budget) {
+        info->has_time = true;
+    } else if (e->page_rate >= e->dirty_rate + 1) {
+        info->has_time = true;
+        info->time = (sample->pages_left - budget) * 1000 /
+                     (e->page_rate - e->dirty_rate);
+    }
+    info->has_blackout = pipeline.decided && p->predicted != INT64_MAX;
+    info->blackout = migration_pipeline_ms(p->predicted);
+    info->has_flush = migration_quiesce_time() >= 0;
+    info->flush = migration_pipeline_ms(migration_quiesce_time());
+    return info;
+}
+
+/* Called with the lock held */
+static void pipeline_info_driven(MigratePipelineInfo *info, MigrationState *s)
+{
+    MigratePipelineDecisionList **tail = &info->decisions;
+
+    info->has_mode = true;
+    info->mode = pipeline.policy.goal.quick ? MIGRATE_PIPELINE_MODE_QUICK :
+                                              MIGRATE_PIPELINE_MODE_LIVE;
+    info->promise = pipeline_promise(&pipeline.policy.goal);
+    info->estimate = pipeline_estimate(s);
+    if (pipeline.decided) {
+        info->decision = QAPI_CLONE(MigratePipelineDecision,
+                                    &pipeline.decision);
+    }
+    for (unsigned i = 0; i < pipeline.decisions->len; i++) {
+        MigratePipelineDecision *d =
+            &g_array_index(pipeline.decisions, MigratePipelineDecision, i);
+
+        QAPI_LIST_APPEND(tail, QAPI_CLONE(MigratePipelineDecision, d));
+    }
+    info->has_decisions = true;
+}
+
+MigratePipelineInfo *migration_pipeline_info(void)
+{
+    MigrationState *s = migrate_get_current();
+    MigrationIncomingState *mis = migration_incoming_get_current();
+    bool source = s->state != MIGRATION_STATUS_NONE;
+    MigratePipelineInfo *info = g_new0(MigratePipelineInfo, 1);
+
+    info->stage = migration_pipeline_stage(source ? s->state : mis->state,
+                                           source);
+    if (info->stage != MIGRATE_PIPELINE_STAGE_NONE) {
+        info->blackout = migration_report_get();
+    }
+    info->state = migration_quick_info();
+    if (source) {
+        info->has_elapsed = true;
+        info->elapsed = pipeline.elapsed ?:
+            qemu_clock_get_ms(QEMU_CLOCK_REALTIME) - s->start_time;
+    }
+    WITH_QEMU_LOCK_GUARD(&s->error_mutex) {
+        if (s->error) {
+            info->error = g_strdup(error_get_pretty(s->error));
+        }
+    }
+    WITH_QEMU_LOCK_GUARD(&pipeline.lock) {
+        if (source && pipeline.used && pipeline.start_time == s->start_time) {
+            pipeline_info_driven(info, s);
+        }
+    }
+    return info;
+}

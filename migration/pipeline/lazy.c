@@ -1,0 +1,419 @@
+/*
+ * Migration pipeline: the guest runs while its memory comes in
+ *
+ * Two threads: one answers faults, the other fills in the rest.  Both put
+ * pages in place with UFFDIO_COPY, which never overwrites what is there, so
+ * neither has to know what the other does.  A page that is not in the state is
+ * zero; it is put in place only when somebody touches it.
+ *
+ * Neither thread takes the BQL or needs the main loop, which may be the one
+ * that waits for a page.
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include <poll.h>
+#include "exec/ramblock.h"
+#include "exec/target_page.h"
+#include "migration/blocker.h"
+#include "migration/misc.h"
+#include "migration/ram.h"
+#include "qapi/error.h"
+#include "qemu/bitmap.h"
+#include "qemu/error-report.h"
+#include "qemu/event_notifier.h"
+#include "qemu/lockable.h"
+#include "qemu/main-loop.h"
+#include "qemu/memalign.h"
+#include "qemu/rcu.h"
+#include "qemu/thread.h"
+#include "system/runstate.h"
+#include "lazy.h"
+#include "quick.h"
+#include "trace.h"
+
+#ifdef CONFIG_LINUX
+#include <sys/ioctl.h>
+#include <linux/userfaultfd.h>
+#include "qemu/userfaultfd.h"
+
+/* What is read around a page that is waited for, and at once otherwise */
+#define LAZY_AROUND     (64 * KiB)
+#define LAZY_AHEAD      (1 * MiB)
+/* When a read that failed is tried again, in microseconds */
+#define LAZY_RETRY      100000
+
+typedef struct LazyBlock {
+    uint8_t *host;
+    uint64_t length, offset;    /* in bytes; where it is in the stream */
+    unsigned long *bitmap;      /* of pages that are in the state */
+    long pages;
+} LazyBlock;
+
+static struct {
+    bool active;                /* atomic; main thread */
+    bool filling;               /* the second thread runs or has run */
+    bool quit;                  /* atomic: threads are to end */
+    PipelineState *state;
+    Error *blocker;
+    int uffd;
+    EventNotifier wake;         /* of the thread that answers */
+    QemuThread answers, fills;
+    QemuMutex lock;             /* of @blocks, which only grows */
+    GArray *blocks;             /* of LazyBlock */
+    LazyInfo info;              /* atomic */
+} lazy;
+
+static void __attribute__((constructor)) lazy_construct(void)
+{
+    qemu_mutex_init(&lazy.lock);
+}
+
+/* Putting pages in place */
+
+static bool lazy_quits(void)
+{
+    return qatomic_read(&lazy.quit);
+}
+
+/* Copy @len bytes from @buf to where nothing is yet. */
+static void lazy_place(uint8_t *host, const uint8_t *buf, size_t len)
+{
+    size_t page = qemu_real_host_page_size();
+
+    while (len && !lazy_quits()) {
+        struct uffdio_copy copy = {
+            .dst = (uintptr_t)host, .src = (uintptr_t)buf, .len = len,
+        };
+        size_t done = len;
+
+        if (ioctl(lazy.uffd, UFFDIO_COPY, &copy) < 0) {
+            /* Some are done, or the first was there, or memory is gone. */
+            done = copy.copy > 0 ? copy.copy :
+                   errno == EEXIST ? page : errno == EAGAIN ? 0 : len;
+        }
+        host += done;
+        buf += done;
+        len -= done;
+    }
+}
+
+/* The pages from @from on, up to @end, that are in the state in a row */
+static long lazy_run(const LazyBlock *b, long from, long end)
+{
+    return find_next_zero_bit(b->bitmap, MIN(end, b->pages), from) - from;
+}
+
+/* Read @pages from @from on, and put them in place. */
+static void lazy_fetch(const LazyBlock *b, long from, long pages, uint8_t *buf)
+{
+    size_t page = qemu_real_host_page_size();
+    struct iovec iov = { buf, pages * page };
+    uint64_t at = pipeline_state_header(lazy.state)->stream + b->offset +
+                  from * page;
+    bool failed = false;
+    int ret;
+
+    while ((ret = pipeline_state_io(lazy.state, false, at, &iov, 1)) < 0) {
+        if (lazy_quits()) {
+            return;
+        }
+        qatomic_set(&lazy.info.error, ret);
+        if (!failed) {
+            error_report("memory of the guest cannot be read from state '%s' "
+                         "(%s); it is tried again, and the guest waits: look "
+                         "after the volume", pipeline_state_name(lazy.state),
+                         strerror(-ret));
+            failed = true;
+        }
+        g_usleep(LAZY_RETRY);
+    }
+    if (failed) {
+        qatomic_set(&lazy.info.error, 0);
+    }
+    lazy_place(b->host + from * page, buf, pages * page);
+}
+
+/* The block that @addr is in */
+static LazyBlock lazy_find(const uint8_t *addr)
+{
+    QEMU_LOCK_GUARD(&lazy.lock);
+    for (unsigned i = 0; i < lazy.blocks->len; i++) {
+        LazyBlock *b = &g_array_index(lazy.blocks, LazyBlock, i);
+
+        if (addr >= b->host && addr < b->host + b->length) {
+            return *b;
+        }
+    }
+    g_assert_not_reached();
+}
+
+/* Somebody waits for the page at @addr. */
+static void lazy_answer(const uint8_t *addr, uint8_t *buf)
+{
+    size_t page = qemu_real_host_page_size();
+    LazyBlock b = lazy_find(addr);
+    long at = (addr - b.host) / page, around = LAZY_AROUND / page;
+    long low = ROUND_DOWN(at, around), from = at;
+    bool zero = at >= b.pages || !test_bit(at, b.bitmap);
+
+    qatomic_inc(&lazy.info.faults);
+    trace_migration_pipeline_lazy_fault((uintptr_t)addr, zero);
+    if (zero) {
+        memset(buf, 0, page);
+        lazy_place(b.host + at * page, buf, page);
+        return;
+    }
+    while (from > low && test_bit(from - 1, b.bitmap)) {
+        from--;
+    }
+    lazy_fetch(&b, from, lazy_run(&b, from, low + around), buf);
+}
+
+static void *lazy_answers(void *opaque)
+{
+    QEMU_AUTO_VFREE uint8_t *buf = qemu_memalign(qemu_real_host_page_size(),
+                                                 LAZY_AROUND);
+    struct pollfd fds[] = {
+        { .fd = lazy.uffd, .events = POLLIN },
+        { .fd = event_notifier_get_fd(&lazy.wake), .events = POLLIN },
+    };
+
+    rcu_register_thread();
+    while (!lazy_quits()) {
+        struct uffd_msg msg;
+
+        if (poll(fds, ARRAY_SIZE(fds), -1) > 0 && fds[0].revents &&
+            uffd_read_events(lazy.uffd, &msg, 1) == 1 &&
+            msg.event == UFFD_EVENT_PAGEFAULT) {
+            lazy_answer((uint8_t *)(uintptr_t)msg.arg.pagefault.address, buf);
+        }
+    }
+    rcu_unregister_thread();
+    return NULL;
+}
+
+static void lazy_done_bh(void *opaque);
+
+static void lazy_fill_block(const LazyBlock *b, uint8_t *buf)
+{
+    size_t page = qemu_real_host_page_size();
+    long at = find_first_bit(b->bitmap, b->pages);
+
+    while (at < b->pages && !lazy_quits()) {
+        long run = lazy_run(b, at, at + LAZY_AHEAD / page);
+
+        lazy_fetch(b, at, run, buf);
+        qatomic_sub(&lazy.info.remaining, run * page);
+        at = find_next_bit(b->bitmap, b->pages, at + run);
+    }
+}
+
+static void *lazy_fills(void *opaque)
+{
+    QEMU_AUTO_VFREE uint8_t *buf = qemu_memalign(qemu_real_host_page_size(),
+                                                 LAZY_AHEAD);
+
+    rcu_register_thread();
+    for (unsigned i = 0; i < lazy.blocks->len && !lazy_quits(); i++) {
+        lazy_fill_block(&g_array_index(lazy.blocks, LazyBlock, i), buf);
+    }
+    if (!lazy_quits()) {
+        aio_bh_schedule_oneshot(qemu_get_aio_context(), lazy_done_bh, NULL);
+    }
+    rcu_unregister_thread();
+    return NULL;
+}
+
+/* From begin to end */
+
+/* The memory of a guest that a page can be missing from */
+static bool lazy_is_possible(Error **errp)
+{
+    RAMBlock *block;
+
+    if (qemu_target_page_size() != qemu_real_host_page_size()) {
+        error_setg(errp, "pages of the guest are not those of the host");
+        return false;
+    }
+    RCU_READ_LOCK_GUARD();
+    RAMBLOCK_FOREACH_MIGRATABLE(block) {
+        if (qemu_ram_is_shared(block) ||
+            qemu_ram_pagesize(block) != qemu_real_host_page_size()) {
+            error_setg(errp, "memory '%s' is shared, or has huge pages",
+                       block->idstr);
+            return false;
+        }
+    }
+    return true;
+}
+
+bool migration_lazy_begin(PipelineState *state, Error **errp)
+{
+    if (!lazy_is_possible(errp)) {
+        return false;
+    }
+    lazy.uffd = uffd_create_fd(0, true);
+    if (lazy.uffd < 0) {
+        error_setg(errp, "this host has no userfaultfd, or does not permit it");
+        return false;
+    }
+    if (event_notifier_init(&lazy.wake, false) < 0) {
+        error_setg(errp, "no event notifier");
+        uffd_close_fd(lazy.uffd);
+        return false;
+    }
+    error_setg(&lazy.blocker, "memory of the guest is still coming in from "
+               "its state");
+    if (migrate_add_blocker_internal(&lazy.blocker, errp) < 0) {
+        event_notifier_cleanup(&lazy.wake);
+        uffd_close_fd(lazy.uffd);
+        return false;
+    }
+    lazy.state = pipeline_state_ref(state);
+    lazy.blocks = g_array_new(false, false, sizeof(LazyBlock));
+    lazy.info = (LazyInfo) { 0 };
+    lazy.filling = false;
+    lazy.quit = false;
+    qatomic_set(&lazy.active, true);
+    qemu_thread_create(&lazy.answers, "lazy-answer", lazy_answers, NULL,
+                       QEMU_THREAD_JOINABLE);
+    return true;
+}
+
+bool migration_lazy_take(RAMBlock *block, const unsigned long *bitmap,
+                         long pages)
+{
+    size_t page = qemu_real_host_page_size();
+    LazyBlock b = {
+        .host = block->host,
+        .length = ROUND_UP(block->used_length, page),
+        .offset = block->pages_offset,
+        .pages = pages,
+    };
+
+    if (!lazy.active || lazy.filling || pages < 0 ||
+        pages * page != b.length ||
+        ram_block_discard_range(block, 0, b.length) < 0) {
+        return false;
+    }
+    b.bitmap = bitmap_new(pages);
+    bitmap_copy(b.bitmap, bitmap, pages);
+    lazy.info.total += bitmap_count_one(bitmap, pages) * page;
+    WITH_QEMU_LOCK_GUARD(&lazy.lock) {
+        g_array_append_val(lazy.blocks, b);
+    }
+    if (uffd_register_memory(lazy.uffd, b.host, b.length,
+                             UFFDIO_REGISTER_MODE_MISSING, NULL) < 0) {
+        WITH_QEMU_LOCK_GUARD(&lazy.lock) {
+            g_array_set_size(lazy.blocks, lazy.blocks->len - 1);
+        }
+        lazy.info.total -= bitmap_count_one(bitmap, pages) * page;
+        g_free(b.bitmap);
+        return false;
+    }
+    return true;
+}
+
+void migration_lazy_fill(void)
+{
+    if (lazy.active) {
+        lazy.info.remaining = lazy.info.total;
+        lazy.filling = true;
+        qemu_thread_create(&lazy.fills, "lazy-fill", lazy_fills, NULL,
+                           QEMU_THREAD_JOINABLE);
+    }
+}
+
+/* Nobody waits any more, and nothing that is read later is missing. */
+static void lazy_stop(void)
+{
+    for (unsigned i = 0; i < lazy.blocks->len; i++) {
+        LazyBlock *b = &g_array_index(lazy.blocks, LazyBlock, i);
+
+        uffd_unregister_memory(lazy.uffd, b->host, b->length);
+    }
+    qatomic_set(&lazy.quit, true);
+    event_notifier_set(&lazy.wake);
+    qemu_thread_join(&lazy.answers);
+    if (lazy.filling) {
+        qemu_thread_join(&lazy.fills);
+    }
+    for (unsigned i = 0; i < lazy.blocks->len; i++) {
+        g_free(g_array_index(lazy.blocks, LazyBlock, i).bitmap);
+    }
+    g_array_free(lazy.blocks, true);
+    uffd_close_fd(lazy.uffd);
+    event_notifier_cleanup(&lazy.wake);
+    migrate_del_blocker(&lazy.blocker);
+    pipeline_state_unref(lazy.state);
+    qatomic_set(&lazy.active, false);
+}
+
+static void lazy_done_bh(void *opaque)
+{
+    if (lazy.active) {
+        lazy_stop();
+        migration_quick_done();
+    }
+}
+
+void migration_lazy_end(void)
+{
+    if (lazy.active) {
+        lazy_stop();
+    }
+}
+
+bool migration_lazy_active(void)
+{
+    return qatomic_read(&lazy.active);
+}
+
+bool migration_lazy_info(LazyInfo *info)
+{
+    *info = (LazyInfo) {
+        .total = qatomic_read(&lazy.info.total),
+        .remaining = qatomic_read(&lazy.info.remaining),
+        .faults = qatomic_read(&lazy.info.faults),
+        .error = qatomic_read(&lazy.info.error),
+    };
+    return info->total;
+}
+
+#else
+
+bool migration_lazy_begin(PipelineState *state, Error **errp)
+{
+    error_setg(errp, "this host has no userfaultfd");
+    return false;
+}
+
+bool migration_lazy_take(RAMBlock *block, const unsigned long *bitmap,
+                         long pages)
+{
+    return false;
+}
+
+void migration_lazy_fill(void)
+{
+}
+
+void migration_lazy_end(void)
+{
+}
+
+bool migration_lazy_active(void)
+{
+    return false;
+}
+
+bool migration_lazy_info(LazyInfo *info)
+{
+    return false;
+}
+
+#endif

@@ -1,0 +1,58 @@
+/*
+ * Migration pipeline: the guest runs while its memory comes in
+ *
+ * A guest that is restored from the volume needs only its device state to
+ * run.  Pages that it touches are read when it does (userfaultfd), the others
+ * one after the other meanwhile.  Until all is there it depends on the volume
+ * that the state is in, as it always does on that of its disks: when a read
+ * fails it is tried again, and whoever touched that page waits.
+ *
+ * Main thread, with BQL, unless said otherwise.
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef MIGRATION_PIPELINE_LAZY_H
+#define MIGRATION_PIPELINE_LAZY_H
+
+#include "exec/cpu-common.h"
+#include "state.h"
+
+/*
+ * Get ready to take memory from @state, to which there will be a reference.
+ * False and an error if this host or this guest's memory cannot do it.
+ */
+bool migration_lazy_begin(PipelineState *state, Error **errp);
+
+/*
+ * In the load of memory: @block, of whose pages those that are set in @bitmap
+ * are in the state, at its pages_offset.  True if it is going to come in, false
+ * if it is to be read now.
+ */
+bool migration_lazy_take(RAMBlock *block, const unsigned long *bitmap,
+                         long pages);
+
+/* The device state is there: begin to read what nobody has touched yet. */
+void migration_lazy_fill(void);
+
+/*
+ * It ends, as it has failed or QEMU does: what is not there yet is going to be
+ * read as zeroes.  The guest must not run.  Nothing happens if it does not run.
+ */
+void migration_lazy_end(void);
+
+typedef struct LazyInfo {
+    uint64_t total, remaining;  /* bytes in the state, and not yet here */
+    uint64_t faults;            /* pages that somebody had to wait for */
+    int error;                  /* of the last read that failed, or 0 */
+} LazyInfo;
+
+/* False if no memory is coming in, and none has. */
+bool migration_lazy_info(LazyInfo *info);
+
+/* Whether memory is still to come in */
+bool migration_lazy_active(void);
+
+#endif /* MIGRATION_PIPELINE_LAZY_H */
