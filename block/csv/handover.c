@@ -174,36 +174,50 @@ static void GRAPH_RDLOCK csv_handover_free_one(CsvDisk *disk)
     }
 }
 
-bool csv_handover_claim(Error **errp)
+/* Claim what is not ours yet; what that was is added to @done. */
+static bool GRAPH_RDLOCK csv_handover_claim_disks(GPtrArray *done,
+                                                  Error **errp)
 {
-    g_autoptr(GPtrArray) disks = NULL;
-    g_autoptr(GPtrArray) done = g_ptr_array_new();
-    guint i;
+    g_autoptr(GPtrArray) disks = csv_handover_disks();
 
-    GLOBAL_STATE_CODE();
-    GRAPH_RDLOCK_GUARD_MAINLOOP();
-
-    disks = csv_handover_disks();
-    for (i = 0; i < disks->len; i++) {
+    for (guint i = 0; i < disks->len; i++) {
         CsvDisk *disk = g_ptr_array_index(disks, i);
 
         if (disk->owned) {
             continue;
         }
         if (csv_handover_claim_one(disk, errp) < 0) {
-            while (done->len) {
-                csv_handover_undo_one(g_ptr_array_index(done, done->len - 1));
-                g_ptr_array_set_size(done, done->len - 1);
-            }
             return false;
         }
         g_ptr_array_add(done, disk);
+    }
+    return true;
+}
+
+bool csv_handover_claim_then(CsvHandoverThen *then, Error **errp)
+{
+    g_autoptr(GPtrArray) done = g_ptr_array_new();
+    guint i;
+
+    GLOBAL_STATE_CODE();
+    GRAPH_RDLOCK_GUARD_MAINLOOP();
+
+    if (!csv_handover_claim_disks(done, errp) || (then && !then(errp))) {
+        for (i = done->len; i-- > 0; ) {
+            csv_handover_undo_one(g_ptr_array_index(done, i));
+        }
+        return false;
     }
     for (i = 0; i < done->len; i++) {
         csv_handover_free_one(g_ptr_array_index(done, i));
     }
     csv_handover_set_token(NULL);
     return true;
+}
+
+bool csv_handover_claim(Error **errp)
+{
+    return csv_handover_claim_then(NULL, errp);
 }
 
 CsvHandoverOutcome csv_handover_outcome(Error **errp)

@@ -45,6 +45,13 @@ bool csv_first_disk(const char **name, QemuUUID *uuid,
 bool csv_handover_claim(Error **errp);
 
 /*
+ * The same, and do @then, which must succeed as well: otherwise the disks that
+ * were claimed are given back, with the token as it was.
+ */
+typedef bool CsvHandoverThen(Error **errp);
+bool csv_handover_claim_then(CsvHandoverThen *then, Error **errp);
+
+/*
  * What the volumes say about the disks that this process let go:
  * CSV_HANDOVER_OURS: all can still be taken back or are ours;
  * CSV_HANDOVER_THEIRS: another member has taken one;

@@ -12,6 +12,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "block/block-global-state.h"
 #include "block/csv.h"
 #include "io/channel-socket.h"
 #include "io/channel-tls.h"
@@ -120,6 +121,15 @@ bool migration_handover_completed(MigrationState *s)
     return theirs;
 }
 
+/* The other disks, without which the guest cannot run either */
+static bool handover_activate(Error **errp)
+{
+    ERRP_GUARD();
+
+    bdrv_activate_all(errp);
+    return !*errp;
+}
+
 bool migration_handover_accept(MigrationIncomingState *mis)
 {
     MigrationState *s = migrate_get_current();
@@ -132,7 +142,7 @@ bool migration_handover_accept(MigrationIncomingState *mis)
         migration_quick_accepted();
         return true;
     }
-    if (csv_handover_claim(&err)) {
+    if (csv_handover_claim_then(handover_activate, &err)) {
         migration_quick_accepted();
         return true;
     }

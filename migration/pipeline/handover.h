@@ -40,9 +40,9 @@ bool migration_handover_completed(MigrationState *s);
 
 /*
  * Destination, in the main thread, when the guest's state is loaded and it
- * is about to be started: claim the disks.  If that fails, the incoming
- * migration fails: the source is told and goes on, this process exits as
- * after any error in loading.
+ * is about to be started: claim the disks, and activate all others.  If either
+ * fails, what was claimed is given back and the incoming migration fails: the
+ * source is told and goes on, this process exits as after any error in loading.
  */
 bool migration_handover_accept(MigrationIncomingState *mis);
 

@@ -619,6 +619,53 @@ static void test_cannot_claim(void)
     finish(&s);
 }
 
+/*
+ * The destination has claimed the disks, and cannot use another one, which a
+ * third process locks: it gives them back.
+ */
+static void test_give_back(void)
+{
+    static const char *const device = " -drive if=none,id=x,format=raw,"
+        "cache=none,file=%s/%s -device virtio-blk-pci,drive=x,addr=10";
+    g_autofree char *here = NULL, *there = NULL, *busy = NULL, *path = NULL;
+    CsvScene s;
+    CsvVm *src, *dst;
+    QTestState *third;
+
+    csv_scene_init(&s, 2);
+    for (int i = 0; i < 2; i++) {
+        g_autofree char *file = g_strdup_printf("%s/x%d", s.dir, i);
+
+        g_assert_true(g_file_set_contents(file, "", 0, NULL));
+        g_assert_cmpint(truncate(file, MiB), ==, 0);
+    }
+    here = g_strdup_printf(device, s.dir, "x0");
+    there = g_strdup_printf(device, s.dir, "x1");
+    busy = g_strdup_printf("-machine q35 -nodefaults %s", there);
+    third = qtest_init(busy);
+    src = csv_vm_start(&s, here);
+    check_winner(&s, src, NULL, 1);
+    dst = csv_vm_start_incoming(&s, there);
+    migrate_to(src, s.socket);
+    migrate_wait(src, "failed");
+    csv_vm_wait_failed(dst);
+    check_winner(&s, src, NULL, 3);
+
+    qtest_quit(third);
+    dst = csv_vm_start_incoming(&s, there);
+    migrate_to(src, s.socket);
+    migrate_wait(src, "completed");
+    check_winner(&s, dst, src, 4);
+    csv_vm_quit(src);
+    csv_vm_quit(dst);
+    for (int i = 0; i < 2; i++) {
+        path = g_strdup_printf("%s/x%d", s.dir, i);
+        unlink(path);
+        g_clear_pointer(&path, g_free);
+    }
+    finish(&s);
+}
+
 /* Nobody else gets a disk that changes hands, not even by force */
 static void test_refuse_third(void)
 {
@@ -719,6 +766,7 @@ int main(int argc, char **argv)
     add_test("source-killed/handover", test_source_killed_handover);
     add_test("lost-message", test_lost_message);
     add_test("cannot-claim", test_cannot_claim);
+    add_test("give-back", test_give_back);
     add_test("refuse-third", test_refuse_third);
     add_test("late-destination", test_late_destination);
 
