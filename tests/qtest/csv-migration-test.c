@@ -305,6 +305,56 @@ static void test_two_disks(void)
     do_move(2);
 }
 
+/*
+ * Disks in two volumes change hands together or not at all: the destination
+ * has an old copy of one of them, first of this one, then of that.  The order
+ * in which they are claimed is that of random UUIDs, so one of both times
+ * it has claimed the other one before.
+ */
+static void test_two_volumes(void)
+{
+    static const char *const second = " -blockdev driver=csv,node-name=e,"
+        "disk=disk0,file.driver=file,file.filename=%s "
+        "-device virtio-blk-pci,drive=e,addr=10";
+    g_autofree char *volume = NULL, *copy = NULL, *device = NULL;
+    g_autofree char *stale = NULL;
+    CsvScene s;
+    CsvVm *src, *dst;
+
+    csv_scene_init(&s, 1);
+    volume = g_strdup_printf("%s/volume2", s.dir);
+    copy = g_strdup_printf("%s/copy", s.dir);
+    device = g_strdup_printf(second, volume);
+    stale = g_strdup_printf(second, copy);
+    csv_qemu_img("create -q -f csv -o volume=vol2,disk=disk0 %s 8M", volume);
+    src = csv_vm_start(&s, device);
+    check_winner(&s, src, NULL, 1);
+
+    for (int i = 0; i < 2; i++) {
+        char *good = s.volume;
+
+        csv_qemu_img("convert -U -f raw -O raw %s %s", i ? volume : good,
+                     copy);
+        s.volume = i ? good : copy;
+        dst = csv_vm_start_incoming(&s, i ? stale : device);
+        s.volume = good;
+        migrate_to(src, s.socket);
+        migrate_wait(src, "failed");
+        csv_vm_wait_failed(dst);
+        check_winner(&s, src, NULL, 0);
+    }
+
+    dst = csv_vm_start_incoming(&s, device);
+    migrate_to(src, s.socket);
+    migrate_wait(src, "completed");
+    check_winner(&s, dst, src, 0);
+    csv_vm_quit(src);
+    csv_vm_quit(dst);
+    unlink(volume);
+    unlink(copy);
+    finish(&s);
+}
+
 static void test_back_and_forth(void)
 {
     CsvScene s;
@@ -323,7 +373,6 @@ static void test_back_and_forth(void)
     finish(&s);
 }
 
-/* The source must not start the guest again once the destination has it */
 /* The disk and the one below it reach the volume through one node. */
 static void test_overlay(void)
 {
@@ -342,6 +391,7 @@ static void test_overlay(void)
     move_and_finish(&s, src, dst);
 }
 
+/* The source must not start the guest again once the destination has it */
 static void test_cont_on_source(void)
 {
     CsvScene s;
@@ -750,6 +800,7 @@ int main(int argc, char **argv)
 
     add_test("move", test_move);
     add_test("two-disks", test_two_disks);
+    add_test("two-volumes", test_two_volumes);
     add_test("back-and-forth", test_back_and_forth);
     add_test("overlay", test_overlay);
     add_test("cont-on-source", test_cont_on_source);

@@ -375,9 +375,8 @@ static CsvDiskState query_disk_from(QTestState *qts, const char *node_name,
 {
     g_autofree char *name = g_strdup_printf("disk%d", nr);
     CsvDiskState ret = { .owner_pid = -1 };
-    const QListEntry *disk;
-    QList *volumes;
-    QDict *rsp, *volume;
+    const QListEntry *disk, *e;
+    QDict *rsp, *volume = NULL;
     bool found = false;
 
     if (node_name) {
@@ -386,10 +385,15 @@ static CsvDiskState query_disk_from(QTestState *qts, const char *node_name,
     } else {
         rsp = qtest_qmp(qts, "{'execute': 'query-csv-volumes'}");
     }
-    volumes = qdict_get_qlist(rsp, "return");
-    g_assert_nonnull(volumes);
-    g_assert_cmpint(qlist_size(volumes), ==, 1);
-    volume = qobject_to(QDict, qlist_peek(volumes));
+    QLIST_FOREACH_ENTRY(qdict_get_qlist(rsp, "return"), e) {
+        QDict *v = qobject_to(QDict, qlist_entry_obj(e));
+
+        if (g_str_equal(qdict_get_try_str(v, "name") ?: "", "vol1")) {
+            g_assert_null(volume);
+            volume = v;
+        }
+    }
+    g_assert_nonnull(volume);
 
     QLIST_FOREACH_ENTRY(qdict_get_qlist(volume, "disks"), disk) {
         QDict *d = qobject_to(QDict, qlist_entry_obj(disk));
