@@ -7,6 +7,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "migration/migration.h"
 #include "qapi/util.h"
 #include "qemu/lockable.h"
 #include "qemu/thread.h"
@@ -14,10 +15,18 @@
 #include "report.h"
 #include "trace.h"
 
+/* A pong with such a number, and in the lower bits microseconds */
+#define PONG            0x52000000
+#define PONG_TIME       0x00ffffff
+
+bool migration_report_awaits_packet;
+
 static struct {
     QemuMutex lock;
     bool active;
     int64_t begun, last;        /* in microseconds; begun 0: no report */
+    int64_t there;              /* how long on the other side; 0: unknown */
+    int64_t first_packet;       /* after the end; 0: there was none yet */
     int64_t time[MIGRATE_PIPELINE_PART__MAX];
     bool seen[MIGRATE_PIPELINE_PART__MAX];
     /* in the order of their first mark */
@@ -40,6 +49,8 @@ static void report_clear(bool active)
 {
     report.active = active;
     report.begun = report.last = active ? report_now() : 0;
+    report.there = report.first_packet = 0;
+    qatomic_set(&migration_report_awaits_packet, false);
     memset(report.time, 0, sizeof(report.time));
     memset(report.seen, 0, sizeof(report.seen));
     report.parts = 0;
@@ -65,6 +76,20 @@ void migration_report_begin_once(void)
     }
 }
 
+/* Called with the lock held */
+static void report_add(MigratePipelinePart part, int64_t until)
+{
+    if (!report.seen[part]) {
+        assert(report.parts < ARRAY_SIZE(report.order));
+        report.seen[part] = true;
+        report.order[report.parts++] = part;
+    }
+    report.time[part] += until - report.last;
+    trace_migration_pipeline_part(MigratePipelinePart_str(part),
+                                  until - report.last, until - report.begun);
+    report.last = until;
+}
+
 void migration_report_mark(MigratePipelinePart part)
 {
     int64_t now = report_now();
@@ -73,15 +98,11 @@ void migration_report_mark(MigratePipelinePart part)
     if (!report.active) {
         return;
     }
-    if (!report.seen[part]) {
-        assert(report.parts < ARRAY_SIZE(report.order));
-        report.seen[part] = true;
-        report.order[report.parts++] = part;
+    if (part == MIGRATE_PIPELINE_PART_REMOTE && report.there) {
+        report_add(MIGRATE_PIPELINE_PART_WIRE,
+                   MAX(report.last, now - report.there));
     }
-    report.time[part] += now - report.last;
-    trace_migration_pipeline_part(MigratePipelinePart_str(part),
-                                  now - report.last, now - report.begun);
-    report.last = now;
+    report_add(part, now);
 }
 
 bool migration_report_end(void)
@@ -89,6 +110,35 @@ bool migration_report_end(void)
     QEMU_LOCK_GUARD(&report.lock);
     report.active = false;
     return report.begun;
+}
+
+void migration_report_end_here(MigrationIncomingState *mis)
+{
+    int64_t time;
+
+    WITH_QEMU_LOCK_GUARD(&report.lock) {
+        time = report.last - report.begun;
+    }
+    if (migration_report_end() && mis->to_src_file) {
+        migrate_send_rp_pong(mis, PONG | MIN(time, PONG_TIME));
+    }
+    qatomic_set(&migration_report_awaits_packet, true);
+}
+
+void migration_report_pong(uint32_t value)
+{
+    if ((value & ~PONG_TIME) == PONG && (value & PONG_TIME) != PONG_TIME) {
+        QEMU_LOCK_GUARD(&report.lock);
+        report.there = value & PONG_TIME;
+    }
+}
+
+void migration_report_first_packet(void)
+{
+    QEMU_LOCK_GUARD(&report.lock);
+    if (qatomic_xchg(&migration_report_awaits_packet, false)) {
+        report.first_packet = report_now() - report.last;
+    }
 }
 
 MigratePipelineBlackout *migration_report_get(void)
@@ -102,6 +152,8 @@ MigratePipelineBlackout *migration_report_get(void)
     }
     b = g_new0(MigratePipelineBlackout, 1);
     b->total = report.last - report.begun;
+    b->has_first_packet = report.first_packet;
+    b->first_packet = report.first_packet;
     tail = &b->parts;
     for (unsigned i = 0; i < report.parts; i++) {
         MigratePipelineSpan *span = g_new0(MigratePipelineSpan, 1);

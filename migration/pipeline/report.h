@@ -14,7 +14,11 @@
 #ifndef MIGRATION_PIPELINE_REPORT_H
 #define MIGRATION_PIPELINE_REPORT_H
 
+#include "net/net.h"
+#include "net/queue.h"
 #include "qapi/qapi-types-pipeline.h"
+
+typedef struct MigrationIncomingState MigrationIncomingState;
 
 /* All functions: any thread, no lock needed. */
 
@@ -32,6 +36,29 @@ void migration_report_mark(MigratePipelinePart part);
 
 /* The blackout has ended.  False if there was none. */
 bool migration_report_end(void);
+
+/*
+ * Destination: it has ended, and the guest runs.  The source is told how long
+ * it was here, and the first packet is waited for.
+ */
+void migration_report_end_here(MigrationIncomingState *mis);
+
+/* Source: is this number of a pong how long it was there? */
+void migration_report_pong(uint32_t value);
+
+extern bool migration_report_awaits_packet;     /* atomic */
+void migration_report_first_packet(void);
+
+/* A packet leaves @sender for its peer; announcements of QEMU's are raw. */
+static inline void migration_report_packet(const NetClientState *sender,
+                                           unsigned flags)
+{
+    if (unlikely(qatomic_read(&migration_report_awaits_packet)) &&
+        sender->info->type == NET_CLIENT_DRIVER_NIC &&
+        !(flags & QEMU_NET_PACKET_FLAG_RAW)) {
+        migration_report_first_packet();
+    }
+}
 
 /* There is no blackout, and no report: a migration starts. */
 void migration_report_reset(void);

@@ -103,6 +103,7 @@ void migration_pipeline_pong(uint32_t value)
     if (value == qatomic_read(&pinged)) {
         qemu_sem_post(&ponged);
     }
+    migration_report_pong(value);
 }
 
 PipelineSample migration_pipeline_sample(MigrationState *s, uint64_t pending)

@@ -9,7 +9,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from lib import case, say                       # noqa: E402
-from lib.move import move                       # noqa: E402
+from lib.move import move, pipeline             # noqa: E402
 from lib.scene import Scene, must               # noqa: E402
 
 MOVES = int(os.environ.get('CSV_MOVES', 20))
@@ -43,6 +43,8 @@ def many_times(scene: Scene) -> None:
                         f'skip={at} 2>/dev/null | cmp - /tmp/pattern')
         scene.owned_by(done.machine)
         scene.hears()
+        must('first-packet' in pipeline(done.machine)['blackout'],
+             'the first packet was seen')
         say.step(f'{turn + 1}: {done.source} to {done.target}, '
                  f'{done.total_ms} ms, downtime {done.downtime_ms} ms')
     scene.runs_only(scene.guest.at)

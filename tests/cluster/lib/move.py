@@ -8,7 +8,7 @@ from .lab import Host
 from .machine import Guest, Machine
 from .owners import Owners
 from .proc import until
-from .qmp import QmpGone
+from .qmp import QmpError, QmpGone
 
 
 @dataclass
@@ -26,6 +26,15 @@ class Move:
     write_gap_ms: float | None
     machine: Machine            # where the guest is now
     report: dict                # what the source's pipeline says
+    arrival: dict               # and the destination's; {}: QEMU has none
+
+
+def pipeline(machine: Machine) -> dict:
+    """What MACHINE's pipeline says; {} if it has none."""
+    try:
+        return machine.qmp.cmd('query-migrate-pipeline')
+    except QmpError:
+        return {}
 
 
 def move(guest: Guest, target: Host, settle: float = 0,
@@ -71,7 +80,7 @@ def move(guest: Guest, target: Host, settle: float = 0,
         info.get('ram', {}).get('transferred', 0),
         state.get('gap_ns') and state['gap_ns'] / 1e6,
         state.get('write_ns') and state['write_ns'] / 1e6, destination,
-        source.qmp.cmd('query-migrate-pipeline'))
+        pipeline(source), pipeline(destination))
     source.quit()
     return result
 
