@@ -43,6 +43,7 @@ tools: configured
 	@scripts/build $(DEMO_TARGETS)
 
 demo: tools
+	@scripts/build-pristine qemu-system-x86_64
 	@tests/cluster/demo --build build/qemu
 
 check: configured
