@@ -7,19 +7,44 @@
  */
 
 #include "qemu/osdep.h"
+#include "io/channel.h"
 #include "migration/migration.h"
+#include "migration/migration-stats.h"
 #include "migration/options.h"
+#include "migration/ram.h"
+#include "qapi/error.h"
+#include "qemu/bswap.h"
 #include "qemu/stats64.h"
 #include "qemu/timer.h"
+#include "qemu/units.h"
 #include "adaptive.h"
 #include "choice.h"
+#include "delta.h"
+
+/* No other method has these bits in this field. */
+#define FLAG_DELTA      (3 << 1)
+/*
+ * A page must cost so much, in microseconds, before it is worth while to copy
+ * it, which takes less than one.
+ */
+#define WORTH_COPY      4
+/* Syncs after which pages are copied; those after the next can be deltas. */
+#define COPY_FROM       2
+/* How much of the guest's memory copies may take, and how many bytes */
+#define COPY_SHARE      4
+#define COPY_MOST       (1 * GiB)
+
+/* Of a channel; its thread's own */
+typedef struct AdaptiveChannel {
+    PacketChoice choice;
+    uint8_t *buf;               /* of pages and their lengths */
+} AdaptiveChannel;
 
 static struct {
-    bool on;
+    bool on, delta;
     const MultiFDMethods *raw, *zstd;
     Stat64 pages[PACKET_METHODS];
-    /* of each channel; its thread's own, and the choice and iovs go with it */
-    PacketChoice choice[UINT8_MAX + 1];
+    AdaptiveChannel channels[UINT8_MAX + 1];
 } adaptive;
 
 bool migration_adaptive_available(void)
@@ -31,76 +56,219 @@ bool migration_adaptive_available(void)
 #endif
 }
 
-void migration_adaptive_set(bool on)
+void migration_adaptive_set(bool on, bool delta)
 {
     adaptive.on = on && migration_adaptive_available();
-    stat64_init(&adaptive.pages[PACKET_RAW], 0);
-    stat64_init(&adaptive.pages[PACKET_ZSTD], 0);
+    adaptive.delta = adaptive.on && delta;
+    for (unsigned m = 0; m < PACKET_METHODS; m++) {
+        stat64_init(&adaptive.pages[m], 0);
+    }
 }
 
 void migration_adaptive_stop(void)
 {
-    adaptive.on = false;
+    adaptive.on = adaptive.delta = false;
+    delta_end();
 }
 
-void migration_adaptive_pages(uint64_t *raw, uint64_t *compressed)
+void migration_adaptive_pages(uint64_t *raw, uint64_t *compressed,
+                              uint64_t *deltas)
 {
     *raw = stat64_get(&adaptive.pages[PACKET_RAW]);
     *compressed = stat64_get(&adaptive.pages[PACKET_ZSTD]);
+    *deltas = stat64_get(&adaptive.pages[PACKET_DELTA]);
+}
+
+static uint8_t *adaptive_buffer(void)
+{
+    return adaptive.delta ?
+           g_malloc(DELTA_MOST(multifd_ram_page_count(),
+                               multifd_ram_page_size())) : NULL;
 }
 
 /*
- * Both methods use p->iov; the raw one needs more of them.  Only zstd uses
+ * All methods use p->iov; the raw one needs more of them.  Only zstd uses
  * p->compress_data.
  */
 static int adaptive_send_setup(MultiFDSendParams *p, Error **errp)
 {
+    AdaptiveChannel *c = &adaptive.channels[p->id];
     int ret = adaptive.zstd->send_setup(p, errp);
 
     if (ret) {
         return ret;
     }
     g_clear_pointer(&p->iov, g_free);
-    adaptive.choice[p->id] = (PacketChoice) { 0 };
+    *c = (AdaptiveChannel) { .buf = adaptive_buffer() };
+    if (!p->id && adaptive.delta) {
+        delta_begin(MIN(ram_bytes_total() / COPY_SHARE, COPY_MOST));
+    }
     return adaptive.raw->send_setup(p, errp);
 }
 
 static void adaptive_send_cleanup(MultiFDSendParams *p, Error **errp)
 {
+    g_clear_pointer(&adaptive.channels[p->id].buf, g_free);
     adaptive.zstd->send_cleanup(p, errp);
+}
+
+/* Is it worth while to keep copies, and are there likely to be some? */
+static bool adaptive_copies(const AdaptiveChannel *c)
+{
+    return adaptive.delta && c->choice.cost[PACKET_RAW] > WORTH_COPY &&
+           stat64_get(&mig_stats.dirty_sync_count) >= COPY_FROM;
+}
+
+static unsigned adaptive_methods(const AdaptiveChannel *c)
+{
+    return c->choice.best == PACKET_DELTA ||
+           (adaptive_copies(c) &&
+            stat64_get(&mig_stats.dirty_sync_count) > COPY_FROM) ?
+           PACKET_METHODS : PACKET_DELTA;
+}
+
+/* What was found to be zero is behind the others. */
+static void adaptive_forget_zeroes(const MultiFDPages_t *pages,
+                                   DeltaShadow *shadow)
+{
+    for (unsigned i = pages->normal_num; i < pages->num; i++) {
+        delta_forget(shadow, pages->offset[i]);
+    }
+}
+
+/* A packet of deltas */
+static int adaptive_prepare_delta(MultiFDSendParams *p, DeltaShadow *shadow)
+{
+    MultiFDPages_t *pages = &p->data->u.ram;
+    uint8_t *codes = adaptive.channels[p->id].buf, *at;
+
+    if (multifd_send_prepare_common(p)) {
+        at = codes + pages->normal_num * sizeof(uint16_t);
+        for (unsigned i = 0; i < pages->normal_num; i++) {
+            uint16_t code;
+
+            at += delta_encode(shadow, pages->offset[i], at, &code);
+            stw_be_p(codes + i * sizeof(code), code);
+        }
+        p->next_packet_size = at - codes;
+        p->iov[p->iovs_num++] = (struct iovec) { codes, at - codes };
+    }
+    adaptive_forget_zeroes(pages, shadow);
+    p->flags |= FLAG_DELTA;
+    multifd_send_fill_packet(p);
+    return 0;
+}
+
+/* A packet that is made from copies, so that it is known what was sent */
+static int adaptive_prepare_copied(MultiFDSendParams *p, DeltaShadow *shadow,
+                                   const MultiFDMethods *ops, Error **errp)
+{
+    MultiFDPages_t *pages = &p->data->u.ram;
+    RAMBlock *block = pages->block;
+    int ret;
+
+    for (unsigned i = 0; i < pages->num; i++) {
+        delta_copy(shadow, pages->offset[i]);
+    }
+    pages->block = delta_shadow_block(shadow);
+    ret = ops->send_prepare(p, errp);
+    pages->block = block;
+    adaptive_forget_zeroes(pages, shadow);
+    return ret;
 }
 
 static int adaptive_send_prepare(MultiFDSendParams *p, Error **errp)
 {
-    unsigned pages = p->data->u.ram.num;
+    AdaptiveChannel *c = &adaptive.channels[p->id];
+    MultiFDPages_t *pages = &p->data->u.ram;
     int64_t now = qemu_clock_get_us(QEMU_CLOCK_REALTIME);
-    PacketMethod m = packet_choice_next(&adaptive.choice[p->id], now, pages);
+    PacketMethod m = packet_choice_next(&c->choice, now, pages->num,
+                                        adaptive_methods(c));
+    DeltaShadow *shadow = delta_shadow(pages->block, pages->offset, pages->num,
+                                       m == PACKET_DELTA || adaptive_copies(c));
+    const MultiFDMethods *ops;
 
-    stat64_add(&adaptive.pages[m], pages);
-    return (m == PACKET_ZSTD ? adaptive.zstd : adaptive.raw)->send_prepare(p,
-                                                                     errp);
+    if (m == PACKET_DELTA && !shadow) {
+        m = c->choice.cost[PACKET_ZSTD] < c->choice.cost[PACKET_RAW] ?
+            PACKET_ZSTD : PACKET_RAW;
+    }
+    stat64_add(&adaptive.pages[m], pages->num);
+    if (m == PACKET_DELTA) {
+        return adaptive_prepare_delta(p, shadow);
+    }
+    ops = m == PACKET_ZSTD ? adaptive.zstd : adaptive.raw;
+    return shadow ? adaptive_prepare_copied(p, shadow, ops, errp) :
+                    ops->send_prepare(p, errp);
 }
 
 static int adaptive_recv_setup(MultiFDRecvParams *p, Error **errp)
 {
     int ret = adaptive.zstd->recv_setup(p, errp);
 
+    adaptive.channels[p->id].buf = adaptive_buffer();
     return ret ?: adaptive.raw->recv_setup(p, errp);
 }
 
 static void adaptive_recv_cleanup(MultiFDRecvParams *p)
 {
+    g_clear_pointer(&adaptive.channels[p->id].buf, g_free);
     adaptive.raw->recv_cleanup(p);
     adaptive.zstd->recv_cleanup(p);
+}
+
+/* Take the pages of a packet from their bytes. */
+static bool adaptive_unpack(MultiFDRecvParams *p, const uint8_t *codes,
+                            size_t len)
+{
+    const uint8_t *at = codes + p->normal_num * sizeof(uint16_t);
+    const uint8_t *end = codes + len;
+
+    for (unsigned i = 0; i < p->normal_num; i++) {
+        ssize_t took = delta_decode_page(lduw_be_p(codes + 2 * i), at,
+                                         end - at, p->host + p->normal[i],
+                                         multifd_ram_page_size());
+
+        if (took < 0) {
+            return false;
+        }
+        ramblock_recv_bitmap_set_offset(p->block, p->normal[i]);
+        at += took;
+    }
+    return at == end;
+}
+
+static int adaptive_recv_delta(MultiFDRecvParams *p, Error **errp)
+{
+    uint8_t *buf = adaptive.channels[p->id].buf;
+    uint32_t len = p->next_packet_size;
+    size_t least = p->normal_num * sizeof(uint16_t);
+    int ret;
+
+    multifd_recv_zero_page_process(p);
+    if (!buf || len < least ||
+        len > DELTA_MOST(p->normal_num, multifd_ram_page_size())) {
+        error_setg(errp, "multifd %u: packet of %" PRIu32 " bytes for %"
+                   PRIu32 " changed pages", p->id, len, p->normal_num);
+        return -1;
+    }
+    ret = qio_channel_read_all(p->c, (char *)buf, len, errp);
+    if (ret == 0 && !adaptive_unpack(p, buf, len)) {
+        error_setg(errp, "multifd %u: damaged packet of changed pages", p->id);
+        return -1;
+    }
+    return ret;
 }
 
 /* Each method refuses flags that are not its own. */
 static int adaptive_recv(MultiFDRecvParams *p, Error **errp)
 {
-    bool zstd = (p->flags & MULTIFD_FLAG_COMPRESSION_MASK) ==
-                MULTIFD_FLAG_ZSTD;
+    uint32_t kind = p->flags & MULTIFD_FLAG_COMPRESSION_MASK;
 
-    return (zstd ? adaptive.zstd : adaptive.raw)->recv(p, errp);
+    if (kind == FLAG_DELTA) {
+        return adaptive_recv_delta(p, errp);
+    }
+    return (kind == MULTIFD_FLAG_ZSTD ? adaptive.zstd : adaptive.raw)->recv(p,
+                                                                        errp);
 }
 
 static const MultiFDMethods adaptive_ops = {

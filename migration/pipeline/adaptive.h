@@ -18,8 +18,11 @@
 /* Whether this build can.  Main thread. */
 bool migration_adaptive_available(void);
 
-/* Both sides, main thread: use it from the next set-up of multifd on? */
-void migration_adaptive_set(bool on);
+/*
+ * Both sides, main thread: use it from the next set-up of multifd on, and if
+ * so, deltas (delta.h) as well?
+ */
+void migration_adaptive_set(bool on, bool delta);
 
 /*
  * What multifd is to use in place of what it would have taken from @ops, which
@@ -30,7 +33,8 @@ const MultiFDMethods *migration_adaptive_ops(const MultiFDMethods **ops);
 /* Do not use it any more.  Pages stay counted.  Main thread. */
 void migration_adaptive_stop(void);
 
-/* Pages sent raw and compressed, since migration_adaptive_set().  Any thread */
-void migration_adaptive_pages(uint64_t *raw, uint64_t *compressed);
+/* Pages sent in each way, since migration_adaptive_set().  Any thread */
+void migration_adaptive_pages(uint64_t *raw, uint64_t *compressed,
+                              uint64_t *deltas);
 
 #endif /* MIGRATION_PIPELINE_ADAPTIVE_H */

@@ -18,6 +18,8 @@
 #define WEIGHT          0.5
 /* A trial ends when it has taken so many times what the best would have. */
 #define HOPELESS        2
+/* The very first run says little, and ends after so long, in microseconds. */
+#define FIRST_MOST      40000
 /*
  * When the best costs so many times what it did, pages or link are others, and
  * what is known of the other method means nothing.
@@ -26,14 +28,31 @@
 /* So much cheaper must what takes more CPU be. */
 #define WORTH           0.9
 
-static PacketMethod choice_other(PacketMethod m)
-{
-    return m == PACKET_RAW ? PACKET_ZSTD : PACKET_RAW;
-}
-
 static PacketMethod choice_method(const PacketChoice *c)
 {
-    return c->trial ? choice_other(c->best) : c->best;
+    return c->trial ? c->other : c->best;
+}
+
+/* Is there a method that nothing is known of?  That is tried first. */
+static bool choice_find_unknown(PacketChoice *c, unsigned methods)
+{
+    for (unsigned m = 0; m < methods; m++) {
+        if (m != c->best && !c->cost[m]) {
+            c->other = m;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The others take turns. */
+static void choice_find_other(PacketChoice *c, unsigned methods)
+{
+    if (!choice_find_unknown(c, methods)) {
+        do {
+            c->other = (c->other + 1) % methods;
+        } while (c->other == c->best);
+    }
 }
 
 static void choice_learn(PacketChoice *c, int64_t now)
@@ -45,20 +64,34 @@ static void choice_learn(PacketChoice *c, int64_t now)
         return;
     }
     new = (double)(now - c->counts_from) / c->counted;
-    if (!c->trial && new > OTHER_WORLD * *cost) {
-        c->cost[choice_other(c->best)] = 0;
+    if (!c->trial && *cost && new > OTHER_WORLD * *cost) {
+        memset(c->cost, 0, sizeof(c->cost));
+        *cost = new;
     }
     /* A trial is rare; what was long ago says little. */
     *cost = *cost && !c->trial ? *cost + WEIGHT * (new - *cost) : new;
 }
 
-static void choice_decide(PacketChoice *c)
+static PacketMethod choice_cheapest(const PacketChoice *c, unsigned methods)
 {
-    double raw = c->cost[PACKET_RAW], zstd = c->cost[PACKET_ZSTD];
-    PacketMethod best = zstd && zstd < WORTH * raw ? PACKET_ZSTD : PACKET_RAW;
+    double limit = WORTH * c->cost[PACKET_RAW];
+    PacketMethod best = PACKET_RAW;
+
+    for (unsigned m = PACKET_RAW + 1; m < methods; m++) {
+        if (c->cost[m] && c->cost[m] < limit) {
+            limit = c->cost[m];
+            best = m;
+        }
+    }
+    return best;
+}
+
+static void choice_decide(PacketChoice *c, unsigned methods)
+{
+    PacketMethod best = choice_cheapest(c, methods);
 
     if (c->trial) {
-        bool clear = c->cost[best] * HOPELESS < c->cost[choice_other(best)];
+        bool clear = c->cost[best] * HOPELESS < c->cost[c->other];
 
         c->runs = 0;
         c->interval = best == c->best && clear ?
@@ -68,13 +101,19 @@ static void choice_decide(PacketChoice *c)
 }
 
 /* The run has ended: what is the next one? */
-static void choice_turn(PacketChoice *c, int64_t now)
+static void choice_turn(PacketChoice *c, int64_t now, unsigned methods)
 {
     choice_learn(c, now);
-    choice_decide(c);
+    choice_decide(c, methods);
     c->interval = MAX(c->interval, INTERVAL_MIN);
-    c->trial = !c->trial && (!c->cost[choice_other(c->best)] ||
-                             ++c->runs >= c->interval);
+    if (c->trial) {
+        c->trial = false;
+    } else if (choice_find_unknown(c, methods)) {
+        c->trial = true;
+    } else if (++c->runs >= c->interval) {
+        choice_find_other(c, methods);
+        c->trial = true;
+    }
     c->packets = 0;
 }
 
@@ -83,20 +122,24 @@ static bool choice_hopeless(const PacketChoice *c, int64_t now)
 {
     double half_run = c->pages / (double)c->packets * RUN / 2;
 
-    return c->trial && c->cost[c->best] &&
+    if (!c->cost[c->best]) {
+        return now - c->begun > FIRST_MOST;
+    }
+    return c->trial &&
            now - c->begun > HOPELESS * c->cost[c->best] * half_run;
 }
 
-PacketMethod packet_choice_next(PacketChoice *c, int64_t now, unsigned pages)
+PacketMethod packet_choice_next(PacketChoice *c, int64_t now, unsigned pages,
+                                unsigned methods)
 {
     if (c->packets == RUN) {
-        choice_turn(c, now);
+        choice_turn(c, now, methods);
     } else if (c->packets && choice_hopeless(c, now)) {
         if (!c->counted) {
             c->counts_from = c->begun;
             c->counted = c->pages;
         }
-        choice_turn(c, now);
+        choice_turn(c, now, methods);
     }
     if (!c->packets) {
         c->begun = now;

@@ -1,10 +1,10 @@
 /*
  * Migration pipeline: how to send a packet of pages
  *
- * Raw, or compressed?  What is better depends on link, CPU and pages, and may
- * change.  So each channel measures: a run of packets goes one way, and what a
- * page has cost in time is remembered; now and then there is a run the other
- * way, and the cheaper one is used.  That includes whatever the link, the
+ * Raw, compressed, or the difference to what was sent before?  What is better
+ * depends on link, CPU and pages, and may change.  So each channel measures: a
+ * run of packets goes one way, and what a page has cost in time is remembered; now and then there is a run another
+ * way, and the cheapest one is used.  That includes whatever the link, the
  * other side and whoever delivers the pages add.  When there is no difference,
  * because pages do not come faster, raw takes less CPU.
  *
@@ -25,6 +25,7 @@
 typedef enum PacketMethod {
     PACKET_RAW,
     PACKET_ZSTD,
+    PACKET_DELTA,
     PACKET_METHODS,
 } PacketMethod;
 
@@ -34,7 +35,8 @@ typedef struct PacketChoice {
     double cost[PACKET_METHODS];    /* microseconds a page; 0: unknown */
 
     /* private */
-    bool trial;                     /* this run is not of the best method */
+    bool trial;                     /* this run is not of the best method, */
+    PacketMethod other;             /* but of this one */
     unsigned packets;               /* of this run */
     uint64_t pages, counted;        /* of this run; of these, those to count */
     int64_t begun, counts_from;     /* of this run */
@@ -42,9 +44,11 @@ typedef struct PacketChoice {
 } PacketChoice;
 
 /*
- * @pages pages are about to be sent, and all before them have been: how?
+ * @pages pages are about to be sent, and all before them have been: how?  There
+ * are the first so many @methods, at least two, and not fewer than before.
  * @now is in microseconds.
  */
-PacketMethod packet_choice_next(PacketChoice *c, int64_t now, unsigned pages);
+PacketMethod packet_choice_next(PacketChoice *c, int64_t now, unsigned pages,
+                                unsigned methods);
 
 #endif /* MIGRATION_PIPELINE_CHOICE_H */

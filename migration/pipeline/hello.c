@@ -325,10 +325,14 @@ bool migration_hello_connect(MigrationState *s, QIOChannel *ioc,
 static uint64_t hello_accepts(uint64_t features, Error **errp)
 {
     uint64_t accepts = features & (HELLO_MULTIFD | HELLO_POSTCOPY |
-                                   HELLO_ADAPTIVE | HELLO_PROBE);
+                                   HELLO_ADAPTIVE | HELLO_PROBE |
+                                   HELLO_DELTA);
 
     if (!(accepts & HELLO_MULTIFD) || !migration_adaptive_available()) {
         accepts &= ~HELLO_ADAPTIVE;
+    }
+    if (!(accepts & HELLO_ADAPTIVE)) {
+        accepts &= ~HELLO_DELTA;
     }
     if (accepts & HELLO_POSTCOPY &&
         !postcopy_ram_supported_by_host(migration_incoming_get_current(),
@@ -388,7 +392,7 @@ static void hello_agree(uint64_t accepts, unsigned channels)
 
     caps[MIGRATION_CAPABILITY_MULTIFD] = accepts & HELLO_MULTIFD;
     caps[MIGRATION_CAPABILITY_POSTCOPY_RAM] = accepts & HELLO_POSTCOPY;
-    migration_adaptive_set(accepts & HELLO_ADAPTIVE);
+    migration_adaptive_set(accepts & HELLO_ADAPTIVE, accepts & HELLO_DELTA);
     if (accepts & HELLO_MULTIFD) {
         s->parameters.multifd_channels = channels;
     }
@@ -404,7 +408,7 @@ void migration_hello_end(void)
         s->capabilities[MIGRATION_CAPABILITY_POSTCOPY_RAM] =
             incoming.postcopy_ram;
         s->parameters.multifd_channels = incoming.channels;
-        migration_adaptive_set(false);
+        migration_adaptive_set(false, false);
     }
 }
 

@@ -33,6 +33,7 @@ typedef enum HelloType {
 #define HELLO_POSTCOPY      (1ULL << 1)
 #define HELLO_ADAPTIVE      (1ULL << 2)
 #define HELLO_PROBE         (1ULL << 3)
+#define HELLO_DELTA         (1ULL << 4)
 
 /* What a probe of the link consists of */
 #define HELLO_PROBE_BYTES   (8 * MiB)

@@ -79,7 +79,7 @@ static MigratePipelineEstimate *pipeline_estimate(MigrationState *s)
     info->bandwidth = s->mbps * 1000000 / 8;
     info->remaining = sample->pages_left * qemu_target_page_size();
     info->passes = p->passes;
-    migration_adaptive_pages(&info->raw, &info->compressed);
+    migration_adaptive_pages(&info->raw, &info->compressed, &info->changes);
     if (sample->pages_left <= budget) {
         info->has_time = true;
     } else if (e->page_rate >= e->dirty_rate + 1) {

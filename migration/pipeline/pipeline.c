@@ -267,7 +267,7 @@ void migration_pipeline_offer(const PipelineGoal *goal, uint64_t *features,
         *channels = migrate_multifd_channels();
         if (goal->compression && !migrate_zero_copy_send() &&
             migrate_multifd_compression() == MULTIFD_COMPRESSION_NONE) {
-            *features |= HELLO_ADAPTIVE;
+            *features |= HELLO_ADAPTIVE | HELLO_DELTA;
         }
     }
 }
@@ -279,7 +279,7 @@ void migration_pipeline_accepted(uint64_t features)
     s->capabilities[MIGRATION_CAPABILITY_MULTIFD] = features & HELLO_MULTIFD;
     s->capabilities[MIGRATION_CAPABILITY_POSTCOPY_RAM] =
         features & HELLO_POSTCOPY;
-    migration_adaptive_set(features & HELLO_ADAPTIVE);
+    migration_adaptive_set(features & HELLO_ADAPTIVE, features & HELLO_DELTA);
     QEMU_LOCK_GUARD(&pipeline.lock);
     pipeline.policy.goal.postcopy = features & HELLO_POSTCOPY;
 }

@@ -150,21 +150,6 @@ static void test_eager(void)
     quick_move("'lazy': false");
 }
 
-static char *memory(PipelineScene *s, QTestState *qts, const char *name)
-{
-    g_autofree char *path = g_strdup_printf("%s/%s", s->dir, name);
-    char *data;
-    size_t len;
-
-    qtest_qmp_assert_success(qts, "{'execute': 'pmemsave', 'arguments': "
-                             "{'val': 0, 'size': %d, 'filename': %s}}",
-                             PIPELINE_GUEST_MB * (int)MiB, path);
-    g_assert_true(g_file_get_contents(path, &data, &len, NULL));
-    g_assert_cmpint(len, ==, PIPELINE_GUEST_MB * MiB);
-    unlink(path);
-    return data;
-}
-
 /*
  * Each page, while it comes in and when all is there.  The guest does not run,
  * and its disk was not claimed: so the state stays.
@@ -180,12 +165,12 @@ static void test_memory(void)
     pipeline_start_destination(&s, paused);
     expect_success(quick(&s, ""));
     assert_saved(&s);
-    saved = memory(&s, s.src, "saved");
+    saved = pipeline_memory(&s, s.src);
     expect_success(restore(s.dst, ""));
     pipeline_wait_run_state(s.dst, "paused");
-    early = memory(&s, s.dst, "early");
+    early = pipeline_memory(&s, s.dst);
     wait_stage(s.dst, "completed");
-    late = memory(&s, s.dst, "late");
+    late = pipeline_memory(&s, s.dst);
     g_assert_true(has_state(s.dst));
     g_assert_cmpint(memcmp(saved, early, PIPELINE_GUEST_MB * MiB), ==, 0);
     g_assert_cmpint(memcmp(saved, late, PIPELINE_GUEST_MB * MiB), ==, 0);

@@ -280,3 +280,18 @@ void pipeline_set_capability(QTestState *qts, const char *name)
         "'arguments': {'capabilities': [{'capability': %s, 'state': true}]}}",
         name);
 }
+
+char *pipeline_memory(PipelineScene *s, QTestState *qts)
+{
+    g_autofree char *path = g_strdup_printf("%s/memory", s->dir);
+    char *data;
+    size_t len;
+
+    qtest_qmp_assert_success(qts, "{'execute': 'pmemsave', 'arguments': "
+                             "{'val': 0, 'size': %d, 'filename': %s}}",
+                             PIPELINE_GUEST_MB * (int)MiB, path);
+    g_assert_true(g_file_get_contents(path, &data, &len, NULL));
+    g_assert_cmpint(len, ==, PIPELINE_GUEST_MB * MiB);
+    unlink(path);
+    return data;
+}

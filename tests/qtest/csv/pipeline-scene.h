@@ -86,6 +86,9 @@ extern const char *const pipeline_destination_parts[];
 /* Parameters are the defaults, and @capability is the only one, or NULL. */
 void pipeline_assert_settings(QTestState *qts, const char *capability);
 
+/* All of the guest's memory, to be freed; it does not run. */
+char *pipeline_memory(PipelineScene *s, QTestState *qts);
+
 /* The guest is on the destination, as both sides say. */
 void pipeline_assert_moved(PipelineScene *s);
 
