@@ -3,10 +3,11 @@
  *
  * Raw, compressed, or the difference to what was sent before?  What is better
  * depends on link, CPU and pages, and may change.  So each channel measures: a
- * run of packets goes one way, and what a page has cost in time is remembered; now and then there is a run another
- * way, and the cheapest one is used.  That includes whatever the link, the
- * other side and whoever delivers the pages add.  When there is no difference,
- * because pages do not come faster, raw takes less CPU.
+ * run of packets goes one way, and what a page has cost in time is remembered;
+ * now and then there is a run another way, and the cheapest one is used.  That
+ * includes whatever the link, the other side and whoever delivers the pages
+ * add.  When there is no difference, because pages do not come faster, raw
+ * takes less CPU.
  *
  * A run's first half does not count: it fills the buffers of the socket, which
  * take raw pages as fast as memory.  A trial that goes badly is cut short, and

@@ -5,8 +5,8 @@
  * the difference, which for a guest that writes a few bytes here and there is
  * a few bytes.  The idea is that of QEMU's XBZRLE (Svärd, Hudzia et al.,
  * "Evaluation of Delta Compression Techniques for Efficient Live Migration of
- * Large Virtual Machines", VEE 2011), and so is the code of a page; here it is for
- * threads of multifd, and the destination needs no copy: its page is one.
+ * Large Virtual Machines", VEE 2011), and so is the code of a page; here it is
+ * for threads of multifd, and the destination needs no copy: its page is one.
  *
  * What is sent of a page that there is to be a copy of must be the copy, for
  * the guest may write to the page meanwhile.  So copies lie like the guest's

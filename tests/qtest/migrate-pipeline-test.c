@@ -146,8 +146,8 @@ static bool can_postcopy(void)
 
 /*
  * Pages that change by a byte are sent as what has changed, and come out as
- * they are; the promise cannot be kept while the guest runs, so there are passes
- * enough.
+ * they are; the promise cannot be kept while the guest runs, so there are
+ * passes enough.
  */
 static void test_changes(void)
 {
