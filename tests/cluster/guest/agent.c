@@ -379,8 +379,39 @@ static void list_disk(const char *path)
 
 /* ---- memory ---- */
 
-/* Write a word in each page, again and again, and look whether it stayed. */
-static void dirty_memory(size_t mib, double rate)
+/* Random enough for what compresses */
+static uint64_t noise(void)
+{
+    static uint64_t x = 88172645463325252ULL;
+
+    x ^= x << 13;
+    x ^= x >> 7;
+    return x ^= x << 17;
+}
+
+/* What is written to a page beside the word */
+enum { WORD, FEW, HALF };
+
+static void fill_noise(uint64_t *at, size_t words)
+{
+    for (size_t i = 0; i < words; i++) {
+        at[i] = noise();
+    }
+}
+
+/* Where the word is in page @p: with HALF not where the noise is */
+static size_t word_at(size_t p, int kind)
+{
+    size_t words = BLOCK / 8;
+
+    return kind == HALF ? words / 2 + p % (words / 2) : p % words;
+}
+
+/*
+ * Write a word in each page, again and again, and look whether it stayed.  The
+ * rest is zero, or noise (FEW), or half of the page is new noise (HALF).
+ */
+static void dirty_memory(size_t mib, double rate, int kind)
 {
     size_t pages = mib * 256;
     uint64_t *mem = blocks(pages);
@@ -388,16 +419,26 @@ static void dirty_memory(size_t mib, double rate)
     double done = 0;
 
     memset(mem, 0, pages * BLOCK);
+    if (kind == FEW) {
+        fill_noise(mem, pages * (BLOCK / 8));
+        for (size_t p = 0; p < pages; p++) {
+            mem[p * (BLOCK / 8) + word_at(p, kind)] = 0;
+        }
+    }
     atomic_store(&shared->stop_dirtying, 0);
     atomic_store(&shared->dirtying, 1);
     for (; !atomic_load(&shared->stop_dirtying); turn++) {
         for (size_t p = 0; p < pages; p++) {
-            uint64_t *word = mem + p * (BLOCK / 8) + p % (BLOCK / 8);
+            uint64_t *page = mem + p * (BLOCK / 8);
+            uint64_t *word = page + word_at(p, kind);
 
             if (*word != (turn ? turn * pages + p : 0)) {
                 atomic_fetch_add(&shared->damaged, 1);
             }
             *word = (turn + 1) * pages + p;
+            if (kind == HALF) {
+                fill_noise(page, BLOCK / 16);
+            }
             if (p % 64 == 63) {
                 double ahead;
 
@@ -454,7 +495,7 @@ static int usage(void)
             "agent serve                       echo servers, clock, commands\n"
             "agent write DISK RATE RUN FIRST   write records in background\n"
             "agent list DISK                   list and check the records\n"
-            "agent dirty MIB MB_PER_S          dirty memory in background\n"
+            "agent dirty MIB MB_PER_S [few|half]  dirty memory in background\n"
             "agent stop                        stop writing and dirtying\n"
             "agent reset                       forget the longest gaps\n"
             "agent state                       counters as JSON\n");
@@ -491,9 +532,10 @@ int main(int argc, char **argv)
                    strtoull(argv[5], NULL, 0));
     } else if (!strcmp(verb, "list") && argc == 3) {
         list_disk(argv[2]);
-    } else if (!strcmp(verb, "dirty") && argc == 4) {
+    } else if (!strcmp(verb, "dirty") && (argc == 4 || argc == 5)) {
         background();
-        dirty_memory(atoi(argv[2]), atof(argv[3]) * 1e6);
+        dirty_memory(atoi(argv[2]), atof(argv[3]) * 1e6,
+                     argc == 4 ? WORD : !strcmp(argv[4], "few") ? FEW : HALF);
     } else if (!strcmp(verb, "stop")) {
         atomic_store(&shared->stop_writing, 1);
         atomic_store(&shared->stop_dirtying, 1);

@@ -26,6 +26,7 @@ class Plan:
     address: str = '10.77.0.50/24'
     mac: str = '52:54:00:12:34:56'
     name: str = 'guest'
+    shared: bool = False                # others may write to the disks
     firmware: list[str] = field(default_factory=build.firmware_options)
 
 
@@ -84,7 +85,8 @@ class Machine:
             command += ['-blockdev', json.dumps(node)]
         for disk in plan.disks:
             command += ['-device', f'virtio-blk-pci,drive={disk},'
-                                   f'serial={disk}']
+                                   f'serial={disk}'
+                                   + (',share-rw=on' if plan.shared else '')]
         if incoming:
             command += ['-incoming', 'defer']
         if paused:
