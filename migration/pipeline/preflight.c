@@ -48,11 +48,14 @@ static void plan_note(MigratePipelinePlan *plan, const char *text)
 }
 
 /* What forbids it on this side; not in a coroutine, for it asks the disks */
-static void plan_here(MigratePipelinePlan *plan)
+static void plan_here(MigratePipelinePlan *plan, const PipelineGoal *goal)
 {
     MigrationInfo *info = qmp_query_migrate(NULL);
     Error *err = NULL;
+    BlockDriverState *volume;
+    const char *disk;
     strList *reason;
+    QemuUUID uuid;
 
     for (reason = info->blocked_reasons; reason; reason = reason->next) {
         plan_obstacle(plan, reason->value);
@@ -66,6 +69,10 @@ static void plan_here(MigratePipelinePlan *plan)
         runstate_check(RUN_STATE_POSTMIGRATE)) {
         plan_obstacle(plan, "the guest is not on this side");
     }
+    if (goal->quick && !csv_first_disk(&disk, &uuid, &volume)) {
+        plan_obstacle(plan, "no disk of the guest is in a cluster shared "
+                      "volume, where its state could be");
+    }
     plan_note(plan, csv_handover_needed() ?
               "the cluster shared volumes of the guest's disks decide which "
               "side runs it" :
@@ -77,19 +84,21 @@ static void plan_here(MigratePipelinePlan *plan)
 typedef struct Outside {
     Coroutine *co;
     MigratePipelinePlan *plan;
+    const PipelineGoal *goal;
 } Outside;
 
 static void plan_here_bh(void *opaque)
 {
     Outside *o = opaque;
 
-    plan_here(o->plan);
+    plan_here(o->plan, o->goal);
     aio_co_wake(o->co);
 }
 
-static void coroutine_fn plan_co_here(MigratePipelinePlan *plan)
+static void coroutine_fn plan_co_here(MigratePipelinePlan *plan,
+                                      const PipelineGoal *goal)
 {
-    Outside o = { .co = qemu_coroutine_self(), .plan = plan };
+    Outside o = { .co = qemu_coroutine_self(), .plan = plan, .goal = goal };
 
     aio_bh_schedule_oneshot(qemu_get_aio_context(), plan_here_bh, &o);
     qemu_coroutine_yield();
@@ -178,7 +187,10 @@ static bool coroutine_fn plan_co_there(MigratePipelinePlan *plan,
     QIOChannel *ioc;
 
     if (!addr) {
-        plan_note(plan, "no destination was given: only this side was asked");
+        plan_note(plan, goal->quick ?
+                  "the guest's state goes through the volume of its first "
+                  "disk, and nobody has to wait for it" :
+                  "no destination was given: only this side was asked");
         return false;
     }
     if (migrate_tls()) {
@@ -285,7 +297,7 @@ migration_preflight_co(const PipelineGoal *goal, const SocketAddress *addr)
     double dirty_rate;
 
     plan->memory = ram_bytes_total();
-    plan_co_here(plan);
+    plan_co_here(plan, goal);
     asked = plan_co_there(plan, goal, addr);
     dirty_rate = plan_co_dirty_rate(goal, plan);
     if (dirty_rate >= 0) {

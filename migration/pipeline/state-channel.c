@@ -43,26 +43,30 @@ static ssize_t channel_state_do(QIOChannelState *c, bool write, off_t at,
     return len;
 }
 
+/* In order */
+static ssize_t channel_state_next(QIOChannel *ioc, bool write,
+                                  const struct iovec *iov, size_t niov,
+                                  Error **errp)
+{
+    QIOChannelState *c = QIO_CHANNEL_STATE(ioc);
+    ssize_t len = channel_state_do(c, write, c->at, iov, niov, errp);
+
+    c->at += MAX(len, 0);
+    return len;
+}
+
 static ssize_t channel_state_readv(QIOChannel *ioc, const struct iovec *iov,
                                    size_t niov, int **fds, size_t *nfds,
                                    int flags, Error **errp)
 {
-    QIOChannelState *c = QIO_CHANNEL_STATE(ioc);
-    ssize_t len = channel_state_do(c, false, c->at, iov, niov, errp);
-
-    c->at += MAX(len, 0);
-    return len;
+    return channel_state_next(ioc, false, iov, niov, errp);
 }
 
 static ssize_t channel_state_writev(QIOChannel *ioc, const struct iovec *iov,
                                     size_t niov, int *fds, size_t nfds,
                                     int flags, Error **errp)
 {
-    QIOChannelState *c = QIO_CHANNEL_STATE(ioc);
-    ssize_t len = channel_state_do(c, true, c->at, iov, niov, errp);
-
-    c->at += MAX(len, 0);
-    return len;
+    return channel_state_next(ioc, true, iov, niov, errp);
 }
 
 static ssize_t channel_state_preadv(QIOChannel *ioc, const struct iovec *iov,

@@ -171,6 +171,12 @@ static void test_plan_here(void)
     g_assert_false(qdict_haskey(ret, "bandwidth"));
     g_assert_false(qdict_haskey(ret, "action"));
     qobject_unref(rsp);
+
+    rsp = qtest_qmp(qts, "{'execute': 'migrate-pipeline-plan', "
+                    "'arguments': {'mode': 'quick'}}");
+    ret = qdict_get_qdict(rsp, "return");
+    g_assert_false(qdict_get_bool(ret, "possible"));
+    qobject_unref(rsp);
     qtest_quit(qts);
 }
 

@@ -56,6 +56,14 @@ static QDict *quick(PipelineScene *s, const char *options)
     return qtest_qmp(s->src, cmd, NULL);
 }
 
+/* It is in the middle, and stays there for long. */
+static void quick_slowly(PipelineScene *s)
+{
+    expect_success(quick(s, ", 'max-bandwidth': 1048576"));
+    pipeline_assert_stage(s->src, "setup");
+    pipeline_assert_stage(s->src, "bulk");
+}
+
 static QDict *restore(QTestState *qts, const char *options)
 {
     g_autofree char *cmd = g_strdup_printf(
@@ -216,9 +224,7 @@ static void test_killed(void)
     PipelineScene s = { 0 };
     g_autofree char *disk = begin(&s);
 
-    expect_success(quick(&s, ", 'max-bandwidth': 1048576"));
-    pipeline_assert_stage(s.src, "setup");
-    pipeline_assert_stage(s.src, "bulk");
+    quick_slowly(&s);
     g_assert_cmpint(kill(qtest_pid(s.src), SIGKILL), ==, 0);
     while (qtest_probe_child(s.src)) {
         g_usleep(1000);
@@ -240,9 +246,7 @@ static void test_quits(void)
     PipelineScene s = { 0 };
     g_autofree char *disk = begin(&s);
 
-    expect_success(quick(&s, ", 'max-bandwidth': 1048576"));
-    pipeline_assert_stage(s.src, "setup");
-    pipeline_assert_stage(s.src, "bulk");
+    quick_slowly(&s);
     qtest_quit(s.src);
     g_assert_false(has_state(s.dst));
     s.src = pipeline_start_side(&s, "src", disk);
@@ -256,9 +260,7 @@ static void test_cancel(void)
     g_autofree char *disk = begin(&s);
     QDict *rsp;
 
-    expect_success(quick(&s, ", 'max-bandwidth': 1048576"));
-    pipeline_assert_stage(s.src, "setup");
-    pipeline_assert_stage(s.src, "bulk");
+    quick_slowly(&s);
     expect_error(quick(&s, ""), "under way");
     expect_success(qtest_qmp(s.src, "{'execute': 'migrate-pipeline-cancel'}"));
     rsp = pipeline_wait_report(s.src);

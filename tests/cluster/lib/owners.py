@@ -71,6 +71,8 @@ class Owners:
                 return
             for volume in volumes:
                 for disk in volume['disks']:
+                    if disk['name'].endswith('.state'):
+                        continue        # comes and goes, and is no guest's
                     owner = disk.get('owner')
                     self.samples.append(Sample(
                         asked, answered, machine.name, disk['name'],
