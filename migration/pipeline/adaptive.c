@@ -27,7 +27,7 @@
  * A page must cost so much, in microseconds, before it is worth while to copy
  * it, which takes less than one.
  */
-#define WORTH_COPY      4
+#define WORTH_COPY      10
 /* Syncs after which pages are copied; those after the next can be deltas. */
 #define COPY_FROM       2
 /* How much of the guest's memory copies may take, and how many bytes */
