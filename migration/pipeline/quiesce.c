@@ -19,6 +19,8 @@
 
 /* Between two rounds, in microseconds */
 #define QUIESCE_PAUSE   20000
+/* A first round that takes longer writes back what there was until then. */
+#define QUIESCE_LONG    5000
 
 static struct {
     QemuMutex lock;
@@ -27,7 +29,8 @@ static struct {
     unsigned in_flight;         /* disks, and one for who starts them */
     unsigned begun_in;          /* generation of the round */
     int64_t begun, ended;       /* in microseconds */
-    int64_t time;
+    bool again;                 /* the first round took long */
+    int64_t time;               /* of the last round that says something */
 } quiesce = { .time = -1 };
 
 static void __attribute__((constructor)) quiesce_init(void)
@@ -40,6 +43,7 @@ void migration_quiesce_reset(void)
     QEMU_LOCK_GUARD(&quiesce.lock);
     quiesce.generation++;
     quiesce.ended = 0;
+    quiesce.again = false;
     quiesce.time = -1;
 }
 
@@ -52,15 +56,24 @@ int64_t migration_quiesce_time(void)
 /* One disk, or who starts them, is done. */
 static void quiesce_done(void)
 {
+    int64_t time;
+
     QEMU_LOCK_GUARD(&quiesce.lock);
     if (--quiesce.in_flight) {
         return;
     }
     quiesce.running = false;
-    if (quiesce.begun_in == quiesce.generation) {
-        quiesce.ended = qemu_clock_get_us(QEMU_CLOCK_REALTIME);
-        quiesce.time = quiesce.ended - quiesce.begun;
-        trace_migration_pipeline_quiesced(quiesce.time);
+    if (quiesce.begun_in != quiesce.generation) {
+        return;
+    }
+    time = qemu_clock_get_us(QEMU_CLOCK_REALTIME) - quiesce.begun;
+    trace_migration_pipeline_quiesced(time);
+    if (quiesce.time < 0 && !quiesce.again && time > QUIESCE_LONG) {
+        /* What a flush takes from now on is for the next one to say. */
+        quiesce.again = true;
+    } else {
+        quiesce.time = time;
+        quiesce.ended = quiesce.begun + time;
     }
 }
 
