@@ -20,6 +20,7 @@
 #include "adaptive.h"
 #include "choice.h"
 #include "delta.h"
+#include "link.h"
 
 /* No other method has these bits in this field. */
 #define FLAG_DELTA      (3 << 1)
@@ -30,6 +31,12 @@
 #define WORTH_COPY      10
 /* Syncs after which pages are copied; those after the next can be deltas. */
 #define COPY_FROM       2
+/*
+ * After how many packets the kernel knows the link, and when to ask it: what is
+ * fast is measured soon.  In bytes a second, of one channel.
+ */
+#define ASK_LINK_AFTER  3
+#define ASK_LINK_BELOW  200e6
 /* How much of the guest's memory copies may take, and how many bytes */
 #define COPY_SHARE      4
 #define COPY_MOST       (1 * GiB)
@@ -177,17 +184,33 @@ static int adaptive_prepare_copied(MultiFDSendParams *p, DeltaShadow *shadow,
     return ret;
 }
 
+/* What the kernel says about the link saves many a raw page on a slow one. */
+static void adaptive_ask_link(MultiFDSendParams *p, PacketChoice *choice)
+{
+    double rate;
+
+    if (!choice->cost[PACKET_RAW] && choice->packets >= ASK_LINK_AFTER) {
+        rate = migration_link_rate(p->c);
+        if (rate > 0 && rate < ASK_LINK_BELOW) {
+            packet_choice_know_raw(choice, multifd_ram_page_size() * 1e6 /
+                                           rate);
+        }
+    }
+}
+
 static int adaptive_send_prepare(MultiFDSendParams *p, Error **errp)
 {
     AdaptiveChannel *c = &adaptive.channels[p->id];
     MultiFDPages_t *pages = &p->data->u.ram;
     int64_t now = qemu_clock_get_us(QEMU_CLOCK_REALTIME);
-    PacketMethod m = packet_choice_next(&c->choice, now, pages->num,
-                                        adaptive_methods(c));
-    DeltaShadow *shadow = delta_shadow(pages->block, pages->offset, pages->num,
-                                       m == PACKET_DELTA || adaptive_copies(c));
     const MultiFDMethods *ops;
+    DeltaShadow *shadow;
+    PacketMethod m;
 
+    adaptive_ask_link(p, &c->choice);
+    m = packet_choice_next(&c->choice, now, pages->num, adaptive_methods(c));
+    shadow = delta_shadow(pages->block, pages->offset, pages->num,
+                          m == PACKET_DELTA || adaptive_copies(c));
     if (m == PACKET_DELTA && !shadow) {
         m = c->choice.cost[PACKET_ZSTD] < c->choice.cost[PACKET_RAW] ?
             PACKET_ZSTD : PACKET_RAW;

@@ -115,6 +115,15 @@ static void choice_turn(PacketChoice *c, int64_t now, unsigned methods)
         c->trial = true;
     }
     c->packets = 0;
+    c->over = false;
+}
+
+void packet_choice_know_raw(PacketChoice *c, double cost)
+{
+    if (!c->cost[PACKET_RAW]) {
+        c->cost[PACKET_RAW] = cost;
+        c->over = c->packets && choice_method(c) == PACKET_RAW;
+    }
 }
 
 /* Has the trial taken longer than half a run of the best should? */
@@ -132,7 +141,7 @@ static bool choice_hopeless(const PacketChoice *c, int64_t now)
 PacketMethod packet_choice_next(PacketChoice *c, int64_t now, unsigned pages,
                                 unsigned methods)
 {
-    if (c->packets == RUN) {
+    if (c->packets == RUN || c->over) {
         choice_turn(c, now, methods);
     } else if (c->packets && choice_hopeless(c, now)) {
         if (!c->counted) {

@@ -42,6 +42,7 @@ typedef struct PacketChoice {
     uint64_t pages, counted;        /* of this run; of these, those to count */
     int64_t begun, counts_from;     /* of this run */
     unsigned runs, interval;        /* since the last trial; between trials */
+    bool over;                      /* this run has nothing more to say */
 } PacketChoice;
 
 /*
@@ -51,5 +52,11 @@ typedef struct PacketChoice {
  */
 PacketMethod packet_choice_next(PacketChoice *c, int64_t now, unsigned pages,
                                 unsigned methods);
+
+/*
+ * Nothing is known yet but, from elsewhere, that a raw page costs @cost
+ * microseconds: no more of them need be sent to find that out.
+ */
+void packet_choice_know_raw(PacketChoice *c, double cost);
 
 #endif /* MIGRATION_PIPELINE_CHOICE_H */

@@ -137,6 +137,24 @@ static void test_change(void)
     g_assert_cmpint(share[PACKET_RAW], >, 8192);
 }
 
+/* Who knows that the link is slow tries something else at once. */
+static void test_know(void)
+{
+    PacketChoice c = { 0 };
+
+    g_assert_cmpint(packet_choice_next(&c, 0, PAGES, 2), ==, PACKET_RAW);
+    packet_choice_know_raw(&c, 100);
+    g_assert_cmpint(packet_choice_next(&c, 10, PAGES, 2), ==, PACKET_ZSTD);
+    /* It is what was found out, unless it was measured. */
+    packet_choice_know_raw(&c, 1);
+    g_assert_cmpfloat(c.cost[PACKET_RAW], ==, 100);
+    for (unsigned i = 1; i < 16; i++) {
+        packet_choice_next(&c, 10 + 1000 * i, PAGES, 2);
+    }
+    g_assert_cmpint(packet_choice_next(&c, 16010, PAGES, 2), ==, PACKET_ZSTD);
+    g_assert_cmpint(c.best, ==, PACKET_ZSTD);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -147,5 +165,6 @@ int main(int argc, char **argv)
         g_test_add_data_func(path, &worlds[i], test_world);
     }
     g_test_add_func("/pipeline/choice/change", test_change);
+    g_test_add_func("/pipeline/choice/know", test_know);
     return g_test_run();
 }

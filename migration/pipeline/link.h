@@ -1,0 +1,22 @@
+/*
+ * Migration pipeline: how fast the link is, as the kernel sees it
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef MIGRATION_PIPELINE_LINK_H
+#define MIGRATION_PIPELINE_LINK_H
+
+#include "io/channel.h"
+
+/*
+ * Bytes a second that arrive at the other end of @ioc, while we send as much as
+ * it takes; 0 if that is not known, or if this is no TCP connection.  The
+ * kernel knows it from acknowledgements (tcp(7), TCP_INFO), long before the
+ * socket's buffer is full and writes begin to wait.  Any thread.
+ */
+double migration_link_rate(QIOChannel *ioc);
+
+#endif /* MIGRATION_PIPELINE_LINK_H */
