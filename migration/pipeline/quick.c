@@ -12,6 +12,7 @@
 #include "migration/migration.h"
 #include "migration/multifd.h"
 #include "migration/options.h"
+#include "migration/qemu-file.h"
 #include "migration/ram.h"
 #include "qapi/error.h"
 #include "qapi/qapi-commands-migration.h"
@@ -112,7 +113,7 @@ bool migration_quick_finish(MigrationState *s)
     Error *err = NULL;
     QemuUUID token;
 
-    if (!migration_quick_saves()) {
+    if (!migration_quick_saves() || qemu_file_get_error(s->to_dst_file)) {
         return true;
     }
     bql_lock();

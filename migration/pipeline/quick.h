@@ -42,7 +42,8 @@ bool migration_quick_send_channel(void *opaque);
 
 /*
  * In the migration thread without BQL, when all is sent: make the state
- * complete.  False, and an error is set in @s, if that fails.
+ * complete, unless its file has an error, which is for the caller to see.
+ * False, and an error is set in @s, if that fails.
  */
 bool migration_quick_finish(MigrationState *s);
 

@@ -28,8 +28,8 @@ static int G_GNUC_PRINTF(1, 2) qemu_img(const char *fmt, ...)
     return status;
 }
 
-/* Two sides with a disk in a volume; the guest runs on the source. */
-static char *begin(PipelineScene *s)
+/* Two sides with a disk in a volume of that size; the guest runs here. */
+static char *begin_sized(PipelineScene *s, const char *size)
 {
     g_autofree char *volume = NULL;
     char *disk;
@@ -37,14 +37,19 @@ static char *begin(PipelineScene *s)
     s->dir = g_dir_make_tmp("pipeline-XXXXXX", NULL);
     s->deferred = true;
     volume = g_strdup_printf("%s/volume", s->dir);
-    g_assert_cmpint(qemu_img("create -q -f csv -o volume=v,volume_size=2G,"
-                             "segment_size=8M,disk=%s %s 64M", DISK, volume),
-                    ==, 0);
+    g_assert_cmpint(qemu_img("create -q -f csv -o volume=v,volume_size=%s,"
+                             "segment_size=8M,disk=%s %s 64M", size, DISK,
+                             volume), ==, 0);
     disk = g_strdup_printf("-blockdev driver=file,filename=%s,node-name=v "
                            "-blockdev driver=csv,file=v,disk=%s,node-name=d "
                            "-device virtio-blk-pci,drive=d", volume, DISK);
     pipeline_begin(s, disk, disk);
     return disk;
+}
+
+static char *begin(PipelineScene *s)
+{
+    return begin_sized(s, "2G");
 }
 
 static QDict *quick(PipelineScene *s, const char *options)
@@ -272,6 +277,27 @@ static void test_cancel(void)
     pipeline_end(&s);
 }
 
+/* The volume has no room for it: the guest goes on, and its disk has room. */
+static void test_full(void)
+{
+    PipelineScene s = { 0 };
+    g_autofree char *disk = begin_sized(&s, "80M");
+    QDict *rsp;
+
+    /* Until it has written to all of its memory */
+    pipeline_wait_for_guest(&s, "src");
+    pipeline_wait_for_guest(&s, "src");
+    expect_success(quick(&s, ""));
+    rsp = pipeline_wait_report(s.src);
+    g_assert_cmpstr(qdict_get_str(rsp, "stage"), ==, "failed");
+    g_assert_nonnull(strstr(qdict_get_str(rsp, "error"), "No space"));
+    qobject_unref(rsp);
+    g_assert_false(has_state(s.src));
+    pipeline_assert_settings(s.src, NULL);
+    pipeline_wait_for_guest(&s, "src");
+    pipeline_end(&s);
+}
+
 /* In mode auto the guest goes through the volume when there is no way else. */
 static void test_auto(void)
 {
@@ -382,6 +408,7 @@ int main(int argc, char **argv)
     qtest_add_func("/pipeline/quick/killed", test_killed);
     qtest_add_func("/pipeline/quick/quits", test_quits);
     qtest_add_func("/pipeline/quick/cancel", test_cancel);
+    qtest_add_func("/pipeline/quick/full", test_full);
     qtest_add_func("/pipeline/quick/auto", test_auto);
     qtest_add_func("/pipeline/quick/auto/nowhere", test_auto_nowhere);
     qtest_add_func("/pipeline/quick/errors", test_errors);
