@@ -142,7 +142,8 @@ static int64_t policy_rest(const PipelinePolicy *p, const PipelineSample *s)
 {
     int64_t end = p->goal.deadline ?: p->waits_since + WAITED_ENOUGH;
     int64_t pass = pipeline_estimate_time(&p->estimate, s->pages_left);
-    int64_t passes = policy_budget(p, s) / (int64_t)MAX(1, s->pages_left) + 1;
+    int64_t budget = MAX(policy_budget(p, s), 0);
+    int64_t passes = budget / (int64_t)MAX(1, s->pages_left) + 1;
     int64_t rest = (end - s->now) / passes - pass;
 
     return MIN(MAX(rest, 0), REST_MAX);

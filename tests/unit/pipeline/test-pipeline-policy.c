@@ -135,6 +135,13 @@ static Moment hot_slow(int64_t now, GRand *rand)
     return (Moment) { 99 * 256, 400000, 28000 };
 }
 
+/* Most of the memory, over and over */
+static Moment all_hot(int64_t now, GRand *rand)
+{
+    return (Moment) { g_rand_double_range(rand, 30000, 130000), 4000000,
+                      300000 };
+}
+
 static Moment warm(int64_t now, GRand *rand)
 {
     return (Moment) { 60000, 15000, 28000 };
@@ -187,6 +194,13 @@ static const World worlds[] = {
       .ends = ENDS(GIVE_UP), .most_sent = 3.3 },
     { "hot-slow-throttle", hot_slow, GOAL(300, .throttle_max = 99), 10 * MS,
       .ends = ENDS(SWITCH_OVER), .most_sent = 3.2 },
+    /* What may be sent in vain is used up when the top rung is reached. */
+    { "all-hot-deadline-50", all_hot, GOAL(2, .deadline = 20 * S,
+      .throttle_max = 50), 12 * MS, .ends = ENDS(GIVE_UP) },
+    { "all-hot-deadline-80", all_hot, GOAL(2, .deadline = 20 * S,
+      .throttle_max = 80), 12 * MS, .ends = ENDS(GIVE_UP) },
+    { "all-hot-deadline-99", all_hot, GOAL(2, .deadline = 20 * S,
+      .throttle_max = 99), 12 * MS, .ends = ENDS(GIVE_UP) },
     { "hot-slow-postcopy", hot_slow, GOAL(300, .postcopy = true), 10 * MS,
       .ends = ENDS(POSTCOPY), .most_sent = 3.2 },
     { "warm", warm, GOAL(300), 10 * MS, .ends = ENDS(SWITCH_OVER) },
