@@ -126,6 +126,7 @@ static bool adaptive_copies(const AdaptiveChannel *c)
            stat64_get(&mig_stats.dirty_sync_count) >= COPY_FROM;
 }
 
+/* How many methods there are to choose from: deltas are the last one. */
 static unsigned adaptive_methods(const AdaptiveChannel *c)
 {
     return c->choice.best == PACKET_DELTA ||

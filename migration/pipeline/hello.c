@@ -304,7 +304,8 @@ bool migration_hello_connect(MigrationState *s, QIOChannel *ioc,
 {
     Hello *h;
 
-    migration_pipeline_reached(!error);
+    /* After a cancel nothing else is to be tried. */
+    migration_pipeline_reached(!error || s->state != MIGRATION_STATUS_SETUP);
     if (!error) {
         hello_hurry(ioc);
     }
