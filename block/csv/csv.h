@@ -74,6 +74,7 @@ struct CsvVolume {
     unsigned attached;          /* users of the membership */
 
     uint64_t segment_hint;      /* table page with free segments, a guess */
+    unsigned space;             /* segments that it has left, a guess; atomic */
     uint64_t threshold;         /* of free bytes, or 0; atomic */
     bool low;                   /* there are fewer, as was told; atomic */
     QLIST_HEAD(, CsvDisk) disks;    /* open through this node */
@@ -198,8 +199,8 @@ struct CsvDisk {
     guint segment_current;      /* where clusters come from */
     guint segment_found;        /* atomic: which the last search found */
     uint64_t free_clusters;     /* in all segments */
-    unsigned ahead;             /* segments to claim at once, if need be */
-    bool claiming;              /* a claim ahead of need is under way */
+    bool adjusting;             /* claims ahead, or gives back; atomic */
+    QEMUTimer *adjust_timer;    /* of a disk that is owned; main thread */
     /* Free clusters of one segment that were seen to read as zeroes. */
     uint64_t blank_start;
     uint64_t blank_end;
@@ -423,6 +424,9 @@ csv_disk_set_flags(CsvVolume *vol, BdrvChild *file, const char *name,
 
 /* space.c */
 
+/* Bring vol->space up to date, and do as csv_space_look().  Any thread. */
+int coroutine_mixed_fn GRAPH_RDLOCK csv_space_count(CsvVolume *vol,
+                                                    BdrvChild *file);
 /*
  * Segments were claimed or freed: send CSV_VOLUME_THRESHOLD if there are too
  * few now.  Any thread.
@@ -525,18 +529,52 @@ int GRAPH_RDLOCK
 csv_segments_count(CsvVolume *vol, BdrvChild *file, uint64_t *per_disk,
                    uint64_t *free, Error **errp);
 
-/* cluster.c */
+/* holding.c */
+
+static inline uint32_t csv_clusters_per_segment(const CsvVolume *vol)
+{
+    return 1U << (vol->sb.segment_bits - CSV_CLUSTER_BITS);
+}
+
+static inline CsvSegment *csv_segment_at(CsvDisk *disk, guint i)
+{
+    return &g_array_index(disk->segments, CsvSegment, i);
+}
 
 /* Fill disk->segments from the segment table; no cluster is used. */
 int GRAPH_RDLOCK csv_segments_load(CsvDisk *disk, Error **errp);
 void csv_segments_drop(CsvDisk *disk);
+/* Bytes in use in the disk's segments.  Any thread, without a lock. */
+uint64_t csv_disk_used(const CsvDisk *disk);
+/* Segments that an open disk keeps ahead of need now. */
+uint64_t csv_disk_ahead(const CsvDisk *disk);
+/*
+ * Claim some of what is missing ahead, one at least.  claim_lock held; any
+ * thread.
+ */
+int coroutine_fn GRAPH_RDLOCK csv_segment_claim_more(CsvDisk *disk);
+/* Begin to claim some if too little is left.  Any thread, in a request. */
+void coroutine_fn csv_claim_in_time(CsvDisk *disk);
+/*
+ * Give segments without a used cluster back to the volume: all, of a disk
+ * that nobody uses, or all but those that are kept ahead.  Failure costs
+ * nothing but space.
+ */
+void GRAPH_RDLOCK csv_segments_give_back_all(CsvDisk *disk);
+void coroutine_fn GRAPH_RDLOCK csv_segments_trim(CsvDisk *disk);
+/* Look how much the volume has left, and hold as much ahead as fits to it. */
+void coroutine_fn GRAPH_RDLOCK csv_segments_adjust(CsvDisk *disk);
+/* Do so now and then, from a second after the start until it is stopped. */
+void csv_adjust_start(CsvDisk *disk);
+void csv_adjust_stop(CsvDisk *disk);
+
+/* cluster.c */
+
 /*
  * Mark the cluster at @offset as used.  False with @errp if it is not in
  * the disk's segments, or used already.
  */
 bool csv_cluster_use(CsvDisk *disk, uint64_t offset, Error **errp);
-/* Bytes in use in the disk's segments.  Any thread, without a lock. */
-uint64_t csv_disk_used(const CsvDisk *disk);
 /* True if @offset is in a segment of the disk. */
 bool csv_segment_has(CsvDisk *disk, uint64_t offset);
 /*
@@ -548,12 +586,6 @@ int coroutine_fn GRAPH_RDLOCK csv_cluster_alloc(CsvDisk *disk,
                                                 uint64_t *offset, bool *blank);
 /* Give back a cluster that nothing on the volume names.  alloc_lock held. */
 void csv_cluster_free(CsvDisk *disk, uint64_t offset);
-/*
- * Give segments without a used cluster back to the volume: all, of a disk
- * that nobody uses, or all but some.  Failure costs nothing but space.
- */
-void GRAPH_RDLOCK csv_segments_give_back_all(CsvDisk *disk);
-void coroutine_fn GRAPH_RDLOCK csv_segments_trim(CsvDisk *disk);
 
 /* map.c */
 

@@ -266,8 +266,10 @@ int csv_disk_activate(CsvDisk *disk, const QemuUUID *token, Error **errp)
     ret = csv_disk_take(disk, &was, errp);
     if (ret < 0) {
         csv_disk_give_up(disk, token);
+        return ret;
     }
-    return ret;
+    csv_adjust_start(disk);
+    return 0;
 }
 
 static int csv_absorb_options(CsvDisk *disk, QDict *options, Error **errp)
@@ -320,6 +322,7 @@ static void GRAPH_RDLOCK
 csv_disk_clear(CsvDisk *disk)
 {
     assert(!disk->owned);
+    csv_adjust_stop(disk);
     csv_map_drop(disk);
     csv_segments_drop(disk);
     g_array_free(disk->segments, true);
@@ -478,8 +481,13 @@ static int csv_open(BlockDriverState *bs, QDict *options, int flags,
 
 int csv_disk_let_go(CsvDisk *disk, const QemuUUID *token, Error **errp)
 {
+    int ret;
+
+    csv_adjust_stop(disk);
     if (!disk->pending) {
-        csv_segments_give_back_all(disk);
+        if (!token) {
+            csv_segments_give_back_all(disk);
+        }   /* else the guest is waiting, and they go with the disk */
         csv_journal_settle(disk, &disk->record);
     } else {
         disk->record.journal_sequence = 0;
@@ -489,7 +497,11 @@ int csv_disk_let_go(CsvDisk *disk, const QemuUUID *token, Error **errp)
         disk->owned = false;
         return 0;
     }
-    return csv_disk_release(disk, token, errp);
+    ret = csv_disk_release(disk, token, errp);
+    if (disk->owned) {
+        csv_adjust_start(disk);
+    }
+    return ret;
 }
 
 /* The block layer has flushed the disk if it could. */

@@ -51,6 +51,23 @@ csv_segment_page_swap(CsvVolume *vol, BdrvChild *file, uint64_t page,
                            buf);
 }
 
+/* So many segments are in use. */
+static void csv_space_set(CsvVolume *vol, uint64_t used)
+{
+    uint64_t all = vol->sb.compatible & CSV_COMPAT_GROW ?
+                   csv_volume_max_segments(&vol->sb) : vol->sb.segment_count;
+
+    qatomic_set(&vol->space, all - MIN(used, all));
+}
+
+/* @n more of them, or fewer. */
+static void csv_space_change(CsvVolume *vol, int n)
+{
+    unsigned space = qatomic_read(&vol->space);
+
+    qatomic_set(&vol->space, n > 0 && n > space ? 0 : space - n);
+}
+
 /*
  * Claim up to @want in @page, by one compare-and-write.  Returns how many, 0
  * if nothing is free, or -errno.
@@ -94,6 +111,7 @@ csv_segment_claim_in(CsvVolume *vol, BdrvChild *file, uint64_t page,
             trace_csv_segment_claim(vol, slot, claims[i].index,
                                     claims[i].sequence);
         }
+        csv_space_change(vol, n);
         return n;
     }
     return 0;   /* crowded; look elsewhere */
@@ -186,11 +204,11 @@ int csv_segments_free_some(CsvVolume *vol, BdrvChild *file, uint64_t page,
     CsvSegmentEntry entry[CSV_SEGMENTS_PER_PAGE];
     uint8_t raw[CSV_RECORD_SIZE];
     unsigned tries, i;
-    int ret;
+    int found, ret;
 
     QEMU_BUILD_BUG_ON(CSV_SEGMENTS_PER_PAGE > 64);
     for (tries = 0; tries < CSV_SWAP_TRIES; tries++) {
-        bool found = false;
+        found = 0;
 
         ret = csv_segment_page_read(vol, file, page, raw, entry, errp);
         if (ret < 0) {
@@ -199,7 +217,7 @@ int csv_segments_free_some(CsvVolume *vol, BdrvChild *file, uint64_t page,
         for (i = 0; i < CSV_SEGMENTS_PER_PAGE; i++) {
             if (entry[i].disk == slot && (which & BIT_ULL(i))) {
                 entry[i] = (CsvSegmentEntry) { .disk = -1 };
-                found = true;
+                found++;
             }
         }
         ret = found ? csv_segment_page_swap(vol, file, page, raw, entry) : 0;
@@ -210,8 +228,10 @@ int csv_segments_free_some(CsvVolume *vol, BdrvChild *file, uint64_t page,
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Cannot free segments of csv volume '%s'",
                          csv_volume_label(vol));
+        return ret;
     }
-    return ret;
+    csv_space_change(vol, -found);
+    return 0;
 }
 
 int csv_segments_free(CsvVolume *vol, BdrvChild *file, uint32_t slot,
@@ -240,6 +260,7 @@ int csv_segments_walk(CsvVolume *vol, BdrvChild *file, CsvSegmentFn *fn,
     ERRP_GUARD();
     CsvSegmentEntry entry[CSV_SEGMENTS_PER_PAGE];
     CsvTableIter it;
+    uint64_t used = 0;
     unsigned i;
     int ret = csv_volume_refresh(vol, file, errp);
 
@@ -263,6 +284,7 @@ int csv_segments_walk(CsvVolume *vol, BdrvChild *file, CsvSegmentFn *fn,
         for (i = 0; i < CSV_SEGMENTS_PER_PAGE; i++) {
             uint64_t index = (uint64_t)it.slot * CSV_SEGMENTS_PER_PAGE + i;
 
+            used += entry[i].disk >= 0;
             if (entry[i].disk >= 0 && !fn(opaque, index, &entry[i], errp)) {
                 csv_table_end(&it);
                 return -EINVAL;
@@ -272,8 +294,10 @@ int csv_segments_walk(CsvVolume *vol, BdrvChild *file, CsvSegmentFn *fn,
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Cannot read the segment table of csv "
                          "volume '%s'", csv_volume_label(vol));
+        return ret;
     }
-    return ret;
+    csv_space_set(vol, used);
+    return 0;
 }
 
 typedef struct CsvCount {

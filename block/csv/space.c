@@ -2,10 +2,10 @@
  * Cluster shared volume: how much of it is left, and who wants to know
  *
  * Space is counted in segments, by reading the segment table.  That is done
- * when somebody asks, and, if somebody wants to be told, when a disk of this
- * process claims a segment or one is freed here.  Segments are claimed ahead
- * of need, so this is not in the way of a guest's write, and the event comes
- * before a write is refused.
+ * when somebody asks, by each open disk now and then (see holding.c), and, if
+ * somebody wants to be told, when a disk of this process claims a segment or
+ * one is freed here.  Segments are claimed ahead of need, so this is not in
+ * the way of a guest's write, and the event comes before a write is refused.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -51,6 +51,11 @@ csv_space_look_at(CsvVolume *vol, BdrvChild *file, Error **errp)
             vol->sb.segment_count << vol->sb.segment_bits, left, threshold);
     }
     return 0;
+}
+
+int coroutine_mixed_fn csv_space_count(CsvVolume *vol, BdrvChild *file)
+{
+    return csv_space_look_at(vol, file, NULL);
 }
 
 void coroutine_mixed_fn csv_space_look(CsvVolume *vol, BdrvChild *file)
