@@ -278,7 +278,7 @@ static void test_query(void)
     g_assert_cmpint(number(info, "journal", "used"), >, 0);
     g_assert_cmpint(number(info, "journal", "sequence"), >, 0);
     g_assert_cmpint(number(info, "stats", "clusters-allocated"), ==, 4);
-    g_assert_cmpint(number(info, "stats", "segments-claimed"), ==, 1);
+    g_assert_cmpint(number(info, "stats", "segments-claimed"), >, 0);
     g_assert_cmpint(number(info, "stats", "commits"), ==, 1);
     /* Three entries of clusters, one of the table */
     g_assert_cmpint(number(info, "stats", "entries"), ==, 4);

@@ -14,9 +14,9 @@
 #include "sim-volume.h"
 #include "system/block-backend.h"
 
-#define DEVICE_SIZE     (64 * GiB)
-#define DISK_SIZE       (64 * GiB)
-#define SEGMENTS        8191    /* of DEVICE_SIZE, less the tables */
+#define DEVICE_SIZE     (16 * GiB)
+#define DISK_SIZE       (16 * GiB)
+#define SEGMENTS        2047    /* of DEVICE_SIZE, less the tables */
 #define CLUSTERS        (SIM_SEGMENT_SIZE / CSV_CLUSTER_SIZE)   /* of one */
 
 static BlockBackend *open_disk(const char *name)
