@@ -546,8 +546,6 @@ int GRAPH_RDLOCK csv_segments_load(CsvDisk *disk, Error **errp);
 void csv_segments_drop(CsvDisk *disk);
 /* Bytes in use in the disk's segments.  Any thread, without a lock. */
 uint64_t csv_disk_used(const CsvDisk *disk);
-/* Segments that an open disk keeps ahead of need now. */
-uint64_t csv_disk_ahead(const CsvDisk *disk);
 /*
  * Claim some of what is missing ahead, one at least.  claim_lock held; any
  * thread.

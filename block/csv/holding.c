@@ -190,18 +190,24 @@ static unsigned csv_segment_numbers(CsvDisk *disk, CsvClaim *claims,
     return i;
 }
 
-uint64_t csv_disk_ahead(const CsvDisk *disk)
+/* Segments to keep ahead; a volume that is small or full has none to spare. */
+static uint64_t csv_disk_share(const CsvDisk *disk)
 {
     const CsvSuperblock *sb = &disk->volume->sb;
     uint64_t share = qatomic_read(&disk->volume->space) / CSV_AHEAD_SHARE;
 
-    return MAX(1, MIN(share, CSV_AHEAD_BYTES >> sb->segment_bits));
+    return MIN(share, CSV_AHEAD_BYTES >> sb->segment_bits);
 }
 
-/* Segments' worth of clusters that are missing in what is kept ahead. */
-static unsigned csv_disk_lacks(CsvDisk *disk)
+/* A disk that is being written keeps one anyway. */
+static uint64_t csv_disk_ahead(const CsvDisk *disk)
 {
-    uint64_t ahead = csv_disk_ahead(disk);
+    return MAX(1, csv_disk_share(disk));
+}
+
+/* Segments' worth of clusters that are missing in @ahead segments. */
+static unsigned csv_disk_lacks(CsvDisk *disk, uint64_t ahead)
+{
 
     QEMU_LOCK_GUARD(&disk->alloc_lock);
     return ahead - MIN(ahead, disk->free_clusters /
@@ -212,7 +218,7 @@ int csv_segment_claim_more(CsvDisk *disk)
 {
     CsvClaim claims[CSV_SEGMENTS_PER_PAGE];
     Error *err = NULL;
-    unsigned want = csv_disk_lacks(disk), i;
+    unsigned want = csv_disk_lacks(disk, csv_disk_ahead(disk)), i;
     int ret;
 
     WITH_QEMU_LOCK_GUARD(&disk->alloc_lock) {
@@ -246,10 +252,11 @@ int csv_segment_claim_more(CsvDisk *disk)
 }
 
 /* If there is no space the write that needs it will say so. */
-static void coroutine_fn GRAPH_RDLOCK csv_claim_ahead(CsvDisk *disk)
+static void coroutine_fn GRAPH_RDLOCK
+csv_claim_ahead(CsvDisk *disk, uint64_t (*ahead)(const CsvDisk *disk))
 {
     QEMU_LOCK_GUARD(&disk->claim_lock);
-    while (csv_disk_lacks(disk)) {
+    while (csv_disk_lacks(disk, ahead(disk))) {
         if (csv_segment_claim_more(disk) < 0) {
             break;
         }
@@ -261,7 +268,7 @@ static void coroutine_fn csv_claim_ahead_entry(void *opaque)
     CsvDisk *disk = opaque;
 
     WITH_GRAPH_RDLOCK_GUARD() {
-        csv_claim_ahead(disk);
+        csv_claim_ahead(disk, csv_disk_ahead);
     }
     qatomic_set(&disk->adjusting, false);
     bdrv_dec_in_flight(disk->bs);
@@ -310,7 +317,7 @@ void coroutine_fn csv_segments_adjust(CsvDisk *disk)
         return;     /* whoever needs it will say so */
     }
     csv_segments_trim(disk);
-    csv_claim_ahead(disk);
+    csv_claim_ahead(disk, csv_disk_share);
 }
 
 static void csv_adjust_timer(void *opaque)
