@@ -53,11 +53,15 @@ static void estimate_page_rate(PipelineEstimate *e, const PipelineSample *s)
     e->rate_from = *s;
 }
 
-/* What is left now and was done since is more than was left then by what? */
+/*
+ * What is left now and was done since is more than was left then by what?
+ * What was left out did not become more.
+ */
 static void estimate_dirty_rate(PipelineEstimate *e, const PipelineSample *s)
 {
     const PipelineSample *from = &e->last_sync;
-    uint64_t have = s->pages_left + (s->pages_done - from->pages_done);
+    uint64_t have = s->pages_left + (s->pages_done - from->pages_done) +
+                    (s->pages_saved - from->pages_saved);
     double rate;
 
     /* What the first sync finds is all memory. */

@@ -24,6 +24,8 @@ typedef struct PipelineSample {
     uint64_t pages_done;        /* of all passes */
     uint64_t pages_zero;        /* of these, the ones that were all zeroes */
     uint64_t pages_left;        /* found dirty by the last sync, and not done */
+    uint64_t pages_hot;         /* of these, what this pass does not send */
+    uint64_t pages_saved;       /* not sent in any pass, and dirty again */
     int64_t sync_time;          /* of syncs and rests: nothing was sent */
     unsigned syncs;             /* how many that were */
     int64_t fixed;              /* what the blackout takes without pages */

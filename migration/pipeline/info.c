@@ -79,6 +79,8 @@ static MigratePipelineEstimate *pipeline_estimate(MigrationState *s)
     info->bandwidth = s->mbps * 1000000 / 8;
     info->remaining = sample->pages_left * qemu_target_page_size();
     info->passes = p->passes;
+    info->hot = sample->pages_hot * qemu_target_page_size();
+    info->saved = sample->pages_saved;
     migration_adaptive_pages(&info->raw, &info->compressed, &info->changes);
     if (sample->pages_left <= budget) {
         info->has_time = true;

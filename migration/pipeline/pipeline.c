@@ -25,6 +25,7 @@
 #include "adaptive.h"
 #include "announce.h"
 #include "hello.h"
+#include "hot.h"
 #include "pipeline-int.h"
 #include "quick.h"
 #include "quiesce.h"
@@ -336,6 +337,7 @@ static void pipeline_setup(MigrationState *s)
 
     migration_pipeline_reset();
     migration_report_reset();
+    migration_hot_reset();
     pipeline.elapsed = 0;
     if (!pipeline.fixed_time) {
         qatomic_set(&pipeline.fixed_guess, FIXED_GUESS +
@@ -474,6 +476,7 @@ static MigratePipelineAction pipeline_ask(MigrationState *s, uint64_t pending)
     WITH_QEMU_LOCK_GUARD(&pipeline.lock) {
         pipeline.sample = sample;
         action = pipeline_policy_step(&pipeline.policy, &sample);
+        migration_hot_permit(pipeline.policy.put_off);
         near = pipeline.policy.predicted / NEAR <
                pipeline.policy.goal.max_blackout;
         if (action != MIGRATE_PIPELINE_ACTION_SYNC) {

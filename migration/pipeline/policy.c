@@ -31,6 +31,8 @@
 #define WAITED_ENOUGH       60000000
 /* Quick migration stops no guest for longer than that, in microseconds. */
 #define QUICK_MOST          60000000
+/* A pass that sends nearly nothing takes so long, to see what is changed. */
+#define PASS_LEAST          20000
 /* Who waits for a moment rests no longer than that. */
 #define REST_MAX            2000000
 
@@ -38,6 +40,7 @@ void pipeline_policy_init(PipelinePolicy *p, const PipelineGoal *goal)
 {
     *p = (PipelinePolicy) {
         .goal = *goal,
+        .put_off = true,
         .best_left = UINT64_MAX,
         .within_since = -1,
         .waits_since = -1,
@@ -56,6 +59,18 @@ static void policy_sync(PipelinePolicy *p, const PipelineSample *s)
     }
 }
 
+/* What this pass has left to send: not what is always dirty. */
+static uint64_t policy_pass_pages(const PipelineSample *s)
+{
+    return s->pages_left - MIN(s->pages_hot, s->pages_left);
+}
+
+static int64_t policy_pass_time(const PipelinePolicy *p,
+                                const PipelineSample *s)
+{
+    return pipeline_estimate_time(&p->estimate, policy_pass_pages(s) * MARGIN);
+}
+
 /* The blackout, if the migration switched now */
 static int64_t policy_predict(const PipelinePolicy *p, const PipelineSample *s)
 {
@@ -66,11 +81,16 @@ static int64_t policy_predict(const PipelinePolicy *p, const PipelineSample *s)
 }
 
 /* The next rung of what is permitted; the top one is to wait. */
-static MigratePipelineAction policy_climb(PipelinePolicy *p)
+static MigratePipelineAction policy_climb(PipelinePolicy *p,
+                                          const PipelineSample *s)
 {
     p->why = MIGRATE_PIPELINE_REASON_STUCK;
     p->stuck = 0;
     p->best_left = UINT64_MAX;
+    if (s->pages_hot) {
+        p->put_off = false;
+        return MIGRATE_PIPELINE_ACTION_GO_ON;
+    }
     if (p->goal.quick) {
         return MIGRATE_PIPELINE_ACTION_SWITCH_OVER;
     }
@@ -98,19 +118,18 @@ static bool policy_too_late(const PipelinePolicy *p, const PipelineSample *s)
 }
 
 /*
- * Within the promise.  Is it worth another pass?  It takes as long as the
- * memory part of the blackout would, and leaves what is dirtied meanwhile.
+ * Within the promise.  Is it worth another pass?  It takes as long as what it
+ * sends would take in the blackout, and leaves what is dirtied meanwhile.
  */
 static bool policy_polish(PipelinePolicy *p, const PipelineSample *s)
 {
     const PipelineEstimate *e = &p->estimate;
     bool shrinks = e->dirty_rate < POLISH_GAIN * e->page_rate;
-    int64_t memory = p->predicted - s->fixed;
 
     if (p->within_since < 0) {
         p->within_since = s->now;
     }
-    return shrinks && !p->stuck && memory > s->fixed / 4 &&
+    return shrinks && !p->stuck && policy_pass_time(p, s) > s->fixed / 4 &&
            s->now - p->within_since < POLISH_TIME &&
            !policy_too_late(p, s);
 }
@@ -141,9 +160,9 @@ static bool policy_enough(const PipelinePolicy *p, const PipelineSample *s)
 static int64_t policy_rest(const PipelinePolicy *p, const PipelineSample *s)
 {
     int64_t end = p->goal.deadline ?: p->waits_since + WAITED_ENOUGH;
-    int64_t pass = pipeline_estimate_time(&p->estimate, s->pages_left);
+    int64_t pass = policy_pass_time(p, s);
     int64_t budget = MAX(policy_budget(p, s), 0);
-    int64_t passes = budget / (int64_t)MAX(1, s->pages_left) + 1;
+    int64_t passes = budget / (int64_t)MAX(1, policy_pass_pages(s)) + 1;
     int64_t rest = (end - s->now) / passes - pass;
 
     return MIN(MAX(rest, 0), REST_MAX);
@@ -167,7 +186,7 @@ static bool policy_ends(PipelinePolicy *p, const PipelineSample *s)
 static MigratePipelineAction policy_within_pass(PipelinePolicy *p,
                                                 const PipelineSample *s)
 {
-    if (p->predicted - s->fixed <= SYNC_AT || policy_too_late(p, s)) {
+    if (policy_pass_time(p, s) <= SYNC_AT || policy_too_late(p, s)) {
         return MIGRATE_PIPELINE_ACTION_SYNC;
     }
     return MIGRATE_PIPELINE_ACTION_GO_ON;
@@ -180,7 +199,7 @@ static MigratePipelineAction policy_go_on(PipelinePolicy *p,
     if (p->predicted <= p->goal.max_blackout) {
         p->why = MIGRATE_PIPELINE_REASON_PREPARING;
     } else if (p->stuck >= (p->throttle ? 1 : STUCK_PASSES)) {
-        MigratePipelineAction action = policy_climb(p);
+        MigratePipelineAction action = policy_climb(p, s);
 
         if (action != MIGRATE_PIPELINE_ACTION_GO_ON) {
             return action;
@@ -199,6 +218,10 @@ static MigratePipelineAction policy_go_on(PipelinePolicy *p,
         }
     } else {
         p->waits_since = -1;
+    }
+    if (s->pages_hot) {
+        p->rest_until = MAX(p->rest_until,
+                            s->now + PASS_LEAST - policy_pass_time(p, s));
     }
     return MIGRATE_PIPELINE_ACTION_GO_ON;
 }

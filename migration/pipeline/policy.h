@@ -12,8 +12,12 @@
  *     left / page rate, with a margin.
  *   - It is within the promise, and the disks are ready: switch over, unless
  *     one more pass, which must be short, makes it much shorter.
+ *   - Passes leave out what is always dirty.  One that has nothing to send
+ *     takes some time, to see whether that is still so.
  *   - It is not, and passes do not make it shorter any more: one step up the
- *     ladder of what is permitted: throttle, postcopy.
+ *     ladder.  The first is to leave nothing out, since pages that are always
+ *     dirty may get through faster than others, as what has changed in them;
+ *     then what is permitted: throttle, postcopy.
  *   - In quick migration there is no ladder: the guest stops then.
  *   - The top is reached: wait for a moment that keeps the promise, until the
  *     deadline, or until more makes no sense; then give up.  It always ends.
@@ -51,6 +55,7 @@ typedef struct PipelinePolicy {
     PipelineEstimate estimate;
     int64_t predicted;          /* blackout, if switched now */
     MigratePipelineReason why;
+    bool put_off;               /* hot pages may be */
     unsigned throttle;          /* percent */
     unsigned passes;
     int64_t rest_until;         /* send nothing before that time */

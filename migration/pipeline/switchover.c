@@ -17,6 +17,7 @@
 #include "qemu/thread.h"
 #include "qemu/timer.h"
 #include "system/runstate.h"
+#include "hot.h"
 #include "pipeline.h"
 #include "quiesce.h"
 #include "report.h"
@@ -116,6 +117,8 @@ PipelineSample migration_pipeline_sample(MigrationState *s, uint64_t pending)
                       xbzrle_counters.pages,
         .pages_zero = zero,
         .pages_left = DIV_ROUND_UP(pending, qemu_target_page_size()),
+        .pages_hot = migration_hot_pages(),
+        .pages_saved = migration_hot_saved(),
         .sync_time = switchover.sync_time,
         .syncs = stat64_get(&mig_stats.dirty_sync_count),
         .ready = true,

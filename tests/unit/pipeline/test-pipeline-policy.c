@@ -23,6 +23,8 @@ typedef struct Moment {
     double working_set;
     double dirties;
     double link;
+    double hot;                 /* pages that are dirty at each sync */
+    double hot_link;            /* as fast as they get through */
 } Moment;
 
 typedef struct World {
@@ -68,14 +70,26 @@ static void run_dirty(double *dirty, const Moment *m, double seconds)
     }
 }
 
-static void run_sync(Run *run, double *dirty)
+static void run_sync(Run *run, const Moment *m, double *dirty)
 {
     run->s.syncs++;
     run->s.now += MS;
     run->s.sync_time += MS;
     run->left = MIN(PAGES, run->left + *dirty);
     *dirty = 0;
+    /* Those left from before are dirtied, too, and need not be sent. */
+    run->left = MAX(run->left, m->hot);
+    run->s.pages_hot = run->policy.put_off && run->s.syncs > 2 ? m->hot : 0;
     run->s.pages_left = run->left;
+}
+
+/* Pages that are sent in @seconds */
+static double run_send(const Run *run, const Moment *m, double seconds)
+{
+    bool bulk = run->s.syncs == 1;
+
+    return MIN(run->left - run->s.pages_hot,
+               (m->hot && !bulk ? m->hot_link : m->link) * seconds);
 }
 
 static MigratePipelineAction run_world(Run *run, const World *w, unsigned seed)
@@ -90,7 +104,7 @@ static MigratePipelineAction run_world(Run *run, const World *w, unsigned seed)
     for (;;) {
         Moment m = run_guest(run, rand);
         bool rests = run->s.now < run->policy.rest_until;
-        double sent = rests ? 0 : MIN(run->left, m.link * STEP / S);
+        double sent = rests ? 0 : run_send(run, &m, (double)STEP / S);
         MigratePipelineAction action;
 
         g_assert_cmpint(run->s.now, <, 600LL * S);
@@ -106,12 +120,13 @@ static MigratePipelineAction run_world(Run *run, const World *w, unsigned seed)
             action = pipeline_policy_step(&run->policy, &run->s);
             run->promised = run->policy.predicted;
             if (action == MIGRATE_PIPELINE_ACTION_SYNC) {
-                run_sync(run, &dirty);
+                run_sync(run, &m, &dirty);
             }
         } while (action == MIGRATE_PIPELINE_ACTION_SYNC);
         if (action >= MIGRATE_PIPELINE_ACTION_SWITCH_OVER) {
             m = run_guest(run, rand);
-            run->real = w->fixed + (run->left + dirty) / m.link * S;
+            run->real = w->fixed + (run->left + dirty) /
+                                   (m.hot ? m.hot_link : m.link) * S;
             return action;
         }
     }
@@ -172,6 +187,23 @@ static Moment noise(int64_t now, GRand *rand)
                       g_rand_double_range(rand, 15000, 30000) };
 }
 
+/* Always the same pages, few enough for the promise */
+static Moment same(int64_t now, GRand *rand)
+{
+    return (Moment) { 500, 200, 28000, 6000, 28000 };
+}
+
+/* Too many for it, unless one sees that they get through as differences */
+static Moment same_bytes(int64_t now, GRand *rand)
+{
+    return (Moment) { 500, 200, 28000, 99 * 256, 250000 };
+}
+
+static Moment same_many(int64_t now, GRand *rand)
+{
+    return (Moment) { 500, 200, 28000, 99 * 256, 28000 };
+}
+
 static Moment dead_link(int64_t now, GRand *rand)
 {
     return (Moment) { 1000, 100, now > 2 * S ? 0.001 : 28000 };
@@ -202,6 +234,14 @@ static const World worlds[] = {
     { "all-hot-deadline-99", all_hot, GOAL(2, .deadline = 20 * S,
       .throttle_max = 99), 12 * MS, .ends = ENDS(GIVE_UP) },
     { "hot-slow-postcopy", hot_slow, GOAL(300, .postcopy = true), 10 * MS,
+      .ends = ENDS(POSTCOPY), .most_sent = 3.2 },
+    { "same", same, GOAL(300), 10 * MS, .ends = ENDS(SWITCH_OVER),
+      .most_sent = 1.1 },
+    { "same-bytes", same_bytes, GOAL(300), 10 * MS,
+      .ends = ENDS(SWITCH_OVER), .most_sent = 1.8 },
+    { "same-many", same_many, GOAL(300, .deadline = 30 * S), 10 * MS,
+      .ends = ENDS(GIVE_UP), .most_sent = 3.3 },
+    { "same-many-postcopy", same_many, GOAL(300, .postcopy = true), 10 * MS,
       .ends = ENDS(POSTCOPY), .most_sent = 3.2 },
     { "warm", warm, GOAL(300), 10 * MS, .ends = ENDS(SWITCH_OVER) },
     { "bursty", bursty, GOAL(300, .deadline = 60 * S), 10 * MS,
