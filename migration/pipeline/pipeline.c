@@ -377,6 +377,7 @@ static void pipeline_ended(MigrationState *s, MigratePipelineStage stage)
     g_autoptr(MigratePipelineInfo) info = NULL;
 
     pipeline.elapsed = qemu_clock_get_ms(QEMU_CLOCK_REALTIME) - s->start_time;
+    migration_hot_reset();
     if (!migration_pipeline_drives(s)) {
         return;
     }

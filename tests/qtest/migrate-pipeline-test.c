@@ -144,6 +144,21 @@ static bool can_postcopy(void)
     return access("/dev/userfaultfd", R_OK | W_OK) == 0 || geteuid() == 0;
 }
 
+/* Stop the guest: the migration completes, and all memory is there. */
+static void stop_and_compare(PipelineScene *s)
+{
+    g_autofree char *here = NULL, *there = NULL;
+    QDict *report;
+
+    expect_success(qtest_qmp(s->src, "{'execute': 'stop'}"));
+    report = pipeline_wait_report(s->src);
+    g_assert_cmpstr(qdict_get_str(report, "stage"), ==, "completed");
+    qobject_unref(report);
+    here = pipeline_memory(s, s->src);
+    there = pipeline_memory(s, s->dst);
+    g_assert_cmpint(memcmp(here, there, PIPELINE_GUEST_MB * MiB), ==, 0);
+}
+
 /*
  * Pages that change by a byte are sent as what has changed, and come out as
  * they are; the promise cannot be kept while the guest runs, so there are
@@ -152,7 +167,6 @@ static bool can_postcopy(void)
 static void test_changes(void)
 {
     PipelineScene s = { 0 };
-    g_autofree char *here = NULL, *there = NULL;
     uint64_t changes = 0;
     QDict *report;
 
@@ -168,13 +182,7 @@ static void test_changes(void)
         qobject_unref(report);
         g_usleep(10 * 1000);
     }
-    expect_success(qtest_qmp(s.src, "{'execute': 'stop'}"));
-    report = pipeline_wait_report(s.src);
-    g_assert_cmpstr(qdict_get_str(report, "stage"), ==, "completed");
-    qobject_unref(report);
-    here = pipeline_memory(&s, s.src);
-    there = pipeline_memory(&s, s.dst);
-    g_assert_cmpint(memcmp(here, there, PIPELINE_GUEST_MB * MiB), ==, 0);
+    stop_and_compare(&s);
     pipeline_end(&s);
 }
 
@@ -185,7 +193,6 @@ static void test_changes(void)
 static void test_hot(void)
 {
     PipelineScene s = { 0 };
-    g_autofree char *here = NULL, *there = NULL;
     uint64_t hot = 0, saved = 0;
     QDict *report;
 
@@ -205,13 +212,7 @@ static void test_hot(void)
         saved = qdict_get_int(estimate, "saved");
         qobject_unref(report);
     }
-    expect_success(qtest_qmp(s.src, "{'execute': 'stop'}"));
-    report = pipeline_wait_report(s.src);
-    g_assert_cmpstr(qdict_get_str(report, "stage"), ==, "completed");
-    qobject_unref(report);
-    here = pipeline_memory(&s, s.src);
-    there = pipeline_memory(&s, s.dst);
-    g_assert_cmpint(memcmp(here, there, PIPELINE_GUEST_MB * MiB), ==, 0);
+    stop_and_compare(&s);
     g_test_message("%" PRIu64 " bytes were put off when the guest stopped, "
                    "%" PRIu64 " pages left out before", hot, saved);
     pipeline_end(&s);
