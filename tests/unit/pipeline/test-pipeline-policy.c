@@ -86,10 +86,11 @@ static void run_sync(Run *run, const Moment *m, double *dirty)
 /* Pages that are sent in @seconds */
 static double run_send(const Run *run, const Moment *m, double seconds)
 {
-    bool bulk = run->s.syncs == 1;
+    /* A difference takes a copy first, which the second pass makes. */
+    bool whole = run->s.syncs <= 2;
 
     return MIN(run->left - run->s.pages_hot,
-               (m->hot && !bulk ? m->hot_link : m->link) * seconds);
+               (m->hot && !whole ? m->hot_link : m->link) * seconds);
 }
 
 static MigratePipelineAction run_world(Run *run, const World *w, unsigned seed)
