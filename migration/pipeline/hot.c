@@ -26,7 +26,7 @@
 static struct {
     GHashTable *sets;       /* RAMBlock to HotSet, or NULL */
     bool on;                /* another sync is to come */
-    bool forbidden;         /* nothing may be put off */
+    bool forbidden;         /* nothing may be left out */
     int64_t synced;         /* when it was that counted, in us */
     uint64_t pages;         /* put off; atomic */
     uint64_t saved;         /* pages that were not sent in vain; atomic */
@@ -85,7 +85,8 @@ uint64_t migration_hot_sync(bool last)
 
     hot.on = !last && runstate_is_running() &&
              migration_pipeline_drives(migrate_get_current()) && hot_begin();
-    if (!hot.sets) {
+    /* The guest may have stopped: no look at bitmaps in which nothing is. */
+    if (!hot.sets || (!hot.on && !hot.pages)) {
         return 0;
     }
     RAMBLOCK_FOREACH_NOT_IGNORED(block) {
@@ -118,7 +119,7 @@ bool migration_hot_skip(RAMBlock *block, unsigned long page)
     ram_addr_t addr = block->offset +
                       ((ram_addr_t)page << qemu_target_page_bits());
 
-    if (!hot.on ||
+    if (!hot.on || hot.forbidden ||
         !cpu_physical_memory_get_dirty_flag(addr, DIRTY_MEMORY_MIGRATION)) {
         return false;
     }

@@ -37,7 +37,7 @@ uint64_t migration_hot_sync(bool last);
  */
 bool migration_hot_skip(RAMBlock *block, unsigned long page);
 
-/* May pages be put off from the next sync on?  At first they may. */
+/* May pages be left out, or be put off at the next sync?  At first they may. */
 void migration_hot_permit(bool yes);
 
 /* Pages that are put off now.  Any thread. */
