@@ -119,7 +119,7 @@ bool migration_hot_skip(RAMBlock *block, unsigned long page)
     ram_addr_t addr = block->offset +
                       ((ram_addr_t)page << qemu_target_page_bits());
 
-    if (!hot.on || hot.forbidden ||
+    if (!hot.on || !hot.pages || hot.forbidden ||
         !cpu_physical_memory_get_dirty_flag(addr, DIRTY_MEMORY_MIGRATION)) {
         return false;
     }

@@ -32,8 +32,8 @@ uint64_t migration_hot_sync(bool last);
 
 /*
  * Page @page of @block is about to be sent, and its bit in the bitmap was
- * cleared.  Is it dirty again already, and will the next sync find it?  The
- * same thread and lock.
+ * cleared.  Is it dirty again already, and will the next sync find it?  Only
+ * as long as pages are put off.  The same thread and lock.
  */
 bool migration_hot_skip(RAMBlock *block, unsigned long page);
 

@@ -87,7 +87,7 @@ static MigratePipelineAction policy_climb(PipelinePolicy *p,
     p->why = MIGRATE_PIPELINE_REASON_STUCK;
     p->stuck = 0;
     p->best_left = UINT64_MAX;
-    if (p->put_off && (s->pages_hot || s->pages_saved)) {
+    if (s->pages_hot) {
         p->put_off = false;
         return MIGRATE_PIPELINE_ACTION_GO_ON;
     }
