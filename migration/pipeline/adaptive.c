@@ -185,31 +185,27 @@ static int adaptive_prepare_copied(MultiFDSendParams *p, DeltaShadow *shadow,
     return ret;
 }
 
-/* What the kernel says about the link saves many a raw page on a slow one. */
+/* What the kernel says about the link saves many a page the wrong way. */
 static void adaptive_ask_link(MultiFDSendParams *p, PacketChoice *choice)
 {
     double rate;
 
     if (!choice->cost[PACKET_RAW] && choice->packets >= ASK_LINK_AFTER) {
         rate = migration_link_rate(p->c);
-        if (rate > 0 && rate < ASK_LINK_BELOW) {
-            packet_choice_know_raw(choice, multifd_ram_page_size() * 1e6 /
-                                           rate);
-        }
+        packet_choice_know_raw(choice, rate > 0 && rate < ASK_LINK_BELOW ?
+                               multifd_ram_page_size() * 1e6 / rate : 0);
     }
 }
 
-static int adaptive_send_prepare(MultiFDSendParams *p, Error **errp)
+/* A packet the way that @m says */
+static int adaptive_prepare(MultiFDSendParams *p, PacketMethod m,
+                            Error **errp)
 {
     AdaptiveChannel *c = &adaptive.channels[p->id];
     MultiFDPages_t *pages = &p->data->u.ram;
-    int64_t now = qemu_clock_get_us(QEMU_CLOCK_REALTIME);
     const MultiFDMethods *ops;
     DeltaShadow *shadow;
-    PacketMethod m;
 
-    adaptive_ask_link(p, &c->choice);
-    m = packet_choice_next(&c->choice, now, pages->num, adaptive_methods(c));
     shadow = delta_shadow(pages->block, pages->offset, pages->num,
                           m == PACKET_DELTA || adaptive_copies(c));
     if (m == PACKET_DELTA && !shadow) {
@@ -223,6 +219,20 @@ static int adaptive_send_prepare(MultiFDSendParams *p, Error **errp)
     ops = m == PACKET_ZSTD ? adaptive.zstd : adaptive.raw;
     return shadow ? adaptive_prepare_copied(p, shadow, ops, errp) :
                     ops->send_prepare(p, errp);
+}
+
+static int adaptive_send_prepare(MultiFDSendParams *p, Error **errp)
+{
+    AdaptiveChannel *c = &adaptive.channels[p->id];
+    MultiFDPages_t *pages = &p->data->u.ram;
+    int64_t now = qemu_clock_get_us(QEMU_CLOCK_REALTIME);
+    int ret;
+
+    adaptive_ask_link(p, &c->choice);
+    ret = adaptive_prepare(p, packet_choice_next(&c->choice, now,
+                                                 adaptive_methods(c)), errp);
+    packet_choice_sent(&c->choice, pages->normal_num, pages->num);
+    return ret;
 }
 
 static int adaptive_recv_setup(MultiFDRecvParams *p, Error **errp)

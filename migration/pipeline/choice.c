@@ -27,6 +27,8 @@
 #define OTHER_WORLD     2
 /* So much cheaper must what takes more CPU be. */
 #define WORTH           0.9
+/* A packet counts if one page of so many at least is not all zeroes. */
+#define SPARSE          8
 
 static PacketMethod choice_method(const PacketChoice *c)
 {
@@ -55,7 +57,7 @@ static void choice_find_other(PacketChoice *c, unsigned methods)
     }
 }
 
-static void choice_learn(PacketChoice *c, int64_t now)
+static void choice_learn(PacketChoice *c)
 {
     double *cost = &c->cost[choice_method(c)];
     double new;
@@ -63,7 +65,7 @@ static void choice_learn(PacketChoice *c, int64_t now)
     if (!c->counted) {
         return;
     }
-    new = (double)(now - c->counts_from) / c->counted;
+    new = (double)c->counted_time / c->counted;
     if (!c->trial && *cost && new > OTHER_WORLD * *cost) {
         memset(c->cost, 0, sizeof(c->cost));
         *cost = new;
@@ -101,9 +103,9 @@ static void choice_decide(PacketChoice *c, unsigned methods)
 }
 
 /* The run has ended: what is the next one? */
-static void choice_turn(PacketChoice *c, int64_t now, unsigned methods)
+static void choice_turn(PacketChoice *c, unsigned methods)
 {
-    choice_learn(c, now);
+    choice_learn(c);
     choice_decide(c, methods);
     c->interval = MAX(c->interval, INTERVAL_MIN);
     if (c->trial) {
@@ -115,6 +117,8 @@ static void choice_turn(PacketChoice *c, int64_t now, unsigned methods)
         c->trial = true;
     }
     c->packets = 0;
+    c->pages = c->counted = 0;
+    c->time = c->counted_time = 0;
     c->over = false;
 }
 
@@ -122,46 +126,63 @@ void packet_choice_know_raw(PacketChoice *c, double cost)
 {
     if (!c->cost[PACKET_RAW]) {
         c->cost[PACKET_RAW] = cost;
-        c->over = c->packets && choice_method(c) == PACKET_RAW;
+        /* Raw packets are to find that out, and others were a guess. */
+        c->over = c->packets && (choice_method(c) == PACKET_RAW) == (cost > 0);
     }
 }
 
 /* Has the trial taken longer than half a run of the best should? */
-static bool choice_hopeless(const PacketChoice *c, int64_t now)
+static bool choice_hopeless(const PacketChoice *c)
 {
-    double half_run = c->pages / (double)c->packets * RUN / 2;
-
-    if (!c->cost[c->best]) {
-        return now - c->begun > FIRST_MOST;
+    if (!c->packets) {
+        return false;
     }
-    return c->trial &&
-           now - c->begun > HOPELESS * c->cost[c->best] * half_run;
+    if (!c->cost[c->best]) {
+        return c->time > FIRST_MOST;
+    }
+    return c->trial && c->time > HOPELESS * c->cost[c->best] *
+                                 c->pages / c->packets * RUN / 2;
 }
 
-PacketMethod packet_choice_next(PacketChoice *c, int64_t now, unsigned pages,
-                                unsigned methods)
+/* The last packet is on its way. */
+static void choice_count(PacketChoice *c, int64_t now)
 {
+    int64_t took = now - c->from;
+
+    if (!c->sent) {
+        return;
+    }
+    c->packets++;
+    c->pages += c->sent;
+    c->time += took;
+    if (c->packets > RUN / 2) {
+        c->counted += c->sent;
+        c->counted_time += took;
+    }
+    c->sent = 0;
+}
+
+void packet_choice_sent(PacketChoice *c, unsigned pages, unsigned all)
+{
+    c->sent = pages * SPARSE >= all ? pages : 0;
+}
+
+PacketMethod packet_choice_next(PacketChoice *c, int64_t now, unsigned methods)
+{
+    if (!c->begun) {
+        c->begun = c->trial = true;
+        c->other = PACKET_ZSTD;
+    }
+    choice_count(c, now);
     if (c->packets == RUN || c->over) {
-        choice_turn(c, now, methods);
-    } else if (c->packets && choice_hopeless(c, now)) {
+        choice_turn(c, methods);
+    } else if (choice_hopeless(c)) {
         if (!c->counted) {
-            c->counts_from = c->begun;
+            c->counted_time = c->time;
             c->counted = c->pages;
         }
-        choice_turn(c, now, methods);
+        choice_turn(c, methods);
     }
-    if (!c->packets) {
-        c->begun = now;
-        c->pages = c->counted = 0;
-    }
-    if (c->packets == RUN / 2) {
-        c->counts_from = now;
-        c->counted = 0;
-    }
-    if (c->packets >= RUN / 2) {
-        c->counted += pages;
-    }
-    c->pages += pages;
-    c->packets++;
+    c->from = now;
     return choice_method(c);
 }

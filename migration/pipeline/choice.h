@@ -11,7 +11,12 @@
  *
  * A run's first half does not count: it fills the buffers of the socket, which
  * take raw pages as fast as memory.  A trial that goes badly is cut short, and
- * the next one comes later.
+ * the next one comes later.  Nor do packets count that are zeroes for the most
+ * part, which go all ways alike.
+ *
+ * The first packets are compressed, for what a slow link loses with raw ones is
+ * more than what a fast one loses with these; then whoever knows the link says
+ * whether that was right.
  *
  * Pure functions, like those of estimate.h; one thread for each PacketChoice.
  *
@@ -34,28 +39,34 @@ typedef enum PacketMethod {
 typedef struct PacketChoice {
     PacketMethod best;
     double cost[PACKET_METHODS];    /* microseconds a page; 0: unknown */
+    unsigned packets;               /* of this run, that count */
 
     /* private */
+    bool begun;                     /* there was a run */
     bool trial;                     /* this run is not of the best method, */
     PacketMethod other;             /* but of this one */
-    unsigned packets;               /* of this run */
-    uint64_t pages, counted;        /* of this run; of these, those to count */
-    int64_t begun, counts_from;     /* of this run */
+    int64_t from;                   /* when the last packet began */
+    unsigned sent;                  /* pages in it, if it counts */
+    uint64_t pages, counted;        /* of this run; of its second half */
+    int64_t time, counted_time;     /* that these took, in microseconds */
     unsigned runs, interval;        /* since the last trial; between trials */
     bool over;                      /* this run has nothing more to say */
 } PacketChoice;
 
 /*
- * @pages pages are about to be sent, and all before them have been: how?  There
- * are the first so many @methods, at least two, and not fewer than before.
- * @now is in microseconds.
+ * A packet is about to be sent, and all before it have been: how?  There are
+ * the first so many @methods, at least two, and not fewer than before.  @now is
+ * in microseconds.
  */
-PacketMethod packet_choice_next(PacketChoice *c, int64_t now, unsigned pages,
+PacketMethod packet_choice_next(PacketChoice *c, int64_t now,
                                 unsigned methods);
 
+/* That packet has @pages pages which are not all zeroes, of @all. */
+void packet_choice_sent(PacketChoice *c, unsigned pages, unsigned all);
+
 /*
- * Nothing is known yet but, from elsewhere, that a raw page costs @cost
- * microseconds: no more of them need be sent to find that out.
+ * Somebody else knows that a raw page costs @cost microseconds, or 0 if all
+ * that is known is that the link is not slow.  No effect when it was measured.
  */
 void packet_choice_know_raw(PacketChoice *c, double cost);
 

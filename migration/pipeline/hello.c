@@ -9,11 +9,13 @@
 #include "qemu/osdep.h"
 #include "exec/target_page.h"
 #include "io/channel-socket.h"
+#include "io/channel-tls.h"
 #include "migration/channel.h"
 #include "migration/migration.h"
 #include "migration/misc.h"
 #include "migration/options.h"
 #include "migration/postcopy-ram.h"
+#include "migration/tls.h"
 #include "qapi/error.h"
 #include "qemu/bswap.h"
 #include "qemu/coroutine.h"
@@ -141,7 +143,12 @@ static bool coroutine_fn hello_co_read(Hello *h, void *buf, size_t len,
             return true;
         } else if (n > 0) {
             /* Too little to look at: it is readable, and not what we want. */
+            h->deadline = MIN(h->deadline, hello_now() + HELLO_TIMEOUT);
             qemu_co_sleep_ns(QEMU_CLOCK_REALTIME, SCALE_MS);
+            if (hello_now() >= h->deadline) {
+                error_setg(errp, "no more than %zd bytes came", n);
+                return false;
+            }
         } else if (!hello_co_wait(h, errp)) {
             return false;
         }
@@ -309,8 +316,10 @@ bool migration_hello_connect(MigrationState *s, QIOChannel *ioc,
     if (!error) {
         hello_hurry(ioc);
     }
-    if (error || !migration_pipeline_greets(s) || migrate_tls() ||
-        !object_dynamic_cast(OBJECT(ioc), TYPE_QIO_CHANNEL_SOCKET)) {
+    if (error || !migration_pipeline_greets(s) ||
+        migrate_channel_requires_tls_upgrade(ioc) ||
+        (!object_dynamic_cast(OBJECT(ioc), TYPE_QIO_CHANNEL_TLS) &&
+         !object_dynamic_cast(OBJECT(ioc), TYPE_QIO_CHANNEL_SOCKET))) {
         return false;
     }
     h = hello_new(ioc);
@@ -492,9 +501,11 @@ static void coroutine_fn hello_co_accept(void *opaque)
     uint32_t magic = 0;
 
     h->go_on = true;
-    if (hello_co_read(h, &magic, sizeof(magic),
-                      QIO_CHANNEL_READ_FLAG_MSG_PEEK, NULL) &&
-        be32_to_cpu(magic) == HELLO_MAGIC) {
+    if (!hello_co_read(h, &magic, sizeof(magic),
+                       QIO_CHANNEL_READ_FLAG_MSG_PEEK, NULL)) {
+        /* Upstream would wait for the rest, and nothing else could go on. */
+        h->go_on = h->deadline == INT64_MAX;
+    } else if (be32_to_cpu(magic) == HELLO_MAGIC) {
         h->go_on = hello_co_answer(h, &err) && hello_co_stream(h, &err);
         if (err) {
             warn_report_err(err);
@@ -514,11 +525,18 @@ void migration_hello_accept(QIOChannel *ioc)
      * listener may run in a monitor's thread.  The channel of postcopy-preempt
      * has nothing to look at for long.
      */
-    if (mis->state != MIGRATION_STATUS_SETUP || migrate_tls() ||
-        migrate_postcopy_preempt() ||
-        !qio_channel_has_feature(ioc, QIO_CHANNEL_FEATURE_READ_MSG_PEEK)) {
+    if (mis->state != MIGRATION_STATUS_SETUP || migrate_postcopy_preempt() ||
+        migrate_channel_requires_tls_upgrade(ioc)) {
         migration_channel_process_incoming(ioc);
         return;
+    }
+    /*
+     * A TLS channel can be peeked at, but by somebody who waits as we do: in
+     * migration_ioc_process_incoming() the other channels, whose handshakes
+     * the source awaits, would wait as well.
+     */
+    if (object_dynamic_cast(OBJECT(ioc), TYPE_QIO_CHANNEL_TLS)) {
+        qio_channel_set_feature(ioc, QIO_CHANNEL_FEATURE_READ_MSG_PEEK);
     }
     h = hello_new(ioc);
     h->listener = mis->transport_data;

@@ -8,6 +8,7 @@
 
 #include "qemu/osdep.h"
 #include "io/channel-socket.h"
+#include "io/channel-tls.h"
 #include "qemu/bswap.h"
 #include "link.h"
 
@@ -23,8 +24,11 @@
 
 double migration_link_rate(QIOChannel *ioc)
 {
+    QIOChannelTLS *tls = (QIOChannelTLS *)
+        object_dynamic_cast(OBJECT(ioc), TYPE_QIO_CHANNEL_TLS);
     QIOChannelSocket *sioc = (QIOChannelSocket *)
-        object_dynamic_cast(OBJECT(ioc), TYPE_QIO_CHANNEL_SOCKET);
+        object_dynamic_cast(OBJECT(tls ? tls->master : ioc),
+                            TYPE_QIO_CHANNEL_SOCKET);
     uint8_t info[INFO_SIZE] = { 0 };
     socklen_t len = sizeof(info);
 

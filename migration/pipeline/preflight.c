@@ -10,10 +10,12 @@
 #include "block/csv.h"
 #include "exec/target_page.h"
 #include "io/channel-socket.h"
+#include "io/channel-tls.h"
 #include "migration/migration.h"
 #include "migration/misc.h"
 #include "migration/options.h"
 #include "migration/ram.h"
+#include "migration/tls.h"
 #include "qapi/error.h"
 #include "qapi/qapi-commands-migration.h"
 #include "qemu/coroutine.h"
@@ -108,6 +110,8 @@ static void coroutine_fn plan_co_here(MigratePipelinePlan *plan,
 typedef struct Connect {
     unsigned refs;
     QIOChannelSocket *sioc;
+    QIOChannelTLS *tls;         /* over it; NULL: none */
+    const char *hostname;       /* valid as long as somebody waits */
     Coroutine *co;              /* who waits; NULL: nobody any more */
     QEMUTimer *timer;
     bool done;
@@ -119,9 +123,19 @@ static void connect_unref(void *opaque)
     Connect *c = opaque;
 
     if (!--c->refs) {
+        object_unref(OBJECT(c->tls));
         object_unref(OBJECT(c->sioc));
         error_free(c->err);
         g_free(c);
+    }
+}
+
+static void connect_wake(void *opaque)
+{
+    Connect *c = opaque;
+
+    if (c->co) {
+        aio_co_wake(g_steal_pointer(&c->co));
     }
 }
 
@@ -131,18 +145,24 @@ static void connect_done(QIOTask *task, void *opaque)
 
     qio_task_propagate_error(task, &c->err);
     c->done = true;
-    if (c->co) {
-        aio_co_wake(g_steal_pointer(&c->co));
-    }
+    connect_wake(c);
 }
 
-static void connect_timeout(void *opaque)
+static void connect_reached(QIOTask *task, void *opaque)
 {
     Connect *c = opaque;
 
-    if (c->co) {
-        aio_co_wake(g_steal_pointer(&c->co));
+    if (c->co && migrate_tls() && !qio_task_propagate_error(task, &c->err)) {
+        c->tls = migration_tls_client_create(QIO_CHANNEL(c->sioc), c->hostname,
+                                             &c->err);
+        if (c->tls) {
+            c->refs++;
+            qio_channel_tls_handshake(c->tls, connect_done, c, connect_unref,
+                                      NULL);
+            return;
+        }
     }
+    connect_done(task, c);
 }
 
 /* A reference to the connected channel, or NULL and an error */
@@ -155,11 +175,14 @@ plan_co_connect(const SocketAddress *addr, Error **errp)
     c->refs = 2;
     c->sioc = qio_channel_socket_new();
     c->co = qemu_coroutine_self();
-    c->timer = timer_new_ms(QEMU_CLOCK_REALTIME, connect_timeout, c);
+    if (addr->type == SOCKET_ADDRESS_TYPE_INET) {
+        c->hostname = addr->u.inet.host;
+    }
+    c->timer = timer_new_ms(QEMU_CLOCK_REALTIME, connect_wake, c);
     timer_mod(c->timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
                         CONNECT_TIMEOUT);
     qio_channel_socket_connect_async(c->sioc, (SocketAddress *)addr,
-                                     connect_done, c, connect_unref, NULL);
+                                     connect_reached, c, connect_unref, NULL);
     if (!c->done) {
         qemu_coroutine_yield();
     }
@@ -168,10 +191,15 @@ plan_co_connect(const SocketAddress *addr, Error **errp)
     if (!c->done) {
         error_setg(errp, "no connection to the destination within %d seconds",
                    CONNECT_TIMEOUT / 1000);
+        if (c->tls) {
+            qio_channel_shutdown(QIO_CHANNEL(c->sioc),
+                                 QIO_CHANNEL_SHUTDOWN_BOTH, NULL);
+        }
     } else if (c->err) {
         error_propagate(errp, g_steal_pointer(&c->err));
     } else {
-        ioc = QIO_CHANNEL(object_ref(OBJECT(c->sioc)));
+        ioc = c->tls ? QIO_CHANNEL(c->tls) : QIO_CHANNEL(c->sioc);
+        object_ref(OBJECT(ioc));
     }
     connect_unref(c);
     return ioc;
@@ -191,10 +219,6 @@ static bool coroutine_fn plan_co_there(MigratePipelinePlan *plan,
                   "the guest's state goes through the volume of its first "
                   "disk, and nobody has to wait for it" :
                   "no destination was given: only this side was asked");
-        return false;
-    }
-    if (migrate_tls()) {
-        plan_note(plan, "over TLS the destination cannot be asked beforehand");
         return false;
     }
     ioc = plan_co_connect(addr, &err);

@@ -14,6 +14,7 @@
 #include "qobject/qlist.h"
 
 #define ROUND_US        (10 * 1000)
+#define KEY             "009d5638c40fde0c"
 
 /* Connect to where the destination listens. */
 static int connect_destination(PipelineScene *s)
@@ -314,6 +315,110 @@ static void test_announce_back(void)
     pipeline_end(&s);
 }
 
+static void set_key(PipelineScene *s, const char *key)
+{
+    g_autofree char *path = g_strdup_printf("%s/keys.psk", s->dir);
+    g_autofree char *line = g_strdup_printf("qemu:%s\n", key);
+
+    g_assert_true(g_file_set_contents(path, line, -1, NULL));
+}
+
+/* All connections are encrypted, and the other side must know the key. */
+static void use_tls(PipelineScene *s, QTestState *qts, const char *endpoint)
+{
+    qtest_qmp_assert_success(qts, "{'execute': 'object-add', 'arguments': {"
+        "'qom-type': 'tls-creds-psk', 'id': 'tls', 'endpoint': %s, 'dir': %s,"
+        "'priority': 'NORMAL:-VERS-ALL:+VERS-TLS1.2:+PSK'}}",
+        endpoint, s->dir);
+    qtest_qmp_assert_success(qts, "{'execute': 'migrate-set-parameters', "
+                             "'arguments': {'tls-creds': 'tls'}}");
+}
+
+static void begin_with_tls(PipelineScene *s, const char *client_key)
+{
+    s->dir = g_dir_make_tmp("pipeline-XXXXXX", NULL);
+    /* The client reads it now, the server when a client comes. */
+    set_key(s, client_key);
+    pipeline_begin(s, "", "");
+    use_tls(s, s->src, "client");
+    set_key(s, KEY);
+    use_tls(s, s->dst, "server");
+}
+
+/* What is agreed over TLS is what is agreed without. */
+static void test_tls(void)
+{
+    PipelineScene s = { 0 };
+    g_autofree char *options = g_strdup_printf(", 'max-blackout': %d",
+                                               PIPELINE_PATIENT_MS);
+    QDict *rsp, *ret;
+
+    begin_with_tls(&s, KEY);
+    rsp = plan(&s, options);
+    ret = qdict_get_qdict(rsp, "return");
+    g_assert_true(qdict_get_bool(ret, "possible"));
+    g_assert_true(qdict_get_bool(ret, "multifd"));
+    g_assert_cmpint(qdict_get_int(ret, "bandwidth"), >, 0);
+    qobject_unref(rsp);
+
+    expect_success(pipeline_start(&s, options));
+    rsp = pipeline_wait_report(s.src);
+    g_assert_cmpstr(qdict_get_str(rsp, "stage"), ==, "completed");
+    ret = qdict_get_qdict(rsp, "estimate");
+    g_assert_cmpint(qdict_get_int(ret, "raw"), >, 0);
+    qobject_unref(rsp);
+    pipeline_assert_moved(&s);
+    pipeline_end(&s);
+}
+
+/* Who does not know the key learns nothing, and moves nothing. */
+static void test_tls_wrong_key(void)
+{
+    PipelineScene s = { 0 };
+    QDict *rsp, *ret;
+
+    begin_with_tls(&s, "10ffa6a2c42f0388");
+    rsp = plan(&s, "");
+    ret = qdict_get_qdict(rsp, "return");
+    g_assert_false(qdict_get_bool(ret, "possible"));
+    g_assert_cmpint(qlist_size(qdict_get_qlist(ret, "obstacles")), ==, 1);
+    qobject_unref(rsp);
+
+    expect_success(pipeline_start(&s, ""));
+    rsp = pipeline_wait_report(s.src);
+    g_assert_cmpstr(qdict_get_str(rsp, "stage"), ==, "failed");
+    g_assert_nonnull(strstr(qdict_get_str(rsp, "error"), "TLS handshake"));
+    qobject_unref(rsp);
+    g_assert_true(pipeline_has_run_state(s.src, "running"));
+    g_assert_true(pipeline_has_run_state(s.dst, "inmigrate"));
+    pipeline_end(&s);
+}
+
+/* Plain migrate goes on over TLS as it did, with one channel or several. */
+static void test_tls_plain(const void *multifd)
+{
+    PipelineScene s = { .deferred = true };
+    g_autofree char *uri = NULL;
+
+    begin_with_tls(&s, KEY);
+    uri = g_strdup_printf("unix:%s", s.socket);
+    if (multifd) {
+        pipeline_set_capability(s.src, multifd);
+        pipeline_set_capability(s.dst, multifd);
+    }
+    qtest_qmp_assert_success(s.dst, "{'execute': 'migrate-incoming', "
+                             "'arguments': {'uri': %s}}", uri);
+    qtest_qmp_assert_success(s.src, "{'execute': 'migrate-set-parameters', "
+        "'arguments': {'downtime-limit': %d, 'max-bandwidth': 0}}",
+        PIPELINE_PATIENT_MS);
+    qtest_qmp_assert_success(s.src, "{'execute': 'migrate', "
+                             "'arguments': {'uri': %s}}", uri);
+    pipeline_wait_run_state(s.src, "postmigrate");
+    pipeline_wait_run_state(s.dst, "running");
+    pipeline_wait_for_guest(&s, "dst");
+    pipeline_end(&s);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -322,5 +427,10 @@ int main(int argc, char **argv)
     qtest_add_func("/pipeline/plan/here", test_plan_here);
     qtest_add_func("/pipeline/announce", test_announce);
     qtest_add_func("/pipeline/announce-back", test_announce_back);
+    qtest_add_func("/pipeline/tls", test_tls);
+    qtest_add_func("/pipeline/tls/wrong-key", test_tls_wrong_key);
+    qtest_add_data_func("/pipeline/tls/plain", NULL, test_tls_plain);
+    qtest_add_data_func("/pipeline/tls/plain-multifd", "multifd",
+                        test_tls_plain);
     return g_test_run();
 }

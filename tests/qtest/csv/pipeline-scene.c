@@ -75,7 +75,8 @@ void pipeline_end_destination(PipelineScene *s)
 void pipeline_end(PipelineScene *s)
 {
     static const char *const files[] = {
-        "boot", "socket", "src", "dst", "src.pcap", "dst.pcap", "volume"
+        "boot", "socket", "src", "dst", "src.pcap", "dst.pcap", "volume",
+        "keys.psk"
     };
 
     qtest_quit(s->src);

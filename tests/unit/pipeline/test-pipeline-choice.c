@@ -83,12 +83,13 @@ static double run(const World *w, unsigned packets, int fixed,
     memset(share, 0, PACKET_METHODS * sizeof(*share));
     for (unsigned i = 0; i < packets; i++) {
         bool delta = w->delta && i >= DELTA_FROM;
-        PacketMethod m = packet_choice_next(c, s.now, PAGES, delta ? 3 : 2);
+        PacketMethod m = packet_choice_next(c, s.now, delta ? 3 : 2);
 
         if (fixed >= 0) {
             m = fixed == PACKET_DELTA && !delta ? PACKET_RAW : fixed;
         }
         share[m]++;
+        packet_choice_sent(c, PAGES, PAGES);
         send_packet(&s, w, m);
         if (w->producer) {
             due += PACKET / w->producer;
@@ -129,29 +130,67 @@ static void test_change(void)
 
     run(&worlds[0], 1024, -1, share, &c);
     g_assert_cmpint(c.best, ==, PACKET_RAW);
-    c.begun = c.counts_from = 0;
+    c.sent = 0;
     run(&worlds[2], 4096, -1, share, &c);
     g_assert_cmpint(share[PACKET_ZSTD], >, 2048);
-    c.begun = c.counts_from = 0;
+    c.sent = 0;
     run(&worlds[0], 16384, -1, share, &c);
     g_assert_cmpint(share[PACKET_RAW], >, 8192);
 }
 
-/* Who knows that the link is slow tries something else at once. */
-static void test_know(void)
+/* The time at which @n packets have taken @each, all sent as expected */
+static int64_t send_some(PacketChoice *c, int64_t now, unsigned n, int64_t each,
+                         PacketMethod expect)
+{
+    while (n--) {
+        g_assert_cmpint(packet_choice_next(c, now, 2), ==, expect);
+        packet_choice_sent(c, PAGES, PAGES);
+        now += each;
+    }
+    return now;
+}
+
+/* The link is slow, as is said in time: to begin compressed was right. */
+static void test_know_slow(void)
 {
     PacketChoice c = { 0 };
+    int64_t now = send_some(&c, 0, 4, 1000, PACKET_ZSTD);
 
-    g_assert_cmpint(packet_choice_next(&c, 0, PAGES, 2), ==, PACKET_RAW);
     packet_choice_know_raw(&c, 100);
-    g_assert_cmpint(packet_choice_next(&c, 10, PAGES, 2), ==, PACKET_ZSTD);
-    /* It is what was found out, unless it was measured. */
+    now = send_some(&c, now, 20, 1000, PACKET_ZSTD);
+    g_assert_cmpint(c.best, ==, PACKET_ZSTD);
+    /* What is known is not changed by somebody else. */
     packet_choice_know_raw(&c, 1);
     g_assert_cmpfloat(c.cost[PACKET_RAW], ==, 100);
-    for (unsigned i = 1; i < 16; i++) {
-        packet_choice_next(&c, 10 + 1000 * i, PAGES, 2);
+}
+
+/* It is not: raw ones are measured first. */
+static void test_know_fast(void)
+{
+    PacketChoice c = { 0 };
+    int64_t now = send_some(&c, 0, 4, 1000, PACKET_ZSTD);
+
+    packet_choice_know_raw(&c, 0);
+    now = send_some(&c, now, 16, 100, PACKET_RAW);
+    now = send_some(&c, now, 2, 1000, PACKET_ZSTD);
+    /* which is so slow that it is enough */
+    now = send_some(&c, now, 200, 100, PACKET_RAW);
+    g_assert_cmpint(c.best, ==, PACKET_RAW);
+}
+
+/* Zeroes between say nothing of either way, whatever they take. */
+static void test_zeroes(void)
+{
+    PacketChoice c = { 0 };
+    int64_t now = send_some(&c, 0, 4, 1000, PACKET_ZSTD);
+
+    packet_choice_know_raw(&c, 20);
+    for (unsigned i = 0; i < 1000; i++) {
+        g_assert_cmpint(packet_choice_next(&c, now, 2), ==, PACKET_ZSTD);
+        packet_choice_sent(&c, 1, PAGES);
+        now += 10000;
     }
-    g_assert_cmpint(packet_choice_next(&c, 16010, PAGES, 2), ==, PACKET_ZSTD);
+    now = send_some(&c, now, 20, 1000, PACKET_ZSTD);
     g_assert_cmpint(c.best, ==, PACKET_ZSTD);
 }
 
@@ -165,6 +204,8 @@ int main(int argc, char **argv)
         g_test_add_data_func(path, &worlds[i], test_world);
     }
     g_test_add_func("/pipeline/choice/change", test_change);
-    g_test_add_func("/pipeline/choice/know", test_know);
+    g_test_add_func("/pipeline/choice/know-slow", test_know_slow);
+    g_test_add_func("/pipeline/choice/know-fast", test_know_fast);
+    g_test_add_func("/pipeline/choice/zeroes", test_zeroes);
     return g_test_run();
 }
