@@ -18,7 +18,7 @@
 #define WEIGHT          0.5
 /* A trial ends when it has taken so many times what the best would have. */
 #define HOPELESS        2
-/* The very first run says little, and ends after so long, in microseconds. */
+/* The first raw run says little, and ends after so long, in microseconds. */
 #define FIRST_MOST      40000
 /*
  * When the best costs so many times what it did, pages or link are others, and
@@ -138,7 +138,7 @@ static bool choice_hopeless(const PacketChoice *c)
         return false;
     }
     if (!c->cost[c->best]) {
-        return c->time > FIRST_MOST;
+        return !c->trial && c->time > FIRST_MOST;
     }
     return c->trial && c->time > HOPELESS * c->cost[c->best] *
                                  c->pages / c->packets * RUN / 2;
