@@ -19,6 +19,7 @@
 #include "migration/global_state.h"
 #include "migration/migration.h"
 #include "migration/misc.h"
+#include "migration/options.h"
 #include "migration/qemu-file.h"
 #include "migration/vmstate.h"
 #include "qapi/error.h"
@@ -160,6 +161,43 @@ bool migration_handover_accept(MigrationIncomingState *mis)
     }
     error_free(err);
     return false;
+}
+
+bool migration_handover_accept_postcopy(MigrationIncomingState *mis)
+{
+    Error *err = NULL;
+
+    if (!csv_handover_needed() ||
+        csv_handover_claim_then(handover_activate, &err)) {
+        return true;
+    }
+    error_prepend(&err, "the guest cannot be started here: ");
+    if (mis->exit_on_error) {
+        error_report_err(err);
+        exit(EXIT_FAILURE);
+    }
+    migrate_set_error(migrate_get_current(), err);
+    error_report_err(err);
+    /* The source takes that for our end, and the disks back. */
+    qemu_file_shutdown(mis->from_src_file);
+    return false;
+}
+
+bool migration_handover_not_taken(MigrationState *s)
+{
+    Error *err = NULL;
+
+    BQL_LOCK_GUARD();
+    /* With release-ram the guest's memory is not all here any more. */
+    if (!csv_handover_needed() || migrate_release_ram()) {
+        return false;
+    }
+    if (!csv_handover_claim(&err)) {
+        warn_reportf_err(err, "migration: the guest cannot run on here: ");
+        return false;
+    }
+    migrate_set_state(&s->state, s->state, MIGRATION_STATUS_FAILED);
+    return true;
 }
 
 static void csv_handover_register(void)

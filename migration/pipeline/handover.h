@@ -46,4 +46,19 @@ bool migration_handover_completed(MigrationState *s);
  */
 bool migration_handover_accept(MigrationIncomingState *mis);
 
+/*
+ * The same with postcopy, when the device state is loaded and memory still
+ * comes in.  False or the end of this process if the guest must not start: the
+ * connection to the source ends, and the source goes on.
+ */
+bool migration_handover_accept_postcopy(MigrationIncomingState *mis);
+
+/*
+ * Source, in the migration thread without BQL, when the connection is lost in
+ * postcopy: if the destination has not claimed the disks, its guest has not
+ * run, and all of its memory is still here.  Then they are ours again and the
+ * migration has failed: true.  False if it is as it ever is with postcopy.
+ */
+bool migration_handover_not_taken(MigrationState *s);
+
 #endif /* MIGRATION_PIPELINE_HANDOVER_H */

@@ -67,10 +67,6 @@ static void finish(CsvScene *s)
     csv_scene_cleanup(s);
 }
 
-/*
- * Migration
- */
-
 static void set_parameter(CsvVm *vm, const char *name, int64_t value)
 {
     qtest_qmp_assert_success(vm->qts,
@@ -78,12 +74,11 @@ static void set_parameter(CsvVm *vm, const char *name, int64_t value)
         name, value);
 }
 
-static void pause_before_switchover(CsvVm *vm)
+static void set_capability(CsvVm *vm, const char *name)
 {
     qtest_qmp_assert_success(vm->qts,
         "{'execute': 'migrate-set-capabilities', 'arguments': {"
-        "'capabilities': [{'capability': 'pause-before-switchover',"
-        "                  'state': true}]}}");
+        "'capabilities': [{'capability': %s, 'state': true}]}}", name);
 }
 
 static void migrate_to(CsvVm *vm, const char *socket)
@@ -165,7 +160,7 @@ static void start_pair_at_switchover(CsvScene *s, int disks,
                                      CsvVm **src, CsvVm **dst)
 {
     start_pair(s, disks, src, dst);
-    pause_before_switchover(*src);
+    set_capability(*src, "pause-before-switchover");
     migrate_to(*src, s->socket);
     migrate_wait(*src, "pre-switchover");
     /* Let the destination read what has been sent */
@@ -568,6 +563,83 @@ static void test_cannot_claim(void)
     finish(&s);
 }
 
+/* The guest's memory is on its way, and may be so when it starts there. */
+static bool start_pair_for_postcopy(CsvScene *s, CsvVm **src, CsvVm **dst)
+{
+    if (access("/dev/userfaultfd", R_OK | W_OK) && geteuid()) {
+        g_test_skip("no userfaultfd");
+        return false;
+    }
+    start_pair(s, 2, src, dst);
+    set_capability(*src, "postcopy-ram");
+    set_capability(*dst, "postcopy-ram");
+    guest_fill_memory(*src);
+    set_parameter(*src, "max-bandwidth", SLOW_BYTES_PER_S);
+    set_parameter(*src, "max-postcopy-bandwidth", SLOW_BYTES_PER_S);
+    migrate_to(*src, s->socket);
+    migrate_wait_middle(*src);
+    return true;
+}
+
+static void start_postcopy(CsvVm *src)
+{
+    qtest_qmp_assert_success(src->qts, "{'execute': 'migrate-start-postcopy'}");
+}
+
+static void source_goes_on(CsvScene *s, CsvVm *src)
+{
+    migrate_wait(src, "failed");
+    check_winner(s, src, NULL, 2);
+    csv_vm_quit(src);
+    finish(s);
+}
+
+/* With postcopy, too, a guest that has not run there goes on here. */
+static void test_postcopy_killed(void)
+{
+    CsvScene s;
+    CsvVm *src, *dst;
+
+    if (start_pair_for_postcopy(&s, &src, &dst)) {
+        csv_vm_signal(dst, SIGSTOP);
+        start_postcopy(src);
+        csv_wait_for_handover(&s);
+        csv_vm_kill(dst);
+        source_goes_on(&s, src);
+    }
+}
+
+static void test_postcopy_cannot_claim(void)
+{
+    static const struct rlimit none = { 0, 0 };
+    CsvScene s;
+    CsvVm *src, *dst;
+
+    if (start_pair_for_postcopy(&s, &src, &dst)) {
+        g_assert_cmpint(prlimit(dst->pid, RLIMIT_FSIZE, &none, NULL), ==, 0);
+        start_postcopy(src);
+        csv_vm_wait_failed(dst);
+        source_goes_on(&s, src);
+    }
+}
+
+/* Once it has run there, it cannot go on here, whatever happens. */
+static void test_postcopy_lost(void)
+{
+    CsvScene s;
+    CsvVm *src, *dst;
+
+    if (start_pair_for_postcopy(&s, &src, &dst)) {
+        start_postcopy(src);
+        check_winner(&s, dst, NULL, 2);
+        csv_vm_kill(dst);
+        migrate_wait(src, "postcopy-paused");
+        g_assert_false(csv_vm_is(src, "running"));
+        csv_vm_kill(src);
+        finish(&s);
+    }
+}
+
 /*
  * The destination has claimed the disks, and cannot use another one, which a
  * third process locks: it gives them back.
@@ -717,6 +789,9 @@ int main(int argc, char **argv)
     add_test("lost-message", test_lost_message);
     add_test("cannot-claim", test_cannot_claim);
     add_test("give-back", test_give_back);
+    add_test("postcopy/killed", test_postcopy_killed);
+    add_test("postcopy/cannot-claim", test_postcopy_cannot_claim);
+    add_test("postcopy/lost", test_postcopy_lost);
     add_test("refuse-third", test_refuse_third);
     add_test("late-destination", test_late_destination);
 

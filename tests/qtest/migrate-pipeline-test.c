@@ -411,6 +411,24 @@ static void test_quiesce(void)
     pipeline_end(&s);
 }
 
+/* What a migration may have left on makes no snapshot crash. */
+static void test_snapshot(void)
+{
+    static const char *const names[] = { "multifd", "mapped-ram" };
+    static const char *const commands[] = { "savevm a", "loadvm a" };
+    QTestState *qts = qtest_init("-machine pc -nodefaults");
+
+    for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
+        pipeline_set_capability(qts, names[i]);
+        for (unsigned j = 0; j < ARRAY_SIZE(commands); j++) {
+            g_autofree char *out = qtest_hmp(qts, "%s", commands[j]);
+
+            g_assert_nonnull(strstr(out, names[0]));
+        }
+    }
+    qtest_quit(qts);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -427,5 +445,6 @@ int main(int argc, char **argv)
     qtest_add_func("/pipeline/property", test_property);
     qtest_add_func("/pipeline/plain", test_plain);
     qtest_add_func("/pipeline/quiesce", test_quiesce);
+    qtest_add_func("/pipeline/snapshot", test_snapshot);
     return g_test_run();
 }
