@@ -1,10 +1,11 @@
 /*
  * Migration pipeline: the guest runs while its memory comes in
  *
- * Two threads: one answers faults, the other fills in the rest.  Both put
- * pages in place with UFFDIO_COPY, which never overwrites what is there, so
- * neither has to know what the other does.  A page that is not in the state is
- * zero; it is put in place only when somebody touches it.
+ * Two threads: one answers faults, the other fills in the rest, and begins
+ * while the devices are still being loaded.  Both put pages in place with
+ * UFFDIO_COPY, which never overwrites what is there, so neither has to know
+ * what the other does.  A page that is not in the state is zero; it is put in
+ * place only when somebody touches it.
  *
  * Neither thread takes the BQL or needs the main loop, which may be the one
  * that waits for a page.
@@ -55,21 +56,24 @@ typedef struct LazyBlock {
 
 static struct {
     bool active;                /* atomic; main thread */
-    bool filling;               /* the second thread runs or has run */
+    bool complete;              /* atomic: no more blocks come */
     bool quit;                  /* atomic: threads are to end */
     PipelineState *state;
     Error *blocker;
     int uffd;
     EventNotifier wake;         /* of the thread that answers */
     QemuThread answers, fills;
-    QemuMutex lock;             /* of @blocks, which only grows */
+    QemuSemaphore more;         /* of the one that fills */
+    QemuMutex lock;             /* of @blocks, which only grows, and @ready */
     GArray *blocks;             /* of LazyBlock */
+    unsigned ready;             /* of these, that pages can be put into */
     LazyInfo info;              /* atomic */
 } lazy;
 
 static void __attribute__((constructor)) lazy_construct(void)
 {
     qemu_mutex_init(&lazy.lock);
+    qemu_sem_init(&lazy.more, 0);
 }
 
 /* Putting pages in place */
@@ -212,14 +216,35 @@ static void lazy_fill_block(const LazyBlock *b, uint8_t *buf)
     }
 }
 
+/* Block @i, if pages can be put into it */
+static bool lazy_get(unsigned i, LazyBlock *b)
+{
+    QEMU_LOCK_GUARD(&lazy.lock);
+    if (i >= lazy.ready) {
+        return false;
+    }
+    *b = g_array_index(lazy.blocks, LazyBlock, i);
+    return true;
+}
+
 static void *lazy_fills(void *opaque)
 {
     QEMU_AUTO_VFREE uint8_t *buf = qemu_memalign(qemu_real_host_page_size(),
                                                  LAZY_AHEAD);
 
     rcu_register_thread();
-    for (unsigned i = 0; i < lazy.blocks->len && !lazy_quits(); i++) {
-        lazy_fill_block(&g_array_index(lazy.blocks, LazyBlock, i), buf);
+    for (unsigned i = 0; !lazy_quits();) {
+        bool complete = qatomic_load_acquire(&lazy.complete);
+        LazyBlock b;
+
+        if (lazy_get(i, &b)) {
+            lazy_fill_block(&b, buf);
+            i++;
+        } else if (complete) {
+            break;
+        } else {
+            qemu_sem_wait(&lazy.more);
+        }
     }
     if (!lazy_quits()) {
         aio_bh_schedule_oneshot(qemu_get_aio_context(), lazy_done_bh, NULL);
@@ -276,10 +301,13 @@ bool migration_lazy_begin(PipelineState *state, Error **errp)
     lazy.state = pipeline_state_ref(state);
     lazy.blocks = g_array_new(false, false, sizeof(LazyBlock));
     lazy.info = (LazyInfo) { 0 };
-    lazy.filling = false;
+    lazy.ready = 0;
+    lazy.complete = false;
     lazy.quit = false;
     qatomic_set(&lazy.active, true);
     qemu_thread_create(&lazy.answers, "lazy-answer", lazy_answers, NULL,
+                       QEMU_THREAD_JOINABLE);
+    qemu_thread_create(&lazy.fills, "lazy-fill", lazy_fills, NULL,
                        QEMU_THREAD_JOINABLE);
     return true;
 }
@@ -295,14 +323,13 @@ bool migration_lazy_take(RAMBlock *block, const unsigned long *bitmap,
         .pages = pages,
     };
 
-    if (!lazy.active || lazy.filling || pages < 0 ||
+    if (!lazy.active || lazy.complete || pages < 0 ||
         pages * page != b.length ||
         ram_block_discard_range(block, 0, b.length) < 0) {
         return false;
     }
     b.bitmap = bitmap_new(pages);
     bitmap_copy(b.bitmap, bitmap, pages);
-    lazy.info.total += bitmap_count_one(bitmap, pages) * page;
     WITH_QEMU_LOCK_GUARD(&lazy.lock) {
         g_array_append_val(lazy.blocks, b);
     }
@@ -311,20 +338,23 @@ bool migration_lazy_take(RAMBlock *block, const unsigned long *bitmap,
         WITH_QEMU_LOCK_GUARD(&lazy.lock) {
             g_array_set_size(lazy.blocks, lazy.blocks->len - 1);
         }
-        lazy.info.total -= bitmap_count_one(bitmap, pages) * page;
         g_free(b.bitmap);
         return false;
     }
+    qatomic_add(&lazy.info.total, bitmap_count_one(bitmap, pages) * page);
+    qatomic_add(&lazy.info.remaining, bitmap_count_one(bitmap, pages) * page);
+    WITH_QEMU_LOCK_GUARD(&lazy.lock) {
+        lazy.ready = lazy.blocks->len;
+    }
+    qemu_sem_post(&lazy.more);
     return true;
 }
 
-void migration_lazy_fill(void)
+void migration_lazy_complete(void)
 {
     if (lazy.active) {
-        lazy.info.remaining = lazy.info.total;
-        lazy.filling = true;
-        qemu_thread_create(&lazy.fills, "lazy-fill", lazy_fills, NULL,
-                           QEMU_THREAD_JOINABLE);
+        qatomic_store_release(&lazy.complete, true);
+        qemu_sem_post(&lazy.more);
     }
 }
 
@@ -338,10 +368,9 @@ static void lazy_stop(void)
     }
     qatomic_set(&lazy.quit, true);
     event_notifier_set(&lazy.wake);
+    qemu_sem_post(&lazy.more);
     qemu_thread_join(&lazy.answers);
-    if (lazy.filling) {
-        qemu_thread_join(&lazy.fills);
-    }
+    qemu_thread_join(&lazy.fills);
     for (unsigned i = 0; i < lazy.blocks->len; i++) {
         g_free(g_array_index(lazy.blocks, LazyBlock, i).bitmap);
     }
@@ -398,7 +427,7 @@ bool migration_lazy_take(RAMBlock *block, const unsigned long *bitmap,
     return false;
 }
 
-void migration_lazy_fill(void)
+void migration_lazy_complete(void)
 {
 }
 

@@ -29,13 +29,13 @@ bool migration_lazy_begin(PipelineState *state, Error **errp);
 /*
  * In the load of memory: @block, of whose pages those that are set in @bitmap
  * are in the state, at its pages_offset.  True if it is going to come in, false
- * if it is to be read now.
+ * if it is to be read now.  It begins to come in at once.
  */
 bool migration_lazy_take(RAMBlock *block, const unsigned long *bitmap,
                          long pages);
 
-/* The device state is there: begin to read what nobody has touched yet. */
-void migration_lazy_fill(void);
+/* The guest has been accepted here, and no more memory is to come in. */
+void migration_lazy_complete(void);
 
 /*
  * It ends, as it has failed or QEMU does: what is not there yet is going to be

@@ -174,7 +174,7 @@ void migration_quick_accepted(void)
     if (quick_restores()) {
         quick.accepted = true;
         if (quick.lazy) {
-            migration_lazy_fill();
+            migration_lazy_complete();
         }
     }
 }

@@ -226,6 +226,12 @@ class Guest:
         until('the guest writes',
               lambda: self.state()['durable'] >= first + 2, 20, 0.1)
 
+    def dirty(self, arguments: str) -> None:
+        """Start to dirty memory, which is filled first: see "agent dirty"."""
+        self.run(f'agent dirty {arguments}')
+        until('the guest dirties its memory',
+              lambda: self.state()['dirtying'], 120, 0.1)
+
     def alive(self, timeout: float = 5) -> bool:
         """Does the guest answer, and does its clock tick?"""
         end = time.monotonic() + timeout
