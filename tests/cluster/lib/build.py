@@ -58,6 +58,13 @@ def agent() -> Path:
     return _compile(GUEST / 'agent', CLUSTER / 'guest' / 'agent.c', '-static')
 
 
+def lost_path() -> Path:
+    # A fortified C library would have the names of its checks instead.
+    return _compile(GUEST / 'lost-path.so', CLUSTER / 'host' / 'lost-path.c',
+                    '-U_FORTIFY_SOURCE', '-shared', '-fPIC',
+                    '-fvisibility=hidden')
+
+
 def unpack(package: str) -> Path:
     """Unpack a Debian package under build/guest/NAME (once)."""
     root = GUEST / package
