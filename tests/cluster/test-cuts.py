@@ -9,5 +9,5 @@ from pathlib import Path
 CUTS = Path(__file__).resolve().parent / 'cuts'
 
 if __name__ == '__main__':
-    os.execv(CUTS, [str(CUTS), '--sample', '16', '--seed', '1',
+    os.execv(CUTS, [str(CUTS), '--sample', '32', '--seed', '1',
                     *sys.argv[1:]])
