@@ -72,6 +72,7 @@ check-stress: tools
 
 check-migration-cuts: tools
 	@tests/cluster/cuts
+	@tests/cluster/cuts-quick
 
 check-fuzz: configured
 	@scripts/check-fuzz $(if $(FUZZ_SECONDS),--seconds $(FUZZ_SECONDS))
