@@ -217,6 +217,16 @@ static bool csv_disk_is_ours(const CsvVolume *vol, const CsvDiskRecord *rec)
 }
 
 /*
+ * What we wrote, or tried to, when it was never known whether we had: nobody
+ * else has changed the record since then.
+ */
+static bool csv_disk_still_ours(const CsvDisk *disk, const CsvDiskRecord *rec)
+{
+    return rec->state == CSV_RECORD_OWNED && disk->unsure &&
+           rec->epoch == disk->unsure && csv_disk_is_ours(disk->volume, rec);
+}
+
+/*
  * With a token, the memory of a virtual machine is about to meet its disk
  * again.  They fit only if nobody had the disk in between, so nothing but
  * the hand-over with that token will do, not even a free disk.
@@ -274,6 +284,10 @@ csv_disk_decide(CsvDisk *disk, const CsvDiskRecord *rec, const QemuUUID *token,
         error_setg(errp, "Disk '%s' of csv volume '%s' has become a shared "
                    "one; open it anew", rec->name, csv_volume_label(vol));
         return -EACCES;
+    }
+    if (csv_disk_still_ours(disk, rec)) {
+        *reason = CSV_OWNERSHIP_REASON_RECLAIM;
+        return 0;
     }
     if (token) {
         return csv_disk_decide_token(disk, rec, token, reason, errp);
@@ -353,6 +367,7 @@ int csv_disk_claim(CsvDisk *disk, const QemuUUID *token, CsvDiskRecord *was,
             continue;
         }
         if (ret < 0) {
+            disk->unsure = rec.epoch;
             error_setg_errno(errp, -ret, "Cannot claim disk '%s' of csv "
                              "volume '%s'", rec.name, csv_volume_label(vol));
             return ret;
@@ -361,6 +376,8 @@ int csv_disk_claim(CsvDisk *disk, const QemuUUID *token, CsvDiskRecord *was,
         memcpy(disk->raw, raw, sizeof(raw));
         disk->owned = true;
         disk->handed_over = false;
+        disk->unsure = 0;
+        disk->give_back = false;
         csv_disk_event(disk, reason);
         return 0;
     }
@@ -411,6 +428,17 @@ int csv_disk_change(CsvDisk *disk, const CsvDiskRecord *rec, const char *doing,
     return 0;
 }
 
+/* Is the record what it was before a change of it failed, for certain? */
+static bool GRAPH_RDLOCK csv_disk_is_unchanged(CsvDisk *disk)
+{
+    uint8_t raw[CSV_RECORD_SIZE];
+    CsvDiskRecord rec;
+
+    return csv_disk_read(disk->volume, disk->bs->file, disk->record.slot, &rec,
+                         raw, NULL) >= 0 &&
+           !memcmp(raw, disk->raw, sizeof(raw));
+}
+
 int csv_disk_release(CsvDisk *disk, const QemuUUID *token, Error **errp)
 {
     CsvDiskRecord rec = disk->record;
@@ -424,13 +452,43 @@ int csv_disk_release(CsvDisk *disk, const QemuUUID *token, Error **errp)
     }
     ret = csv_disk_change(disk, &rec, "release", errp);
     if (ret < 0) {
+        /*
+         * Perhaps it is released, and if not, nobody but us can know: without
+         * a claim it must not be written, or who replays the journal later
+         * would stop where the record says.
+         */
+        if (disk->owned && !csv_disk_is_unchanged(disk)) {
+            disk->owned = false;
+            disk->handed_over = token;
+            disk->unsure = rec.epoch;
+        }
         return ret;
     }
     disk->owned = false;
+    disk->unsure = 0;
     disk->handed_over = token;
     csv_disk_event(disk, token ? CSV_OWNERSHIP_REASON_HANDOVER
                                : CSV_OWNERSHIP_REASON_RELEASE);
     return 0;
+}
+
+int csv_disk_release_unsure(CsvDisk *disk, const QemuUUID *token)
+{
+    uint8_t raw[CSV_RECORD_SIZE];
+    CsvDiskRecord rec;
+    int ret = csv_disk_read(disk->volume, disk->bs->file, disk->record.slot,
+                            &rec, raw, NULL);
+
+    if (ret < 0 || !csv_disk_still_ours(disk, &rec)) {
+        return ret;
+    }
+    rec.journal_sequence = 0;           /* We never got to look at it. */
+    disk->record = rec;
+    memcpy(disk->raw, raw, sizeof(raw));
+    disk->owned = true;
+    ret = csv_disk_release(disk, token, NULL);
+    disk->owned = false;
+    return ret;
 }
 
 int csv_disk_set_size(CsvDisk *disk, uint64_t size, Error **errp)

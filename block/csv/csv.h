@@ -144,6 +144,8 @@ struct CsvDisk {
     uint8_t raw[CSV_RECORD_SIZE];
     bool owned;                 /* record.state is owned, and by us */
     bool handed_over;           /* we let it go, to whoever has a token */
+    uint64_t unsure;            /* epoch in which it may still be ours, or 0 */
+    bool give_back;             /* claimed in vain, and still to be let go */
     bool attached;              /* counts in volume->attached */
     bool claiming_node;         /* is about to write the volume */
     bool making;                /* we make it; owned, but not for others */
@@ -382,6 +384,12 @@ int GRAPH_RDLOCK csv_disk_claim(CsvDisk *disk, const QemuUUID *token,
  */
 int GRAPH_RDLOCK csv_disk_release(CsvDisk *disk, const QemuUUID *token,
                                   Error **errp);
+/*
+ * If a disk that we do not own is ours by its record, because it was never
+ * known what became of a claim or a release: release it, to who has @token.
+ */
+int GRAPH_RDLOCK csv_disk_release_unsure(CsvDisk *disk,
+                                         const QemuUUID *token);
 /* Change the record of a disk that we own; @doing is for the message. */
 int GRAPH_RDLOCK csv_disk_change(CsvDisk *disk, const CsvDiskRecord *rec,
                                  const char *doing, Error **errp);

@@ -234,8 +234,9 @@ csv_disk_give_up(CsvDisk *disk, const QemuUUID *token)
     disk->record.journal_sequence = 0;
     /* Whoever had the token can still come. */
     if (csv_disk_release(disk, token, NULL) < 0) {
-        /* The record names us until we leave the volume. */
+        /* The record names us, until that is known or we leave the volume. */
         disk->owned = false;
+        disk->unsure = disk->record.epoch;
     }
 }
 
@@ -258,7 +259,7 @@ int csv_disk_activate(CsvDisk *disk, const QemuUUID *token, Error **errp)
     }
     ret = csv_disk_claim(disk, token, &was, errp);
     if (ret < 0) {
-        if (joined) {
+        if (joined && !disk->unsure) {
             csv_disk_detach(disk);
         }
         return ret;
@@ -710,6 +711,16 @@ static BlockDriver bdrv_csv = {
     .bdrv_co_get_allocated_file_size = csv_co_get_allocated_file_size,
     .bdrv_get_specific_info         = csv_get_specific_info,
 };
+
+bool csv_node_uuid(BlockDriverState *bs, QemuUUID *uuid)
+{
+    CsvDisk *disk = bs->opaque;
+
+    if (bs->drv == &bdrv_csv) {
+        *uuid = disk->record.uuid;
+    }
+    return bs->drv == &bdrv_csv;
+}
 
 static void csv_init(void)
 {

@@ -14,10 +14,15 @@
 #include "qemu/osdep.h"
 #include "qapi/error.h"
 #include "qemu/error-report.h"
+#include "qemu/timer.h"
 #include "driver.h"
 #include "handover.h"
 
+/* How often it is tried to give back what was claimed in vain. */
+#define CSV_GIVE_BACK_MS        500
+
 static QemuUUID csv_token;
+static QEMUTimer *csv_give_back_timer;
 
 void csv_handover_set_token(const QemuUUID *token)
 {
@@ -147,15 +152,62 @@ static int GRAPH_RDLOCK csv_handover_claim_one(CsvDisk *disk, Error **errp)
     return ret;
 }
 
-static void GRAPH_RDLOCK csv_handover_undo_one(CsvDisk *disk)
+static int GRAPH_RDLOCK csv_handover_let_go(CsvDisk *disk, Error **errp)
 {
     QemuUUID token = csv_token;
+
+    if (!disk->owned) {
+        return csv_disk_release_unsure(disk, qemu_uuid_is_null(&token) ? NULL
+                                                                       : &token);
+    }
+    return bdrv_is_read_only(disk->bs) ? csv_reopen_let_go(disk, &token, errp)
+                                       : bdrv_inactivate(disk->bs, errp);
+}
+
+/*
+ * The other side waits for what we have claimed in vain, and cannot know that
+ * we never ran the guest.
+ */
+static void csv_handover_give_back(void *opaque)
+{
+    g_autoptr(GPtrArray) disks = NULL;
+    bool again = false;
+
+    GRAPH_RDLOCK_GUARD_MAINLOOP();
+
+    disks = csv_handover_disks();
+    for (guint i = disks->len; i-- > 0; ) {
+        CsvDisk *disk = g_ptr_array_index(disks, i);
+
+        if (disk->give_back) {
+            disk->give_back = csv_handover_let_go(disk, NULL) < 0;
+            again |= disk->give_back;
+        }
+    }
+    if (again) {
+        timer_mod(csv_give_back_timer, CSV_GIVE_BACK_MS +
+                  qemu_clock_get_ms(QEMU_CLOCK_REALTIME));
+    }
+}
+
+static void csv_handover_give_back_later(CsvDisk *disk)
+{
+    disk->give_back = true;
+    if (!csv_give_back_timer) {
+        csv_give_back_timer = timer_new_ms(QEMU_CLOCK_REALTIME,
+                                           csv_handover_give_back, NULL);
+    }
+    timer_mod(csv_give_back_timer, CSV_GIVE_BACK_MS +
+              qemu_clock_get_ms(QEMU_CLOCK_REALTIME));
+}
+
+static void GRAPH_RDLOCK csv_handover_undo_one(CsvDisk *disk)
+{
     Error *err = NULL;
-    int ret = bdrv_is_read_only(disk->bs)
-              ? csv_reopen_let_go(disk, &token, &err)
-              : bdrv_inactivate(disk->bs, &err);
+    int ret = csv_handover_let_go(disk, &err);
 
     if (ret < 0) {
+        csv_handover_give_back_later(disk);
         error_prepend(&err, "Disk '%s' of csv volume '%s' was claimed and "
                       "cannot be given back: ", disk->record.name,
                       csv_volume_label(disk->volume));
@@ -187,11 +239,26 @@ static bool GRAPH_RDLOCK csv_handover_claim_disks(GPtrArray *done,
             continue;
         }
         if (csv_handover_claim_one(disk, errp) < 0) {
+            if (disk->unsure) {
+                csv_handover_give_back_later(disk);
+            }
             return false;
         }
         g_ptr_array_add(done, disk);
     }
     return true;
+}
+
+/* All are ours now, also those that were to be given back. */
+static void GRAPH_RDLOCK csv_handover_keep_all(void)
+{
+    g_autoptr(GPtrArray) disks = csv_handover_disks();
+
+    for (guint i = 0; i < disks->len; i++) {
+        CsvDisk *disk = g_ptr_array_index(disks, i);
+
+        disk->give_back = false;
+    }
 }
 
 bool csv_handover_claim_then(CsvHandoverThen *then, Error **errp)
@@ -211,6 +278,7 @@ bool csv_handover_claim_then(CsvHandoverThen *then, Error **errp)
     for (i = 0; i < done->len; i++) {
         csv_handover_free_one(g_ptr_array_index(done, i));
     }
+    csv_handover_keep_all();
     csv_handover_set_token(NULL);
     return true;
 }

@@ -37,6 +37,11 @@ bool csv_first_disk(const char **name, QemuUUID *uuid,
                     BlockDriverState **volume);
 
 /*
+ * The UUID of the csv disk that is node @bs; false if that is something else.
+ */
+bool csv_node_uuid(BlockDriverState *bs, QemuUUID *uuid);
+
+/*
  * Activate all csv disks that are inactive, in the order that
  * docs/interop/csv.rst gives, so that of two processes that try only one
  * gets them all.  When one fails those before it are given back; when all

@@ -200,6 +200,13 @@ bool migration_handover_not_taken(MigrationState *s)
     return true;
 }
 
+void migration_handover_stays_stopped(void)
+{
+    if (csv_handover_needed() && runstate_check(RUN_STATE_FINISH_MIGRATE)) {
+        runstate_set(RUN_STATE_POSTMIGRATE);
+    }
+}
+
 static void csv_handover_register(void)
 {
     vmstate_register(NULL, 0, &vmstate_csv_handover, &csv_handover);

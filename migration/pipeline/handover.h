@@ -61,4 +61,10 @@ bool migration_handover_accept_postcopy(MigrationIncomingState *mis);
  */
 bool migration_handover_not_taken(MigrationState *s);
 
+/*
+ * Source, main or migration thread with BQL, when its migration has failed and
+ * its disks cannot be had: 'cont' may try again, for the volume decides then.
+ */
+void migration_handover_stays_stopped(void);
+
 #endif /* MIGRATION_PIPELINE_HANDOVER_H */

@@ -300,6 +300,16 @@ static int state_write_header(PipelineState *state)
     return ret < 0 ? ret : state_flush(state);
 }
 
+/* Was nothing ever written to it?  Then its maker was cut short. */
+static bool state_is_blank(PipelineState *state)
+{
+    BlockDriverState *bs = state->disk->bs;
+    int64_t size = bdrv_getlength(bs), same = 0;
+
+    return size > 0 && bdrv_is_allocated(bs, 0, size, &same) == 0 &&
+           same == size;
+}
+
 /*
  * Is there a disk of that name already?  If it is a state of this guest, which
  * runs, it is of no use any more.  False and an error if it is something else.
@@ -313,7 +323,7 @@ static bool state_clear_way(PipelineState *state, Error **errp)
         /* Making one has the better message. */
         return true;
     }
-    if (!state_read_header(state, &header, errp)) {
+    if (!state_is_blank(state) && !state_read_header(state, &header, errp)) {
         error_prepend(errp, "disk '%s' is in the place of the guest's state: ",
                       state->name);
         error_append_hint(errp, "Choose another name with 'state', or delete "
