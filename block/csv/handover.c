@@ -154,13 +154,13 @@ static int GRAPH_RDLOCK csv_handover_claim_one(CsvDisk *disk, Error **errp)
 
 static int GRAPH_RDLOCK csv_handover_let_go(CsvDisk *disk, Error **errp)
 {
-    QemuUUID token = csv_token;
+    QemuUUID uuid = csv_token;
+    const QemuUUID *token = qemu_uuid_is_null(&uuid) ? NULL : &uuid;
 
     if (!disk->owned) {
-        return csv_disk_release_unsure(disk, qemu_uuid_is_null(&token) ? NULL
-                                                                       : &token);
+        return csv_disk_release_unsure(disk, token);
     }
-    return bdrv_is_read_only(disk->bs) ? csv_reopen_let_go(disk, &token, errp)
+    return bdrv_is_read_only(disk->bs) ? csv_reopen_let_go(disk, token, errp)
                                        : bdrv_inactivate(disk->bs, errp);
 }
 
