@@ -1,0 +1,153 @@
+/*
+ * Disk hot-plug: the disks that disk-attach has made
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "block/aio.h"
+#include "disk.h"
+#include "identity.h"
+#include "qapi/error.h"
+#include "qapi/qapi-commands-block-core.h"
+#include "qapi/qapi-commands-disk.h"
+#include "qemu/error-report.h"
+#include "qemu/main-loop.h"
+#include "qom/object_interfaces.h"
+
+/* The property whose end tells that of the device */
+#define WATCH   "disk-hotplug"
+
+DiskList disks = QTAILQ_HEAD_INITIALIZER(disks);
+
+Disk *disk_find(const char *id)
+{
+    Disk *disk;
+
+    QTAILQ_FOREACH(disk, &disks, next) {
+        if (g_str_equal(disk->id, id)) {
+            return disk;
+        }
+    }
+    return NULL;
+}
+
+static void disk_del_node(Disk *disk, char **node)
+{
+    Error *err = NULL;
+
+    if (*node) {
+        qmp_blockdev_del(*node, &err);
+        if (err) {
+            warn_reportf_err(err, "disk '%s' is gone, but its node stays: ",
+                             disk->id);
+        }
+        g_clear_pointer(node, g_free);
+    }
+}
+
+static void disk_del_object(Disk *disk, char **id)
+{
+    Error *err = NULL;
+
+    if (*id) {
+        if (!user_creatable_del(*id, &err)) {
+            warn_reportf_err(err, "disk '%s' is gone, but its object stays: ",
+                             disk->id);
+        }
+        g_clear_pointer(id, g_free);
+    }
+}
+
+void disk_release(Disk *disk)
+{
+    assert(!disk->dev);
+    disk_del_node(disk, &disk->own_filter);
+    disk_del_object(disk, &disk->own_group);
+    disk_del_object(disk, &disk->own_iothread);
+    disk_del_node(disk, &disk->own_node);
+    g_free(disk->place.name);
+    g_free(disk->node);
+    g_free(disk->serial);
+    g_free(disk->id);
+    g_free(disk);
+}
+
+static void disk_gone_bh(void *opaque)
+{
+    Disk *disk = opaque;
+
+    QTAILQ_REMOVE(&disks, disk, next);
+    disk_release(disk);
+}
+
+/*
+ * The device is being freed, by whatever thread does that, with the BQL; it
+ * has not let go of the drive yet.
+ */
+static void disk_dev_gone(Object *obj, const char *name, void *opaque)
+{
+    Disk *disk = opaque;
+
+    disk->dev = NULL;
+    aio_bh_schedule_oneshot(qemu_get_aio_context(), disk_gone_bh, disk);
+}
+
+static void disk_get_watch(Object *obj, Visitor *v, const char *name,
+                           void *opaque, Error **errp)
+{
+    bool yes = true;
+
+    visit_type_bool(v, name, &yes, errp);
+}
+
+void disk_watch(Disk *disk)
+{
+    object_property_add(OBJECT(disk->dev), WATCH, "bool", disk_get_watch, NULL,
+                        disk_dev_gone, disk);
+    QTAILQ_INSERT_TAIL(&disks, disk, next);
+}
+
+DiskInfo *disk_info(const Disk *disk)
+{
+    DiskInfo *info = g_new0(DiskInfo, 1);
+
+    info->id = g_strdup(disk->id);
+    info->state = disk->state;
+    info->bus = disk->place.bus;
+    info->node_name = g_strdup(disk->node);
+    if (disk->dev) {
+        info->device = object_get_canonical_path(OBJECT(disk->dev));
+    }
+    info->place = g_strdup(disk->place.name);
+    info->address = disk->place.address;
+    if (disk->has_uuid) {
+        info->uuid = qemu_uuid_unparse_strdup(&disk->uuid);
+    }
+    if (disk->serial) {
+        info->serial = g_strdup(disk->serial);
+        info->guest_name = disk_guest_name(disk->place.bus, disk->serial,
+                                           disk->wwn);
+    }
+    info->has_wwn = disk->wwn;
+    info->wwn = disk->wwn;
+    return info;
+}
+
+DiskInfoList *qmp_query_disks(Error **errp)
+{
+    DiskInfoList *list = NULL, **tail = &list;
+    Disk *disk;
+
+    QTAILQ_FOREACH(disk, &disks, next) {
+        QAPI_LIST_APPEND(tail, disk_info(disk));
+    }
+    return list;
+}
+
+DiskSlotsList *qmp_query_disk_slots(Error **errp)
+{
+    return disk_slots();
+}

@@ -1,0 +1,65 @@
+/*
+ * Disk hot-plug: the disks that disk-attach has made
+ *
+ * All functions run in the main thread with the BQL held, and in no coroutine.
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef HW_DISK_DISK_H
+#define HW_DISK_DISK_H
+
+#include "hw/qdev-core.h"
+#include "qapi/qapi-types-disk.h"
+#include "qemu/queue.h"
+#include "qemu/uuid.h"
+#include "slots.h"
+
+/*
+ * What belongs to a disk.  Each of the things that must be released stands in a
+ * field of its own, which is NULL as long as, and as soon as, there is none; so
+ * what an attach that fails leaves and what a detach leaves is released alike.
+ */
+typedef struct Disk {
+    char *id;
+    DiskState state;
+    DiskPlace place;
+    char *node;                 /* what the user calls its data */
+    bool has_uuid;
+    QemuUUID uuid;
+    char *serial;
+    uint64_t wwn;               /* 0: none */
+
+    /* to be released, the last one first */
+    char *own_node;
+    char *own_iothread;
+    char *own_group;
+    char *own_filter;           /* throttles own_node or the user's */
+    DeviceState *dev;           /* no reference: it says when it goes */
+
+    QTAILQ_ENTRY(Disk) next;
+} Disk;
+
+typedef QTAILQ_HEAD(DiskList, Disk) DiskList;
+
+/* All that are attached */
+extern DiskList disks;
+
+/* The disk called @id; NULL if there is none */
+Disk *disk_find(const char *id);
+
+/* What @disk is, to be freed */
+DiskInfo *disk_info(const Disk *disk);
+
+/*
+ * Release everything of a disk without a device, and free it.  A node that
+ * somebody else uses stays, with a warning.
+ */
+void disk_release(Disk *disk);
+
+/* @disk has its device now: when that goes, however it does, so does @disk. */
+void disk_watch(Disk *disk);
+
+#endif /* HW_DISK_DISK_H */

@@ -1,0 +1,47 @@
+/*
+ * Disk hot-plug: who a disk is, as its guest sees it
+ *
+ * Serial number and World Wide Name are the beginning of the disk's UUID, so
+ * they stay the same wherever and however often it is attached, and people see
+ * at a glance that they belong together.
+ *
+ * Pure functions.
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef HW_DISK_IDENTITY_H
+#define HW_DISK_IDENTITY_H
+
+#include "qapi/qapi-types-disk.h"
+#include "qemu/uuid.h"
+
+/* As many characters as a virtio-blk or NVMe disk has room for */
+#define DISK_SERIAL_LEN     20
+
+/* 20 hexadecimal digits: the first 80 bits of @uuid.  To be freed. */
+char *disk_serial(const QemuUUID *uuid);
+
+/*
+ * NAA 3, locally assigned, and the first 60 bits of @uuid.
+ */
+uint64_t disk_wwn(const QemuUUID *uuid);
+
+/* The id of a disk that was not given one.  To be freed. */
+char *disk_default_id(const QemuUUID *uuid);
+
+/*
+ * The link that udev makes in a Linux guest, to be freed.  @wwn is that of a
+ * SCSI disk.
+ */
+char *disk_guest_name(DiskBus bus, const char *serial, uint64_t wwn);
+
+/*
+ * A UUID for what has none of its own: that of the name space of this project
+ * and @name (RFC 4122, version 5).
+ */
+QemuUUID disk_uuid_of_name(const char *name);
+
+#endif /* HW_DISK_IDENTITY_H */

@@ -1,0 +1,251 @@
+/*
+ * Disk hot-plug: places for disks
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "hw/pci/pci.h"
+#include "hw/pci/pci_bridge.h"
+#include "hw/pci/pci_bus.h"
+#include "hw/pci/pcie_port.h"
+#include "hw/scsi/scsi.h"
+#include "hw/virtio/virtio-scsi.h"
+#include "qapi/error.h"
+#include "qemu/bitmap.h"
+#include "slots.h"
+
+/* Targets of a virtio-scsi controller, or slots of a PCI bus */
+#define PLACES_MAX      (VIRTIO_SCSI_MAX_TARGET + 1)
+
+/* A bus that disks can be plugged into, while it is looked at */
+typedef struct DiskRow {
+    BusState *qbus;
+    DiskBus bus;                /* DISK_BUS_VIRTIO_BLK: any PCI device */
+    unsigned total;             /* of @places */
+    DECLARE_BITMAP(taken, PLACES_MAX);
+    DECLARE_BITMAP(quarantined, PLACES_MAX);    /* of those not taken */
+} DiskRow;
+
+typedef struct Quarantine {
+    char *name;
+    unsigned address;
+} Quarantine;
+
+static GArray *quarantine;      /* of Quarantine; NULL: none yet */
+
+static int quarantine_find(const char *name, unsigned address)
+{
+    for (unsigned i = 0; quarantine && i < quarantine->len; i++) {
+        Quarantine *q = &g_array_index(quarantine, Quarantine, i);
+
+        if (q->address == address && g_str_equal(q->name, name)) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+void disk_quarantine_begin(const char *name, unsigned address)
+{
+    Quarantine q = { g_strdup(name), address };
+
+    assert(quarantine_find(name, address) < 0);
+    if (!quarantine) {
+        quarantine = g_array_new(false, false, sizeof(Quarantine));
+    }
+    g_array_append_val(quarantine, q);
+}
+
+void disk_quarantine_end(const char *name, unsigned address)
+{
+    int i = quarantine_find(name, address);
+
+    if (i >= 0) {
+        g_free(g_array_index(quarantine, Quarantine, i).name);
+        g_array_remove_index_fast(quarantine, i);
+    }
+}
+
+/* Rows */
+
+static void row_take_scsi(DiskRow *row)
+{
+    BusChild *kid;
+
+    row->total = SCSI_BUS(row->qbus)->info->max_target + 1;
+    assert(row->total <= PLACES_MAX);
+    RCU_READ_LOCK_GUARD();
+    /* Also those that are about to go: their targets are not free yet. */
+    QTAILQ_FOREACH_RCU(kid, &row->qbus->children, sibling) {
+        SCSIDevice *dev = SCSI_DEVICE(kid->child);
+
+        if (!dev->channel && dev->id < row->total) {
+            set_bit(dev->id, row->taken);
+        }
+    }
+}
+
+static void row_take_pci(DiskRow *row)
+{
+    PCIBus *bus = PCI_BUS(row->qbus);
+    uint32_t reserved = pci_bus_get_slot_reserved_mask(bus);
+
+    /* A PCIe port has one slot, whose function 0 shows the others. */
+    row->total = object_dynamic_cast(OBJECT(row->qbus->parent),
+                                     TYPE_PCIE_SLOT) ? 1 : PCI_SLOT_MAX;
+    for (unsigned slot = 0; slot < row->total; slot++) {
+        bool taken = reserved & 1U << slot ||
+                     PCI_DEVFN(slot, 0) < bus->devfn_min;
+
+        for (unsigned fn = 0; fn < PCI_FUNC_MAX; fn++) {
+            taken |= bus->devices[PCI_DEVFN(slot, fn)] != NULL;
+        }
+        if (taken) {
+            set_bit(slot, row->taken);
+        }
+    }
+}
+
+static bool row_is_possible(BusState *qbus, DiskBus *bus)
+{
+    if (!qbus->realized || !qbus->parent || !qbus_is_hotpluggable(qbus)) {
+        return false;
+    }
+    if (object_dynamic_cast(OBJECT(qbus), TYPE_SCSI_BUS)) {
+        *bus = DISK_BUS_SCSI;
+        return object_dynamic_cast(OBJECT(qbus->parent),
+                                   TYPE_VIRTIO_SCSI_COMMON);
+    }
+    if (object_dynamic_cast(OBJECT(qbus), TYPE_PCI_BUS)) {
+        *bus = DISK_BUS_VIRTIO_BLK;
+        return true;
+    }
+    return false;
+}
+
+static int rows_add(Object *obj, void *opaque)
+{
+    GPtrArray *rows = opaque;
+    BusState *qbus = (BusState *)object_dynamic_cast(obj, TYPE_BUS);
+    DiskBus bus;
+    DiskRow *row;
+
+    if (!qbus || !row_is_possible(qbus, &bus)) {
+        return 0;
+    }
+    row = g_new0(DiskRow, 1);
+    row->qbus = qbus;
+    row->bus = bus;
+    if (bus == DISK_BUS_SCSI) {
+        row_take_scsi(row);
+    } else {
+        row_take_pci(row);
+    }
+    for (unsigned i = 0; i < row->total; i++) {
+        if (!test_bit(i, row->taken) && quarantine_find(qbus->name, i) >= 0) {
+            set_bit(i, row->quarantined);
+        }
+    }
+    g_ptr_array_add(rows, row);
+    return 0;
+}
+
+static int rows_order(const void *a, const void *b)
+{
+    const DiskRow *x = *(DiskRow *const *)a, *y = *(DiskRow *const *)b;
+
+    return x->bus != y->bus ? (int)x->bus - (int)y->bus :
+           strcmp(x->qbus->name, y->qbus->name);
+}
+
+/* SCSI first; all by name */
+static GPtrArray *rows_get(void)
+{
+    GPtrArray *rows = g_ptr_array_new_with_free_func(g_free);
+
+    object_child_foreach_recursive(object_get_root(), rows_add, rows);
+    g_ptr_array_sort(rows, rows_order);
+    return rows;
+}
+
+static unsigned row_free(const DiskRow *row)
+{
+    return row->total - bitmap_count_one(row->taken, row->total) -
+           bitmap_count_one(row->quarantined, row->total);
+}
+
+DiskSlotsList *disk_slots(void)
+{
+    g_autoptr(GPtrArray) rows = rows_get();
+    DiskSlotsList *list = NULL, **tail = &list;
+
+    for (unsigned i = 0; i < rows->len; i++) {
+        DiskRow *row = g_ptr_array_index(rows, i);
+        DiskSlots *slots = g_new0(DiskSlots, 1);
+
+        slots->place = g_strdup(row->qbus->name);
+        slots->bus = row->bus;
+        slots->total = row->total;
+        slots->free = row_free(row);
+        slots->quarantined = bitmap_count_one(row->quarantined, row->total);
+        QAPI_LIST_APPEND(tail, slots);
+    }
+    return list;
+}
+
+/* Finding one */
+
+static bool row_fits(const DiskRow *row, DiskBus bus)
+{
+    return bus == DISK_BUS_AUTO ||
+           (row->bus == DISK_BUS_SCSI) == (bus == DISK_BUS_SCSI);
+}
+
+static void place_error(DiskBus bus, const GPtrArray *rows, Error **errp)
+{
+    g_autoptr(GString) s = g_string_new(NULL);
+    unsigned other = 0;
+
+    for (unsigned i = 0; i < rows->len; i++) {
+        DiskRow *row = g_ptr_array_index(rows, i);
+
+        g_string_append_printf(s, "%s%s '%s' %u of %u", s->len ? ", " : "",
+                               row->bus == DISK_BUS_SCSI ? "scsi" : "pci",
+                               row->qbus->name, row_free(row), row->total);
+        if (!row_fits(row, bus)) {
+            other += row_free(row);
+        }
+    }
+    error_setg(errp, "no free place for a disk on bus '%s'; free are: %s",
+               DiskBus_str(bus), s->len ? s->str : "none, as there is no bus "
+               "that takes hot-plug");
+    error_append_hint(errp, other ?
+                      "Another 'bus' has room, or let QEMU choose: 'auto'.\n" :
+                      "Start QEMU with '-machine disk-hotplug=on' for 256 "
+                      "places, or with a virtio-scsi-pci or pcie-root-port "
+                      "device.\n");
+}
+
+bool disk_place_find(DiskBus bus, DiskPlace *place, Error **errp)
+{
+    ERRP_GUARD();
+    g_autoptr(GPtrArray) rows = rows_get();
+
+    for (unsigned i = 0; i < rows->len; i++) {
+        DiskRow *row = g_ptr_array_index(rows, i);
+
+        for (unsigned at = 0; at < row->total && row_fits(row, bus); at++) {
+            if (!test_bit(at, row->taken) && !test_bit(at, row->quarantined)) {
+                place->bus = bus == DISK_BUS_AUTO ? row->bus : bus;
+                place->name = g_strdup(row->qbus->name);
+                place->address = at;
+                return true;
+            }
+        }
+    }
+    place_error(bus, rows, errp);
+    return false;
+}

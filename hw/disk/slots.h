@@ -1,0 +1,40 @@
+/*
+ * Disk hot-plug: places for disks
+ *
+ * A place is a target of a virtio-scsi controller, the slot of a PCIe port that
+ * takes hot-plug, or a slot of a PCI bus that does.  Main thread, BQL held.
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef HW_DISK_SLOTS_H
+#define HW_DISK_SLOTS_H
+
+#include "qapi/qapi-types-disk.h"
+
+typedef struct DiskPlace {
+    DiskBus bus;                /* not DISK_BUS_AUTO */
+    char *name;                 /* of the bus, to be freed */
+    unsigned address;           /* SCSI target, or PCI slot */
+} DiskPlace;
+
+/*
+ * Find a free place for a disk that is to be seen as @bus says: the first one,
+ * in the order of the names of buses and of addresses.  False and an error that
+ * says what there is.
+ */
+bool disk_place_find(DiskBus bus, DiskPlace *place, Error **errp);
+
+/* As query-disk-slots says; to be freed */
+DiskSlotsList *disk_slots(void);
+
+/*
+ * The guest may believe that a disk is still at @address of bus @name: no other
+ * one goes there, until that is over.
+ */
+void disk_quarantine_begin(const char *name, unsigned address);
+void disk_quarantine_end(const char *name, unsigned address);
+
+#endif /* HW_DISK_SLOTS_H */

@@ -1,0 +1,328 @@
+/*
+ * Disk hot-plug: attach, and that nothing is left when that fails
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "libqtest.h"
+#include "qobject/qdict.h"
+#include "qobject/qlist.h"
+#include "qobject/qstring.h"
+
+#define MACHINE     "-machine q35,disk-hotplug=on -nodefaults "
+#define TIMEOUT_US  (20 * G_TIME_SPAN_SECOND)
+#define ROUND_US    1000
+#define PLACES      256
+
+static QDict *attach(QTestState *qts, const char *spec)
+{
+    g_autofree char *cmd = g_strdup_printf("{'execute': 'disk-attach', "
+                                           "'arguments': {%s}}", spec);
+
+    return qtest_qmp(qts, cmd, NULL);
+}
+
+/* The answer, to be freed; it must be one. */
+static QDict *attached(QTestState *qts, const char *spec)
+{
+    QDict *rsp = attach(qts, spec), *ret;
+
+    g_assert_true(qdict_haskey(rsp, "return"));
+    ret = qobject_ref(qdict_get_qdict(rsp, "return"));
+    qobject_unref(rsp);
+    return ret;
+}
+
+static void refused(QTestState *qts, const char *spec, const char *why)
+{
+    QDict *rsp = attach(qts, spec);
+    const char *text;
+
+    g_assert_true(qdict_haskey(rsp, "error"));
+    text = qdict_get_str(qdict_get_qdict(rsp, "error"), "desc");
+    if (!strstr(text, why)) {
+        g_test_message("%s: not '%s'", text, why);
+    }
+    g_assert_nonnull(strstr(text, why));
+    qobject_unref(rsp);
+}
+
+static QList *query(QTestState *qts, const char *command)
+{
+    QDict *rsp = qtest_qmp(qts, "{'execute': %s}", command);
+    QList *list = qobject_ref(qdict_get_qlist(rsp, "return"));
+
+    qobject_unref(rsp);
+    return list;
+}
+
+static unsigned count(QTestState *qts, const char *command)
+{
+    QList *list = query(qts, command);
+    unsigned n = qlist_size(list);
+
+    qobject_unref(list);
+    return n;
+}
+
+static unsigned count_children(QTestState *qts, const char *path)
+{
+    QDict *rsp = qtest_qmp(qts, "{'execute': 'qom-list', "
+                           "'arguments': {'path': %s}}", path);
+    unsigned n = qlist_size(qdict_get_qlist(rsp, "return"));
+
+    qobject_unref(rsp);
+    return n;
+}
+
+/* How much there is of all that an attach can make */
+static unsigned count_all(QTestState *qts)
+{
+    return count(qts, "query-named-block-nodes") + count(qts, "query-disks") +
+           count(qts, "query-iothreads") + count_children(qts, "/objects") +
+           count_children(qts, "/machine/peripheral");
+}
+
+static void detach(QTestState *qts, const char *id)
+{
+    gint64 end = g_get_monotonic_time() + TIMEOUT_US;
+    unsigned had = count(qts, "query-disks");
+
+    qtest_qmp_assert_success(qts, "{'execute': 'device_del', "
+                             "'arguments': {'id': %s}}", id);
+    while (count(qts, "query-disks") == had) {
+        g_assert_cmpint(g_get_monotonic_time(), <, end);
+        g_usleep(ROUND_US);
+    }
+}
+
+#define NULL_NODE(name) "'blockdev': {'driver': 'null-co', " \
+                        "'node-name': '" name "'}"
+
+/* All that can be asked for; with the device all of it is gone. */
+static void test_attach(void)
+{
+    QTestState *qts = qtest_init(MACHINE "-device pcie-root-port,id=p,"
+                                 "chassis=1");
+    unsigned before = count_all(qts);
+    QDict *disk;
+
+    for (unsigned i = 0; i < 2; i++) {
+        disk = attached(qts, NULL_NODE("n") ", 'id': 'd', "
+                        "'throttle': {'iops-total': 10}");
+        g_assert_cmpstr(qdict_get_str(disk, "bus"), ==, "scsi");
+        g_assert_cmpstr(qdict_get_str(disk, "place"), ==, "disks.0");
+        g_assert_cmpint(qdict_get_int(disk, "address"), ==, 0);
+        g_assert_cmpstr(qdict_get_str(disk, "state"), ==, "attached");
+        g_assert_cmpstr(qdict_get_str(disk, "node-name"), ==, "n");
+        qobject_unref(disk);
+        detach(qts, "d");
+        g_assert_cmpint(count_all(qts), ==, before);
+    }
+    disk = attached(qts, NULL_NODE("n") ", 'bus': 'virtio-blk', "
+                    "'iothread': 't', 'queues': 2, 'serial': 'abc'");
+    g_assert_cmpstr(qdict_get_str(disk, "place"), ==, "p");
+    g_assert_cmpstr(qdict_get_str(disk, "guest-name"), ==,
+                    "/dev/disk/by-id/virtio-abc");
+    g_assert_cmpint(count(qts, "query-iothreads"), ==, 1);
+    /* The port is taken, and the controller is another bus. */
+    refused(qts, NULL_NODE("m") ", 'bus': 'nvme', 'id': 'e'",
+            "pci 'p' 0 of 1");
+    qobject_unref(disk);
+    qtest_quit(qts);
+}
+
+/* Each step fails once; nothing is left, and all names are free again. */
+static void test_failures(void)
+{
+    static const struct {
+        const char *spec, *why;
+    } bad[] = {
+        { "'id': 'd'", "must be given" },
+        { "'node-name': 'u', " NULL_NODE("n"), "must be given" },
+        { "'node-name': 'none'", "no block node 'none'" },
+        { "'node-name': 'u', 'create': {'driver': 'file', 'filename': '/x', "
+          "'size': 1}", "'create' needs 'blockdev'" },
+        { NULL_NODE("n") ", 'id': '1-2'", "must be an identifier" },
+        { NULL_NODE("n") ", 'id': 'disks'", "a device 'disks' already" },
+        { NULL_NODE("n") ", 'uuid': 'x'", "must be a UUID" },
+        { NULL_NODE("n") ", 'serial': '123456789012345678901'",
+          "1 to 20 characters" },
+        { NULL_NODE("n") ", 'iothread': 't'", "'bus': 'virtio-blk'" },
+        { NULL_NODE("n") ", 'throttle': {}, 'throttle-group': 'g'",
+          "only one of" },
+        { NULL_NODE("n") ", 'create': {'driver': 'file', "
+          "'filename': '/nowhere/x', 'size': 1}", "No such file" },
+        { NULL_NODE("n") ", 'create': {'driver': 'blkdebug'}",
+          "'blkdebug'" },
+        { NULL_NODE("u"), "'u'" },
+        { "'blockdev': {'driver': 'file', 'filename': '/nowhere/x', "
+          "'node-name': 'n'}", "No such file" },
+        { NULL_NODE("n") ", 'throttle': {'bps-total': 1, 'bps-read': 1}",
+          "cannot be used at the same time" },
+        { NULL_NODE("n") ", 'throttle-group': 'none'", "'none'" },
+        { NULL_NODE("n") ", 'bus': 'virtio-blk', 'iothread': '1x'",
+          "expects an identifier" },
+        { NULL_NODE("n") ", 'bus': 'virtio-blk', 'iothread': 't'",
+          "scsi 'disks.0' 256 of 256" },
+        { NULL_NODE("n") ", 'throttle': {'iops-total': 9}, 'wwn': 1, "
+          "'bus': 'nvme'", "no free place" },
+        /* The device itself: somebody else writes to the node already. */
+        { "'node-name': 'u', 'id': 'd', 'throttle': {'iops-total': 9}",
+          "write" },
+    };
+    QTestState *qts = qtest_init(MACHINE "-blockdev null-co,node-name=u "
+                                 "-device virtio-blk-pci,drive=u");
+    unsigned before = count_all(qts);
+    QDict *disk;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
+        refused(qts, bad[i].spec, bad[i].why);
+        g_assert_cmpint(count_all(qts), ==, before);
+    }
+    disk = attached(qts, NULL_NODE("n") ", 'id': 'd', "
+                    "'throttle': {'iops-total': 9}");
+    qobject_unref(disk);
+    qtest_quit(qts);
+}
+
+/* What would happen, and did not */
+static void test_dry_run(void)
+{
+    QTestState *qts = qtest_init(MACHINE);
+    unsigned before = count_all(qts);
+    QDict *plan = attached(qts, NULL_NODE("n") ", 'dry-run': true");
+    QDict *disk;
+
+    g_assert_cmpstr(qdict_get_str(plan, "state"), ==, "planned");
+    g_assert_cmpint(count_all(qts), ==, before);
+    disk = attached(qts, NULL_NODE("n"));
+    g_assert_cmpstr(qdict_get_str(plan, "guest-name"), ==,
+                    qdict_get_str(disk, "guest-name"));
+    g_assert_cmpstr(qdict_get_str(plan, "id"), ==, qdict_get_str(disk, "id"));
+    qobject_unref(disk);
+    qobject_unref(plan);
+
+    plan = attached(qts, "'blockdev': {'driver': 'file', 'node-name': 'm', "
+                    "'filename': '/nowhere/x'}, 'create': {'driver': 'file', "
+                    "'filename': '/nowhere/x', 'size': 1}, 'dry-run': true");
+    g_assert_cmpint(qdict_get_int(plan, "address"), ==, 1);
+    g_assert_false(qdict_haskey(plan, "uuid"));
+    qobject_unref(plan);
+    qtest_quit(qts);
+}
+
+/* A node that was there before is there afterwards. */
+static void test_node(void)
+{
+    QTestState *qts = qtest_init(MACHINE "-blockdev null-co,node-name=n");
+    QDict *disk = attached(qts, "'node-name': 'n', 'id': 'd', "
+                           "'throttle': {'iops-total': 9}");
+
+    g_assert_cmpint(count(qts, "query-named-block-nodes"), ==, 2);
+    detach(qts, "d");
+    g_assert_cmpint(count(qts, "query-named-block-nodes"), ==, 1);
+    qobject_unref(disk);
+    qtest_quit(qts);
+}
+
+/* Who it is does not depend on where or when. */
+static void test_identity(void)
+{
+    static const char uuid[] = "6f1f64bb-7ba2-4ea4-8f0a-1c3b8f9d2a11";
+    QTestState *qts = qtest_init(MACHINE);
+    QDict *disk;
+
+    for (unsigned i = 0; i < 2; i++) {
+        g_autofree char *spec = g_strdup_printf("%s, 'uuid': '%s'",
+                                                NULL_NODE("n"), uuid);
+
+        disk = attached(qts, spec);
+        g_assert_cmpint(qdict_get_int(disk, "address"), ==, i);
+        g_assert_cmpstr(qdict_get_str(disk, "uuid"), ==, uuid);
+        g_assert_cmpstr(qdict_get_str(disk, "id"), ==, "disk-6f1f64bb7ba2");
+        g_assert_cmpstr(qdict_get_str(disk, "serial"), ==,
+                        "6f1f64bb7ba24ea48f0a");
+        g_assert_cmpstr(qdict_get_str(disk, "guest-name"), ==,
+                        "/dev/disk/by-id/wwn-0x36f1f64bb7ba24ea");
+        qobject_unref(disk);
+        /* The same disk twice would be two with one name. */
+        refused(qts, spec, "'n'");
+        detach(qts, "disk-6f1f64bb7ba2");
+        if (!i) {
+            /* Somebody else has its place the next time. */
+            disk = attached(qts, NULL_NODE("other"));
+            qobject_unref(disk);
+        }
+    }
+    qtest_quit(qts);
+}
+
+static unsigned open_files(QTestState *qts)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/fd", qtest_pid(qts));
+    g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
+    unsigned n = 0;
+
+    while (g_dir_read_name(dir)) {
+        n++;
+    }
+    return n;
+}
+
+/* As many as there are places, and then one more */
+static void test_many(void)
+{
+    QTestState *qts = qtest_init(MACHINE);
+    unsigned before = count_all(qts), files = open_files(qts);
+
+    for (unsigned round = 0; round < 2; round++) {
+        for (unsigned i = 0; i < PLACES; i++) {
+            g_autofree char *spec = g_strdup_printf("'id': 'd%u', 'blockdev': {"
+                "'driver': 'null-co', 'node-name': 'n%u'}", i, i);
+            QDict *disk = attached(qts, spec);
+
+            g_assert_cmpint(qdict_get_int(disk, "address"), ==, i);
+            qobject_unref(disk);
+        }
+        refused(qts, NULL_NODE("n"), "scsi 'disks.0' 0 of 256");
+        for (unsigned i = 0; i < PLACES; i++) {
+            g_autofree char *id = g_strdup_printf("d%u", i);
+
+            detach(qts, id);
+        }
+        g_assert_cmpint(count_all(qts), ==, before);
+        g_assert_cmpint(open_files(qts), ==, files);
+    }
+    qtest_quit(qts);
+}
+
+/* A machine that is not ready for it says what would help. */
+static void test_no_place(void)
+{
+    QTestState *qts = qtest_init("-machine q35 -nodefaults");
+
+    g_assert_cmpint(count(qts, "query-disk-slots"), ==, 0);
+    refused(qts, NULL_NODE("n"), "no bus that takes hot-plug");
+    qtest_quit(qts);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    if (!qtest_has_machine("q35") || !qtest_has_device("virtio-scsi-pci")) {
+        g_test_message("no q35 machine or no virtio-scsi-pci device");
+        return g_test_run();
+    }
+    qtest_add_func("/disk/attach", test_attach);
+    qtest_add_func("/disk/failures", test_failures);
+    qtest_add_func("/disk/dry-run", test_dry_run);
+    qtest_add_func("/disk/node", test_node);
+    qtest_add_func("/disk/identity", test_identity);
+    qtest_add_func("/disk/many", test_many);
+    qtest_add_func("/disk/no-place", test_no_place);
+    return g_test_run();
+}
