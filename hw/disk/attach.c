@@ -51,14 +51,18 @@ static bool attach_id_is_free(const char *id, Error **errp)
     return true;
 }
 
+/* How to open its node; NULL if that is there already. */
+static BlockdevOptions *attach_opens(const DiskSpec *spec)
+{
+    return spec->blockdev->type == QTYPE_QDICT ?
+           &spec->blockdev->u.definition : NULL;
+}
+
 static bool attach_check(Disk *disk, const DiskSpec *spec, Error **errp)
 {
-    if (!spec->node_name == !spec->blockdev) {
-        error_setg(errp, "one of 'node-name' and 'blockdev' must be given");
-        return false;
-    }
-    if (spec->create && !spec->blockdev) {
-        error_setg(errp, "'create' needs 'blockdev', which opens the image");
+    if (spec->create && !attach_opens(spec)) {
+        error_setg(errp, "with 'create', 'blockdev' must say how to open the "
+                   "image");
         return false;
     }
     if (spec->throttle && spec->throttle_group) {
@@ -132,10 +136,10 @@ static bool attach_create(const DiskSpec *spec, Error **errp)
 static bool attach_open(Disk *disk, const DiskSpec *spec, Error **errp)
 {
     ERRP_GUARD();
-    BlockdevOptions *opts = spec->blockdev;
+    BlockdevOptions *opts = attach_opens(spec);
 
     if (!opts) {
-        disk->node = g_strdup(spec->node_name);
+        disk->node = g_strdup(spec->blockdev->u.reference);
         if (!bdrv_find_node(disk->node)) {
             error_setg(errp, "there is no block node '%s'", disk->node);
             return false;
@@ -317,7 +321,7 @@ static bool attach_place(Disk *disk, const DiskSpec *spec, Error **errp)
 static bool attach_plan(Disk *disk, const DiskSpec *spec, Error **errp)
 {
     if (spec->create) {
-        disk->node = g_strdup(spec->blockdev->node_name ?: "");
+        disk->node = g_strdup(attach_opens(spec)->node_name ?: "");
         disk->id = g_strdup(spec->id ?: "");
         return attach_place(disk, spec, errp);
     }

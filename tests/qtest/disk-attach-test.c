@@ -141,11 +141,10 @@ static void test_failures(void)
     static const struct {
         const char *spec, *why;
     } bad[] = {
-        { "'id': 'd'", "must be given" },
-        { "'node-name': 'u', " NULL_NODE("n"), "must be given" },
-        { "'node-name': 'none'", "no block node 'none'" },
-        { "'node-name': 'u', 'create': {'driver': 'file', 'filename': '/x', "
-          "'size': 1}", "'create' needs 'blockdev'" },
+        { "'blockdev': {'driver': 'null-co'}", "needs a 'node-name'" },
+        { "'blockdev': 'none'", "no block node 'none'" },
+        { "'blockdev': 'u', 'create': {'driver': 'file', 'filename': '/x', "
+          "'size': 1}", "must say how" },
         { NULL_NODE("n") ", 'id': '1-2'", "must be an identifier" },
         { NULL_NODE("n") ", 'id': 'disks'", "a device 'disks' already" },
         { NULL_NODE("n") ", 'uuid': 'x'", "must be a UUID" },
@@ -171,7 +170,7 @@ static void test_failures(void)
         { NULL_NODE("n") ", 'throttle': {'iops-total': 9}, 'wwn': 1, "
           "'bus': 'nvme'", "no free place" },
         /* The device itself: somebody else writes to the node already. */
-        { "'node-name': 'u', 'id': 'd', 'throttle': {'iops-total': 9}",
+        { "'blockdev': 'u', 'id': 'd', 'throttle': {'iops-total': 9}",
           "write" },
     };
     QTestState *qts = qtest_init(MACHINE "-blockdev null-co,node-name=u "
@@ -219,7 +218,7 @@ static void test_dry_run(void)
 static void test_node(void)
 {
     QTestState *qts = qtest_init(MACHINE "-blockdev null-co,node-name=n");
-    QDict *disk = attached(qts, "'node-name': 'n', 'id': 'd', "
+    QDict *disk = attached(qts, "'blockdev': 'n', 'id': 'd', "
                            "'throttle': {'iops-total': 9}");
 
     g_assert_cmpint(count(qts, "query-named-block-nodes"), ==, 2);
