@@ -32,11 +32,15 @@
 /* Syncs after which pages are copied; those after the next can be deltas. */
 #define COPY_FROM       2
 /*
- * After how many packets the kernel knows the link, and when to ask it: what is
- * fast is measured soon.  In bytes a second, of one channel.
+ * After how many packets the kernel knows the link, and how many are enough for
+ * it to say that the link is not what limits us.  A link that is fast is better
+ * measured.  In bytes a second, of one channel.
  */
 #define ASK_LINK_AFTER  3
+#define ASK_LINK_UNTIL  6
 #define ASK_LINK_BELOW  200e6
+/* It is fast after all.  For a moment it may seem to be so. */
+#define ASK_LINK_ABOVE  800e6
 /* How much of the guest's memory copies may take, and how many bytes */
 #define COPY_SHARE      4
 #define COPY_MOST       (1 * GiB)
@@ -188,12 +192,19 @@ static int adaptive_prepare_copied(MultiFDSendParams *p, DeltaShadow *shadow,
 /* What the kernel says about the link saves many a page the wrong way. */
 static void adaptive_ask_link(MultiFDSendParams *p, PacketChoice *choice)
 {
+    size_t page = multifd_ram_page_size();
     double rate;
 
-    if (!choice->cost[PACKET_RAW] && choice->packets >= ASK_LINK_AFTER) {
-        rate = migration_link_rate(p->c);
-        packet_choice_know_raw(choice, rate > 0 && rate < ASK_LINK_BELOW ?
-                               multifd_ram_page_size() * 1e6 / rate : 0);
+    if ((choice->cost[PACKET_RAW] && !choice->told) ||
+        choice->packets < ASK_LINK_AFTER) {
+        return;
+    }
+    rate = migration_link_rate(p->c);
+    if (rate > 0 && rate < ASK_LINK_BELOW) {
+        packet_choice_know_raw(choice, page * 1e6 / rate, page);
+    } else if (choice->told ? rate > ASK_LINK_ABOVE :
+               rate > 0 || choice->packets >= ASK_LINK_UNTIL) {
+        packet_choice_know_raw(choice, 0, page);
     }
 }
 
@@ -231,7 +242,9 @@ static int adaptive_send_prepare(MultiFDSendParams *p, Error **errp)
     adaptive_ask_link(p, &c->choice);
     ret = adaptive_prepare(p, packet_choice_next(&c->choice, now,
                                                  adaptive_methods(c)), errp);
-    packet_choice_sent(&c->choice, pages->normal_num, pages->num);
+    packet_choice_sent(&c->choice, pages->normal_num, pages->num,
+                       qemu_clock_get_us(QEMU_CLOCK_REALTIME) - now,
+                       p->next_packet_size);
     return ret;
 }
 

@@ -59,14 +59,20 @@ static void choice_find_other(PacketChoice *c, unsigned methods)
 
 static void choice_learn(PacketChoice *c)
 {
-    double *cost = &c->cost[choice_method(c)];
+    PacketMethod m = choice_method(c);
+    double *cost = &c->cost[m];
     double new;
 
     if (!c->counted) {
         return;
     }
     new = (double)c->counted_time / c->counted;
-    if (!c->trial && *cost && new > OTHER_WORLD * *cost) {
+    c->work[m] = (double)c->worked / c->pages;
+    c->bytes[m] = (double)c->became / c->pages;
+    if (m == PACKET_RAW) {
+        c->told = false;
+    }
+    if (!c->told && !c->trial && *cost && new > OTHER_WORLD * *cost) {
         memset(c->cost, 0, sizeof(c->cost));
         *cost = new;
     }
@@ -74,6 +80,7 @@ static void choice_learn(PacketChoice *c)
     *cost = *cost && !c->trial ? *cost + WEIGHT * (new - *cost) : new;
 }
 
+/* The cheapest one, when raw pages were measured as well */
 static PacketMethod choice_cheapest(const PacketChoice *c, unsigned methods)
 {
     double limit = WORTH * c->cost[PACKET_RAW];
@@ -88,9 +95,26 @@ static PacketMethod choice_cheapest(const PacketChoice *c, unsigned methods)
     return best;
 }
 
+/* The one that makes least of a page, and is ready before a raw one is sent */
+static PacketMethod choice_smallest(const PacketChoice *c, unsigned methods)
+{
+    double limit = WORTH * c->bytes[PACKET_RAW];
+    PacketMethod best = PACKET_RAW;
+
+    for (unsigned m = PACKET_RAW + 1; m < methods; m++) {
+        if (c->cost[m] && c->bytes[m] < limit &&
+            c->work[m] < c->cost[PACKET_RAW]) {
+            limit = c->bytes[m];
+            best = m;
+        }
+    }
+    return best;
+}
+
 static void choice_decide(PacketChoice *c, unsigned methods)
 {
-    PacketMethod best = choice_cheapest(c, methods);
+    PacketMethod best = c->told ? choice_smallest(c, methods) :
+                                  choice_cheapest(c, methods);
 
     if (c->trial) {
         bool clear = c->cost[best] * HOPELESS < c->cost[c->other];
@@ -117,15 +141,21 @@ static void choice_turn(PacketChoice *c, unsigned methods)
         c->trial = true;
     }
     c->packets = 0;
-    c->pages = c->counted = 0;
-    c->time = c->counted_time = 0;
+    c->pages = c->counted = c->became = 0;
+    c->time = c->counted_time = c->worked = 0;
     c->over = false;
 }
 
-void packet_choice_know_raw(PacketChoice *c, double cost)
+void packet_choice_know_raw(PacketChoice *c, double cost, size_t page_size)
 {
-    if (!c->cost[PACKET_RAW]) {
+    if (c->told) {
         c->cost[PACKET_RAW] = cost;
+        c->told = cost > 0;
+        c->over = c->packets && !c->told;
+    } else if (!c->cost[PACKET_RAW]) {
+        c->cost[PACKET_RAW] = cost;
+        c->bytes[PACKET_RAW] = page_size;
+        c->told = cost > 0;
         /* Raw packets are to find that out, and others were a guess. */
         c->over = c->packets && (choice_method(c) == PACKET_RAW) == (cost > 0);
     }
@@ -140,7 +170,7 @@ static bool choice_hopeless(const PacketChoice *c)
     if (!c->cost[c->best]) {
         return !c->trial && c->time > FIRST_MOST;
     }
-    return c->trial && c->time > HOPELESS * c->cost[c->best] *
+    return c->trial && !c->told && c->time > HOPELESS * c->cost[c->best] *
                                  c->pages / c->packets * RUN / 2;
 }
 
@@ -155,6 +185,8 @@ static void choice_count(PacketChoice *c, int64_t now)
     c->packets++;
     c->pages += c->sent;
     c->time += took;
+    c->worked += c->sent_work;
+    c->became += c->sent_bytes;
     if (c->packets > RUN / 2) {
         c->counted += c->sent;
         c->counted_time += took;
@@ -162,9 +194,12 @@ static void choice_count(PacketChoice *c, int64_t now)
     c->sent = 0;
 }
 
-void packet_choice_sent(PacketChoice *c, unsigned pages, unsigned all)
+void packet_choice_sent(PacketChoice *c, unsigned pages, unsigned all,
+                        unsigned work, size_t bytes)
 {
     c->sent = pages * SPARSE >= all ? pages : 0;
+    c->sent_work = work;
+    c->sent_bytes = bytes;
 }
 
 PacketMethod packet_choice_next(PacketChoice *c, int64_t now, unsigned methods)

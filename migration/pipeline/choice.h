@@ -39,6 +39,9 @@ typedef enum PacketMethod {
 typedef struct PacketChoice {
     PacketMethod best;
     double cost[PACKET_METHODS];    /* microseconds a page; 0: unknown */
+    bool told;                      /* that of a raw page was never measured */
+    double work[PACKET_METHODS];    /* of these, without sending */
+    double bytes[PACKET_METHODS];   /* that a page has become */
     unsigned packets;               /* of this run, that count */
 
     /* private */
@@ -49,6 +52,10 @@ typedef struct PacketChoice {
     unsigned sent;                  /* pages in it, if it counts */
     uint64_t pages, counted;        /* of this run; of its second half */
     int64_t time, counted_time;     /* that these took, in microseconds */
+    int64_t worked;                 /* of @time, and ... */
+    uint64_t became;                /* ... bytes of all @pages */
+    unsigned sent_work;             /* of the last packet, as @sent */
+    size_t sent_bytes;
     unsigned runs, interval;        /* since the last trial; between trials */
     bool over;                      /* this run has nothing more to say */
 } PacketChoice;
@@ -61,13 +68,21 @@ typedef struct PacketChoice {
 PacketMethod packet_choice_next(PacketChoice *c, int64_t now,
                                 unsigned methods);
 
-/* That packet has @pages pages which are not all zeroes, of @all. */
-void packet_choice_sent(PacketChoice *c, unsigned pages, unsigned all);
+/*
+ * That packet has @pages pages which are not all zeroes, of @all.  To prepare
+ * it took @work microseconds, and it has become @bytes.
+ */
+void packet_choice_sent(PacketChoice *c, unsigned pages, unsigned all,
+                        unsigned work, size_t bytes);
 
 /*
  * Somebody else knows that a raw page costs @cost microseconds, or 0 if all
  * that is known is that the link is not slow.  No effect when it was measured.
+ *
+ * What one is told of a link, and what one measures while others use it, too,
+ * do not compare.  So until raw pages are measured, another method is the
+ * better one if it makes less of a page, in less time than that.
  */
-void packet_choice_know_raw(PacketChoice *c, double cost);
+void packet_choice_know_raw(PacketChoice *c, double cost, size_t page_size);
 
 #endif /* MIGRATION_PIPELINE_CHOICE_H */

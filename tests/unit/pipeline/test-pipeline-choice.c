@@ -60,16 +60,17 @@ static void socket_pass(Socket *s, const World *w, double time)
     s->fill = MAX(0, s->fill - time * w->link);
 }
 
-static void send_packet(Socket *s, const World *w, PacketMethod m)
+static void send_packet(Socket *s, const World *w, PacketMethod m,
+                        PacketChoice *c)
 {
     double speed = m == PACKET_ZSTD ? w->zstd :
                    m == PACKET_DELTA ? w->delta : 0;
     double ratio = m == PACKET_ZSTD ? w->ratio :
                    m == PACKET_DELTA ? w->delta_ratio : 1;
+    double work = speed ? PACKET / speed : 0;
 
-    if (speed) {
-        socket_pass(s, w, PACKET / speed);
-    }
+    packet_choice_sent(c, PAGES, PAGES, work, PACKET / ratio);
+    socket_pass(s, w, work);
     socket_send(s, w, PACKET / ratio);
 }
 
@@ -89,8 +90,7 @@ static double run(const World *w, unsigned packets, int fixed,
             m = fixed == PACKET_DELTA && !delta ? PACKET_RAW : fixed;
         }
         share[m]++;
-        packet_choice_sent(c, PAGES, PAGES);
-        send_packet(&s, w, m);
+        send_packet(&s, w, m, c);
         if (w->producer) {
             due += PACKET / w->producer;
             socket_pass(&s, w, MAX(0, due - s.now));
@@ -138,13 +138,17 @@ static void test_change(void)
     g_assert_cmpint(share[PACKET_RAW], >, 8192);
 }
 
+#define WORK        500
+#define SMALL       (PACKET / 2)
+
 /* The time at which @n packets have taken @each, all sent as expected */
 static int64_t send_some(PacketChoice *c, int64_t now, unsigned n, int64_t each,
                          PacketMethod expect)
 {
     while (n--) {
         g_assert_cmpint(packet_choice_next(c, now, 2), ==, expect);
-        packet_choice_sent(c, PAGES, PAGES);
+        packet_choice_sent(c, PAGES, PAGES, WORK,
+                           expect == PACKET_RAW ? PACKET : SMALL);
         now += each;
     }
     return now;
@@ -156,12 +160,53 @@ static void test_know_slow(void)
     PacketChoice c = { 0 };
     int64_t now = send_some(&c, 0, 4, 1000, PACKET_ZSTD);
 
-    packet_choice_know_raw(&c, 100);
-    now = send_some(&c, now, 20, 1000, PACKET_ZSTD);
+    packet_choice_know_raw(&c, 100, 4096);
+    /* It may take longer than that, as the link is not ours alone. */
+    now = send_some(&c, now, 200, 200 * PAGES, PACKET_ZSTD);
     g_assert_cmpint(c.best, ==, PACKET_ZSTD);
-    /* What is known is not changed by somebody else. */
-    packet_choice_know_raw(&c, 1);
-    g_assert_cmpfloat(c.cost[PACKET_RAW], ==, 100);
+    /* The link may change as long as it is told, and then no more. */
+    packet_choice_know_raw(&c, 50, 4096);
+    g_assert_cmpfloat(c.cost[PACKET_RAW], ==, 50);
+    now = send_some(&c, now, 68, 200 * PAGES, PACKET_ZSTD);
+    now = send_some(&c, now, 16, 300 * PAGES, PACKET_RAW);
+    now = send_some(&c, now, 1, 200 * PAGES, PACKET_ZSTD);
+    packet_choice_know_raw(&c, 50, 4096);
+    g_assert_cmpfloat(c.cost[PACKET_RAW], ==, 300);
+}
+
+/* The link is fast after all: raw pages are measured. */
+static void test_know_otherwise(void)
+{
+    PacketChoice c = { 0 };
+    int64_t now = send_some(&c, 0, 4, 1000, PACKET_ZSTD);
+
+    packet_choice_know_raw(&c, 100, 4096);
+    now = send_some(&c, now, 21, 1000, PACKET_ZSTD);
+    packet_choice_know_raw(&c, 0, 4096);
+    now = send_some(&c, now, 100, 100, PACKET_RAW);
+    g_assert_false(c.told);
+}
+
+/* What does not get smaller, or not in time, is not compressed. */
+static void test_know_better(void)
+{
+    PacketChoice c = { 0 };
+
+    packet_choice_next(&c, 0, 2);
+    for (unsigned i = 0; i < 16; i++) {
+        packet_choice_sent(&c, PAGES, PAGES, WORK, PACKET);
+        packet_choice_next(&c, 1000 * i, 2);
+        packet_choice_know_raw(&c, 100, 4096);
+    }
+    g_assert_cmpint(c.best, ==, PACKET_RAW);
+    c = (PacketChoice) { 0 };
+    packet_choice_next(&c, 0, 2);
+    for (unsigned i = 0; i < 16; i++) {
+        packet_choice_sent(&c, PAGES, PAGES, 200 * PAGES, SMALL);
+        packet_choice_next(&c, 1000 * i, 2);
+        packet_choice_know_raw(&c, 100, 4096);
+    }
+    g_assert_cmpint(c.best, ==, PACKET_RAW);
 }
 
 /* It is not: raw ones are measured first. */
@@ -170,7 +215,7 @@ static void test_know_fast(void)
     PacketChoice c = { 0 };
     int64_t now = send_some(&c, 0, 4, 1000, PACKET_ZSTD);
 
-    packet_choice_know_raw(&c, 0);
+    packet_choice_know_raw(&c, 0, 4096);
     now = send_some(&c, now, 16, 100, PACKET_RAW);
     now = send_some(&c, now, 2, 1000, PACKET_ZSTD);
     /* which is so slow that it is enough */
@@ -184,10 +229,10 @@ static void test_zeroes(void)
     PacketChoice c = { 0 };
     int64_t now = send_some(&c, 0, 4, 1000, PACKET_ZSTD);
 
-    packet_choice_know_raw(&c, 20);
+    packet_choice_know_raw(&c, 20, 4096);
     for (unsigned i = 0; i < 1000; i++) {
         g_assert_cmpint(packet_choice_next(&c, now, 2), ==, PACKET_ZSTD);
-        packet_choice_sent(&c, 1, PAGES);
+        packet_choice_sent(&c, 1, PAGES, WORK, 4096);
         now += 10000;
     }
     now = send_some(&c, now, 20, 1000, PACKET_ZSTD);
@@ -205,6 +250,8 @@ int main(int argc, char **argv)
     }
     g_test_add_func("/pipeline/choice/change", test_change);
     g_test_add_func("/pipeline/choice/know-slow", test_know_slow);
+    g_test_add_func("/pipeline/choice/know-otherwise", test_know_otherwise);
+    g_test_add_func("/pipeline/choice/know-better", test_know_better);
     g_test_add_func("/pipeline/choice/know-fast", test_know_fast);
     g_test_add_func("/pipeline/choice/zeroes", test_zeroes);
     return g_test_run();
