@@ -164,6 +164,12 @@ static int GRAPH_RDLOCK csv_handover_let_go(CsvDisk *disk, Error **errp)
                                        : bdrv_inactivate(disk->bs, errp);
 }
 
+static void csv_handover_give_back_soon(void)
+{
+    timer_mod(csv_give_back_timer, CSV_GIVE_BACK_MS +
+              qemu_clock_get_ms(QEMU_CLOCK_REALTIME));
+}
+
 /*
  * The other side waits for what we have claimed in vain, and cannot know that
  * we never ran the guest.
@@ -185,8 +191,7 @@ static void csv_handover_give_back(void *opaque)
         }
     }
     if (again) {
-        timer_mod(csv_give_back_timer, CSV_GIVE_BACK_MS +
-                  qemu_clock_get_ms(QEMU_CLOCK_REALTIME));
+        csv_handover_give_back_soon();
     }
 }
 
@@ -197,8 +202,7 @@ static void csv_handover_give_back_later(CsvDisk *disk)
         csv_give_back_timer = timer_new_ms(QEMU_CLOCK_REALTIME,
                                            csv_handover_give_back, NULL);
     }
-    timer_mod(csv_give_back_timer, CSV_GIVE_BACK_MS +
-              qemu_clock_get_ms(QEMU_CLOCK_REALTIME));
+    csv_handover_give_back_soon();
 }
 
 static void GRAPH_RDLOCK csv_handover_undo_one(CsvDisk *disk)
