@@ -8,7 +8,9 @@
 
 #include "qemu/osdep.h"
 #include "block/aio.h"
+#include "detach.h"
 #include "disk.h"
+#include "guest.h"
 #include "identity.h"
 #include "qapi/error.h"
 #include "qapi/qapi-commands-block-core.h"
@@ -78,21 +80,28 @@ void disk_release(Disk *disk)
 static void disk_gone_bh(void *opaque)
 {
     Disk *disk = opaque;
+    Detach *d = detach_leave(disk);
 
     QTAILQ_REMOVE(&disks, disk, next);
+    disk_guest_unhide(disk);
+    disk_quarantine_begin(disk->place.name, disk->place.address);
     disk_release(disk);
+    if (d) {
+        detach_gone(d);
+    }
 }
 
 /*
  * The device is being freed, by whatever thread does that, with the BQL; it
- * has not let go of the drive yet.
+ * has not let go of the drive yet.  To do so may take a change of the block
+ * graph, which waits in the main context; so not there.
  */
 static void disk_dev_gone(Object *obj, const char *name, void *opaque)
 {
     Disk *disk = opaque;
 
     disk->dev = NULL;
-    aio_bh_schedule_oneshot(qemu_get_aio_context(), disk_gone_bh, disk);
+    aio_bh_schedule_oneshot(iohandler_get_aio_context(), disk_gone_bh, disk);
 }
 
 static void disk_get_watch(Object *obj, Visitor *v, const char *name,
@@ -150,4 +159,13 @@ DiskInfoList *qmp_query_disks(Error **errp)
 DiskSlotsList *qmp_query_disk_slots(Error **errp)
 {
     return disk_slots();
+}
+
+void qmp_disk_slot_release(const char *place, int64_t address, Error **errp)
+{
+    if (address < 0 || address > UINT_MAX ||
+        !disk_quarantine_end(place, address)) {
+        error_setg(errp, "address %" PRId64 " of '%s' is not quarantined",
+                   address, place);
+    }
 }

@@ -11,11 +11,19 @@
 #ifndef HW_DISK_DISK_H
 #define HW_DISK_DISK_H
 
+#include "block/block.h"
 #include "hw/qdev-core.h"
 #include "qapi/qapi-types-disk.h"
 #include "qemu/queue.h"
 #include "qemu/uuid.h"
 #include "slots.h"
+
+/* What has passed between a disk's guest and us */
+typedef struct DiskGuest {
+    bool asked;                 /* to let go of it */
+    bool blinked;               /* the light of its slot, since then */
+    BlockDriverState *quiesced; /* a reference; NULL: its root is not */
+} DiskGuest;
 
 /*
  * What belongs to a disk.  Each of the things that must be released stands in a
@@ -38,6 +46,9 @@ typedef struct Disk {
     char *own_group;
     char *own_filter;           /* throttles own_node or the user's */
     DeviceState *dev;           /* no reference: it says when it goes */
+
+    struct Detach *detach;      /* NULL: it is not being detached */
+    DiskGuest guest;
 
     QTAILQ_ENTRY(Disk) next;
 } Disk;

@@ -7,6 +7,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "guest.h"
 #include "hw/pci/pci.h"
 #include "hw/pci/pci_bridge.h"
 #include "hw/pci/pci_bus.h"
@@ -52,21 +53,26 @@ void disk_quarantine_begin(const char *name, unsigned address)
 {
     Quarantine q = { g_strdup(name), address };
 
-    assert(quarantine_find(name, address) < 0);
+    if (quarantine_find(name, address) >= 0) {
+        g_free(q.name);
+        return;
+    }
     if (!quarantine) {
         quarantine = g_array_new(false, false, sizeof(Quarantine));
     }
     g_array_append_val(quarantine, q);
 }
 
-void disk_quarantine_end(const char *name, unsigned address)
+bool disk_quarantine_end(const char *name, unsigned address)
 {
     int i = quarantine_find(name, address);
 
-    if (i >= 0) {
-        g_free(g_array_index(quarantine, Quarantine, i).name);
-        g_array_remove_index_fast(quarantine, i);
+    if (i < 0) {
+        return false;
     }
+    g_free(g_array_index(quarantine, Quarantine, i).name);
+    g_array_remove_index_fast(quarantine, i);
+    return true;
 }
 
 /* Rows */
@@ -82,7 +88,7 @@ static void row_take_scsi(DiskRow *row)
     QTAILQ_FOREACH_RCU(kid, &row->qbus->children, sibling) {
         SCSIDevice *dev = SCSI_DEVICE(kid->child);
 
-        if (!dev->channel && dev->id < row->total) {
+        if (dev->id < row->total) {
             set_bit(dev->id, row->taken);
         }
     }
@@ -126,6 +132,23 @@ static bool row_is_possible(BusState *qbus, DiskBus *bus)
     return false;
 }
 
+/* What the guest knows of, or somebody uses already, is over. */
+static void row_quarantine(DiskRow *row)
+{
+    const char *name = row->qbus->name;
+
+    for (unsigned i = 0; i < row->total; i++) {
+        if (quarantine_find(name, i) < 0) {
+            continue;
+        }
+        if (test_bit(i, row->taken) || disk_guest_knows(row->qbus, i)) {
+            disk_quarantine_end(name, i);
+        } else {
+            set_bit(i, row->quarantined);
+        }
+    }
+}
+
 static int rows_add(Object *obj, void *opaque)
 {
     GPtrArray *rows = opaque;
@@ -144,11 +167,8 @@ static int rows_add(Object *obj, void *opaque)
     } else {
         row_take_pci(row);
     }
-    for (unsigned i = 0; i < row->total; i++) {
-        if (!test_bit(i, row->taken) && quarantine_find(qbus->name, i) >= 0) {
-            set_bit(i, row->quarantined);
-        }
-    }
+    disk_guest_prepare(qbus);
+    row_quarantine(row);
     g_ptr_array_add(rows, row);
     return 0;
 }
@@ -211,10 +231,15 @@ static void place_error(DiskBus bus, const GPtrArray *rows, Error **errp)
 
     for (unsigned i = 0; i < rows->len; i++) {
         DiskRow *row = g_ptr_array_index(rows, i);
+        unsigned quarantined = bitmap_count_one(row->quarantined, row->total);
 
         g_string_append_printf(s, "%s%s '%s' %u of %u", s->len ? ", " : "",
                                row->bus == DISK_BUS_SCSI ? "scsi" : "pci",
                                row->qbus->name, row_free(row), row->total);
+        if (quarantined) {
+            g_string_append_printf(s, " (%u wait for the guest to see that "
+                                   "they are empty)", quarantined);
+        }
         if (!row_fits(row, bus)) {
             other += row_free(row);
         }

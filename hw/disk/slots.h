@@ -32,9 +32,12 @@ DiskSlotsList *disk_slots(void);
 
 /*
  * The guest may believe that a disk is still at @address of bus @name: no other
- * one goes there, until that is over.
+ * one goes there until the guest knows better, which is looked at whenever
+ * places are, or until somebody ends it.
  */
 void disk_quarantine_begin(const char *name, unsigned address);
-void disk_quarantine_end(const char *name, unsigned address);
+
+/* False: there is none. */
+bool disk_quarantine_end(const char *name, unsigned address);
 
 #endif /* HW_DISK_SLOTS_H */

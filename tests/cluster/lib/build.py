@@ -20,7 +20,8 @@ TOP = CLUSTER.parent.parent
 GUEST = TOP / 'build' / 'guest'
 
 # The guest's drivers; what they depend on is found by itself.
-MODULES = ['virtio_pci', 'virtio_blk', 'virtio_net', 'ext4']
+MODULES = ['virtio_pci', 'virtio_blk', 'virtio_net', 'virtio_scsi', 'sd_mod',
+           'ext4']
 FIRMWARE = {'bios-256k.bin': 'seabios', 'linuxboot_dma.bin': 'qemu-system-data',
             'kvmvapic.bin': 'qemu-system-data'}
 FIRMWARE_DIRS = ['usr/share/qemu', 'usr/share/seabios']

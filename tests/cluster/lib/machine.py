@@ -27,6 +27,7 @@ class Plan:
     mac: str = '52:54:00:12:34:56'
     name: str = 'guest'
     shared: bool = False                # others may write to the disks
+    hotplug: bool = False               # there are places for more disks
     firmware: list[str] = field(default_factory=build.firmware_options)
 
 
@@ -74,7 +75,8 @@ class Machine:
         plan = self.plan
         command = [
             str(plan.qemu), '-name', plan.name, '-msg', 'timestamp=on',
-            '-machine', 'q35', '-accel', plan.accel, '-cpu',
+            '-machine', 'q35' + ',disk-hotplug=on' * plan.hotplug,
+            '-accel', plan.accel, '-cpu',
             'host' if plan.accel == 'kvm' else 'max', '-m', str(plan.memory),
             '-nodefaults', '-no-user-config', '-no-reboot', '-display', 'none',
             *plan.firmware, '-serial', f'file:{self.serial}',
@@ -87,6 +89,8 @@ class Machine:
             command += ['-device', f'virtio-blk-pci,drive={disk},'
                                    f'serial={disk}'
                                    + (',share-rw=on' if plan.shared else '')]
+        if plan.hotplug:
+            command += ['-device', 'pcie-root-port,id=slot1,chassis=1']
         if incoming:
             command += ['-incoming', 'defer']
         if paused:

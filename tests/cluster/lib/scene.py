@@ -59,7 +59,7 @@ class Witness:
 class Scene:
     """Hosts A and B, a client and a witness; a guest that runs on A."""
 
-    def __init__(self, lab: Lab, tools: Path):
+    def __init__(self, lab: Lab, tools: Path, **plan):
         self.lab, self.tools = lab, tools
         self.store = storage.Storage(lab, tools, 'csv', '1G')
         for disk in DISKS:
@@ -70,7 +70,8 @@ class Scene:
         self.witness = Witness(lab, lab.host('witness'), tools, self.store)
         qemu = tools / 'qemu-system-x86_64'
         self.plan = Plan(qemu, self.store.nodes(*DISKS), DISKS, memory=128,
-                         accel='kvm' if accel.kvm_works(qemu) else 'tcg')
+                         accel='kvm' if accel.kvm_works(qemu) else 'tcg',
+                         **plan)
         self.run_id = random.getrandbits(63)
         self.owners = Owners(0.05)
         self.owners.watch_witness(self.witness)

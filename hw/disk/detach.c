@@ -1,0 +1,480 @@
+/*
+ * Disk hot-plug: detach
+ *
+ * A detach takes as long as the guest does, so nothing here waits: a timer
+ * looks what has come of it, and does what detach-policy.c says is next.
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "block/accounting.h"
+#include "block/block-global-state.h"
+#include "block/block-io.h"
+#include "block/block_int.h"
+#include "detach.h"
+#include "guest.h"
+#include "migration/blocker.h"
+#include "migration/misc.h"
+#include "qapi/error.h"
+#include "qapi/qapi-commands-disk.h"
+#include "qapi/qapi-events-disk.h"
+#include "qemu/timer.h"
+#include "still.h"
+#include "system/runstate.h"
+
+#define DEADLINE_MS         30000
+#define DEADLINE_FORCE_MS   5000
+#define QUIET_MS            200
+/* How often to look: while something happens, when it takes long, parked */
+#define LOOK_MS             5
+#define LOOK_LONG_MS        25
+#define LOOK_PARKED_MS      100
+#define LONG_MS             1000
+/* How long to leave the other disks in peace, when they are not still */
+#define PEACE_MS            100
+#define PEACE_MAX_MS        2000
+/* How many are remembered when they are over */
+#define KEPT                64
+
+struct Detach {
+    char *id;
+    Disk *disk;                 /* NULL: it is gone, or stays */
+    DetachPolicy policy;
+    DiskState told;             /* in the last event */
+    int64_t begun_ms;
+    int64_t changed_ms;         /* its state, or when it was over */
+    unsigned asked;             /* so many times */
+    unsigned aborted;           /* requests, when it was parked */
+    bool cancel;
+    bool removing;              /* the device is about to be freed */
+    DetachFlush flush;
+    int64_t peace_ms;           /* next time not before */
+    unsigned restless;          /* times that the graph was not still */
+    Error *blocker;             /* of migrations */
+    char *why;                  /* in place of the policy's reason, or NULL */
+    QTAILQ_ENTRY(Detach) next;
+};
+
+static QTAILQ_HEAD(, Detach) detaches = QTAILQ_HEAD_INITIALIZER(detaches);
+static QEMUTimer *timer;
+
+static int64_t now_ms(void)
+{
+    return qemu_clock_get_ms(QEMU_CLOCK_REALTIME);
+}
+
+/* What is told of it */
+
+static unsigned detach_in_flight(const Detach *d)
+{
+    return d->disk && d->disk->dev ? blk_in_flight(disk_blk(d->disk)) : 0;
+}
+
+static DiskDetachInfo *detach_info(const Detach *d)
+{
+    DiskDetachInfo *info = g_new0(DiskDetachInfo, 1);
+    bool over = detach_is_over(d->policy.state);
+
+    info->id = g_strdup(d->id);
+    info->state = d->policy.state;
+    info->mode = d->policy.force ? DISK_DETACH_MODE_FORCE :
+                                   DISK_DETACH_MODE_GRACEFUL;
+    info->asked = d->asked;
+    info->in_flight = detach_in_flight(d);
+    info->aborted = d->aborted;
+    info->flushed = d->flush == DETACH_FLUSH_DONE;
+    info->elapsed = (over ? d->changed_ms : now_ms()) - d->begun_ms;
+    if (!over && d->policy.state != DISK_STATE_PARKED) {
+        info->has_left = true;
+        info->left = MAX(d->policy.deadline_ms - now_ms(), 0);
+    }
+    info->reason = g_strdup(d->why ?: d->policy.reason);
+    return info;
+}
+
+static void detach_tell(Detach *d)
+{
+    g_autoptr(DiskDetachInfo) info = NULL;
+
+    if (d->told == d->policy.state) {
+        return;
+    }
+    d->told = d->policy.state;
+    d->changed_ms = now_ms();
+    info = detach_info(d);
+    qapi_event_send_disk_detach_status(info);
+}
+
+/* The end */
+
+static void detach_free(Detach *d)
+{
+    QTAILQ_REMOVE(&detaches, d, next);
+    g_free(d->id);
+    g_free(d->why);
+    g_free(d);
+}
+
+/* The last ones are remembered, for those who ask late. */
+static void detach_forget_old(void)
+{
+    unsigned kept = 0;
+    Detach *d, *prev;
+
+    QTAILQ_FOREACH_REVERSE_SAFE(d, &detaches, next, prev) {
+        if (detach_is_over(d->policy.state) &&
+            d->flush != DETACH_FLUSH_RUNNING && kept++ >= KEPT) {
+            detach_free(d);
+        }
+    }
+}
+
+/* It is over, and the disk stays. */
+static void detach_over(Detach *d)
+{
+    if (d->disk) {
+        d->disk->state = DISK_STATE_ATTACHED;
+        disk_guest_forget(d->disk);
+        d->disk->detach = NULL;
+        d->disk = NULL;
+    }
+    migrate_del_blocker(&d->blocker);
+    detach_tell(d);
+}
+
+Detach *detach_leave(Disk *disk)
+{
+    Detach *d = disk->detach;
+
+    if (d) {
+        disk->detach = NULL;
+        d->disk = NULL;
+    }
+    return d;
+}
+
+void detach_gone(Detach *d)
+{
+    d->policy.state = DISK_STATE_REMOVED;
+    d->policy.reason = NULL;
+    g_clear_pointer(&d->why, g_free);
+    detach_over(d);
+}
+
+/* What is seen, and what is done */
+
+static void detach_look(Detach *d, DetachSample *s)
+{
+    BlockAcctStats *acct = blk_get_stats(disk_blk(d->disk));
+
+    *s = (DetachSample) {
+        .now_ms = now_ms(),
+        .cancel = d->cancel,
+        .held = migration_is_running(),
+        .moved = runstate_check(RUN_STATE_POSTMIGRATE),
+        .in_flight = detach_in_flight(d),
+        .flush = d->flush,
+        .writes = acct->nr_ops[BLOCK_ACCT_WRITE] +
+                  acct->nr_ops[BLOCK_ACCT_ZONE_APPEND] +
+                  acct->nr_ops[BLOCK_ACCT_UNMAP],
+    };
+    disk_guest_look(d->disk, s);
+}
+
+static void detach_do_ask(Detach *d)
+{
+    Error *err = NULL;
+
+    g_clear_pointer(&d->why, g_free);
+    d->asked++;
+    if (!disk_guest_ask(d->disk, &err)) {
+        d->policy.state = DISK_STATE_REFUSED;
+        d->why = g_strdup(error_get_pretty(err));
+        error_free(err);
+    }
+}
+
+/* Whoever migrates would wait for its requests. */
+static void detach_do_hide(Detach *d)
+{
+    error_setg(&d->blocker, "disk '%s' is being removed; wait for its end",
+               d->id);
+    migrate_add_blocker_internal(&d->blocker, NULL);
+    disk_guest_hide(d->disk);
+}
+
+static void detach_do_cancel_in_flight(Detach *d)
+{
+    BlockDriverState *bs = blk_bs(disk_blk(d->disk));
+
+    while (bs) {
+        bdrv_cancel_in_flight(bs);
+        GRAPH_RDLOCK_GUARD_MAINLOOP();
+        bs = bdrv_primary_bs(bs);
+    }
+}
+
+static void detach_flushed(Detach *d, int ret)
+{
+    d->flush = ret < 0 ? DETACH_FLUSH_FAILED : DETACH_FLUSH_DONE;
+    if (ret < 0 && d->disk && !d->policy.force) {
+        g_free(d->why);
+        d->why = g_strdup_printf("what was written could not be flushed (%s); "
+                                 "'force' detaches all the same",
+                                 strerror(-ret));
+    }
+}
+
+/* Of the node: the backend lets nothing through when the disk is hidden. */
+typedef struct Flush {
+    Detach *d;
+    BlockDriverState *bs;       /* a reference */
+    int ret;
+} Flush;
+
+static void flush_done(void *opaque)
+{
+    Flush *f = opaque;
+
+    detach_flushed(f->d, f->ret);
+    bdrv_unref(f->bs);
+    g_free(f);
+}
+
+static void coroutine_fn flush_entry(void *opaque)
+{
+    Flush *f = opaque;
+
+    WITH_GRAPH_RDLOCK_GUARD() {
+        f->ret = bdrv_co_flush(f->bs);
+    }
+    aio_bh_schedule_oneshot(qemu_get_aio_context(), flush_done, f);
+}
+
+static void detach_do_flush(Detach *d)
+{
+    Flush *f = g_new0(Flush, 1);
+
+    d->flush = DETACH_FLUSH_RUNNING;
+    f->d = d;
+    f->bs = blk_bs(disk_blk(d->disk));
+    bdrv_ref(f->bs);
+    aio_co_enter(bdrv_get_aio_context(f->bs),
+                 qemu_coroutine_create(flush_entry, f));
+}
+
+static void detach_do_remove(Detach *d)
+{
+    Error *err = NULL;
+
+    if (now_ms() < d->peace_ms) {
+        return;
+    }
+    if (!disk_graph_is_still(&err)) {
+        d->peace_ms = now_ms() + MIN(PEACE_MS << d->restless, PEACE_MAX_MS);
+        d->restless = MIN(d->restless + 1, 8);
+        g_free(d->why);
+        d->why = g_strdup(error_get_pretty(err));
+        error_free(err);
+        return;
+    }
+    d->removing = true;
+    disk_guest_remove(d->disk);
+}
+
+static void detach_do(Detach *d, DetachAction action)
+{
+    switch (action) {
+    case DETACH_WAIT:
+        break;
+    case DETACH_ASK:
+        detach_do_ask(d);
+        break;
+    case DETACH_HIDE:
+        detach_do_hide(d);
+        break;
+    case DETACH_CANCEL_IN_FLIGHT:
+        detach_do_cancel_in_flight(d);
+        break;
+    case DETACH_FLUSH:
+        detach_do_flush(d);
+        break;
+    case DETACH_REMOVE:
+        detach_do_remove(d);
+        break;
+    }
+}
+
+static void detach_step(Detach *d)
+{
+    DetachSample s;
+    DetachAction action;
+
+    detach_look(d, &s);
+    action = detach_policy_step(&d->policy, &s);
+    if (d->policy.state == DISK_STATE_PARKED && d->told != DISK_STATE_PARKED) {
+        d->aborted = s.in_flight;
+    }
+    d->disk->state = d->policy.state;
+    detach_do(d, action);
+    if (detach_is_over(d->policy.state)) {
+        detach_over(d);
+    } else {
+        detach_tell(d);
+    }
+}
+
+/* The timer */
+
+static int64_t detach_interval(const Detach *d)
+{
+    return d->policy.state == DISK_STATE_PARKED ? LOOK_PARKED_MS :
+           now_ms() - d->changed_ms >= LONG_MS ? LOOK_LONG_MS : LOOK_MS;
+}
+
+static void detach_schedule(void)
+{
+    int64_t wait = INT64_MAX;
+    Detach *d;
+
+    QTAILQ_FOREACH(d, &detaches, next) {
+        if (d->disk && !d->removing) {
+            wait = MIN(wait, detach_interval(d));
+        }
+    }
+    if (wait < INT64_MAX) {
+        timer_mod(timer, now_ms() + wait);
+    }
+}
+
+static void detach_tick(void *opaque)
+{
+    Detach *d, *next;
+
+    QTAILQ_FOREACH_SAFE(d, &detaches, next, next) {
+        if (d->disk && d->disk->dev && !d->removing) {
+            detach_step(d);
+        }
+    }
+    detach_schedule();
+}
+
+/* The commands */
+
+static Detach *detach_of(const char *id, Error **errp)
+{
+    Disk *disk = disk_find(id);
+
+    if (!disk || !disk->dev) {
+        error_setg(errp, "there is no disk '%s'; 'query-disks' lists them", id);
+        return NULL;
+    }
+    if (!disk->detach) {
+        error_setg(errp, "disk '%s' is not being detached", id);
+    }
+    return disk->detach;
+}
+
+static bool detach_check(Disk *disk, bool force, bool wait, Error **errp)
+{
+    Detach *d = disk->detach;
+
+    if (d && (d->policy.force || d->removing || !force)) {
+        error_setg(errp, "disk '%s' is being detached already, and is now '%s'",
+                   disk->id, DiskState_str(d->policy.state));
+        return false;
+    }
+    if (migration_is_running() && !wait) {
+        error_setg(errp, "the guest is being migrated: detach disk '%s' when "
+                   "that is over, where the guest is then, or with "
+                   "'on-migration': 'wait'", disk->id);
+        return false;
+    }
+    return true;
+}
+
+static Detach *detach_new(Disk *disk, bool force, int64_t span_ms,
+                          int64_t quiet_ms)
+{
+    Detach *d = g_new0(Detach, 1);
+
+    d->id = g_strdup(disk->id);
+    d->disk = disk;
+    d->begun_ms = d->changed_ms = now_ms();
+    d->told = DISK_STATE_WAITING;
+    d->policy = (DetachPolicy) {
+        .force = force,
+        .deadline_ms = d->begun_ms + span_ms,
+        .quiet_ms = quiet_ms,
+        .state = DISK_STATE_WAITING,
+    };
+    disk->detach = d;
+    QTAILQ_INSERT_TAIL(&detaches, d, next);
+    return d;
+}
+
+DiskDetachInfo *qmp_disk_detach(const char *id, bool has_mode,
+                                DiskDetachMode mode, bool has_deadline,
+                                uint32_t deadline, bool has_quiet,
+                                uint32_t quiet, bool has_on_migration,
+                                DiskOnMigration on_migration, Error **errp)
+{
+    Disk *disk = disk_find(id);
+    bool force = has_mode && mode == DISK_DETACH_MODE_FORCE;
+    Detach *d;
+
+    if (!disk || !disk->dev) {
+        error_setg(errp, "there is no disk '%s'; 'query-disks' lists them", id);
+        return NULL;
+    }
+    if (!detach_check(disk, force, has_on_migration &&
+                      on_migration == DISK_ON_MIGRATION_WAIT, errp)) {
+        return NULL;
+    }
+    if (disk->detach) {
+        disk->detach->policy.state = DISK_STATE_CANCELLED;
+        disk->detach->policy.reason = "'force' has taken over";
+        detach_over(disk->detach);
+    }
+    detach_forget_old();
+    if (!timer) {
+        timer = timer_new_ms(QEMU_CLOCK_REALTIME, detach_tick, NULL);
+    }
+    d = detach_new(disk, force, has_deadline ? deadline :
+                   force ? DEADLINE_FORCE_MS : DEADLINE_MS,
+                   has_quiet ? quiet : QUIET_MS);
+    detach_step(d);
+    detach_schedule();
+    return detach_info(d);
+}
+
+void qmp_disk_detach_cancel(const char *id, Error **errp)
+{
+    Detach *d = detach_of(id, errp);
+
+    if (!d) {
+        return;
+    }
+    if (d->policy.state == DISK_STATE_DRAINING ||
+        d->policy.state == DISK_STATE_PARKED) {
+        error_setg(errp, "it is too late: disk '%s' is '%s'", id,
+                   DiskState_str(d->policy.state));
+        return;
+    }
+    d->cancel = true;
+    detach_step(d);
+}
+
+DiskDetachInfoList *qmp_query_disk_detach(Error **errp)
+{
+    DiskDetachInfoList *list = NULL, **tail = &list;
+    Detach *d;
+
+    QTAILQ_FOREACH(d, &detaches, next) {
+        QAPI_LIST_APPEND(tail, detach_info(d));
+    }
+    return list;
+}

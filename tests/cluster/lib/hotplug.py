@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Disks that come and go while the guest runs: disk-attach, disk-detach."""
+
+import json
+from dataclasses import dataclass
+
+from .machine import Guest
+from .proc import until
+
+TIMEOUT = 60                    # of the guest, in seconds
+
+
+@dataclass
+class HotDisk:
+    """A disk that was attached, as QEMU and the guest call it."""
+    info: dict                  # DiskInfo
+    name: str                   # sda, vdc, ...
+
+    @property
+    def id(self) -> str:
+        return self.info['id']
+
+
+def _serials(guest: Guest) -> dict[str, str]:
+    """Serial number by the name of the disk, as the guest's kernel says."""
+    out = guest.run(
+        'cd /sys/block; for d in *; do'
+        ' if [ -e $d/serial ]; then echo $d $(cat $d/serial);'
+        ' elif [ -e $d/device/serial ]; then echo $d $(cat $d/device/serial);'
+        # in the page of serial numbers, after four bytes
+        ' elif [ -e $d/device/vpd_pg80 ]; then'
+        ' echo $d $(tail -c +5 $d/device/vpd_pg80); fi; done; true')
+    return dict(reversed(line.split()[:2]) for line in out.splitlines()
+                if len(line.split()) >= 2)
+
+
+def appears(guest: Guest, serial: str) -> str:
+    """Wait until the guest has the disk; returns what it calls it."""
+    found: list[str] = []
+
+    def there() -> bool:
+        found[:] = [n for s, n in _serials(guest).items() if s == serial]
+        return bool(found)
+    until(f'the guest sees the disk {serial}', there, TIMEOUT, 0.05)
+    return found[0]
+
+
+def vanishes(guest: Guest, disk: HotDisk) -> None:
+    until(f'the guest does not see {disk.name} any more',
+          lambda: disk.info['serial'] not in _serials(guest), TIMEOUT, 0.05)
+
+
+def attach(guest: Guest, node: dict, **spec) -> HotDisk:
+    info = guest.at.qmp.cmd('disk-attach', blockdev=node, **spec)
+    return HotDisk(info, appears(guest, info['serial']))
+
+
+def detach(guest: Guest, disk: HotDisk, **how) -> dict:
+    """Detach DISK; returns the last DiskDetachInfo of it."""
+    qmp = guest.at.qmp
+    first = len(qmp.events)
+    qmp.cmd('disk-detach', id=disk.id, **how)
+    last: dict = {}
+
+    def over() -> bool:
+        for event in qmp.events[first:]:
+            info = event.data.get('info', {})
+            if event.name == 'DISK_DETACH_STATUS' and info['id'] == disk.id:
+                last.update(info)
+        return last.get('state') in ('removed', 'refused', 'timed-out',
+                                     'cancelled')
+    try:
+        until('the detach is over', over, TIMEOUT, 0.005)
+    except Exception as why:
+        raise RuntimeError(
+            f'{why}: {json.dumps(qmp.cmd("query-disk-detach"))}') from why
+    return last

@@ -1,0 +1,107 @@
+#!/usr/bin/python3 -B
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Disks that come and go while a real guest runs, writes and moves."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from lib import case, say, storage              # noqa: E402
+from lib.hotplug import attach, detach, vanishes     # noqa: E402
+from lib.scene import SIZE, Scene, must         # noqa: E402
+
+RUN = 4711                      # of the records on disks that come and go
+
+
+def begin(lab, tools) -> Scene:
+    return Scene(lab, tools, hotplug=True)
+
+
+def node(disk: str) -> dict:
+    return {'driver': 'csv', 'node-name': disk, 'disk': disk,
+            'file': 'volume'}
+
+
+def create(disk: str) -> dict:
+    return {'driver': 'csv', 'disk': disk, 'file': 'volume', 'size': SIZE}
+
+
+def removed(scene: Scene, disk, **how) -> dict:
+    """Detach DISK; the guest must have let go, and nothing is left."""
+    info = detach(scene.guest, disk, **how)
+    must(info['state'] == 'removed' and info['flushed'], f'detach: {info}')
+    vanishes(scene.guest, disk)
+    must(not scene.guest.at.qmp.cmd('query-disks'), 'no disk is left')
+    say.step(f'{disk.name} went in {info["elapsed"]} ms')
+    return info
+
+
+def file_system(scene: Scene) -> None:
+    """A new disk gets a file system, and goes and comes back with it."""
+    guest, given = scene.guest, {'create': create('hot1')}
+    guest.run('mkdir -p /hot; dd if=/dev/urandom of=/tmp/f bs=64k count=40 2>&1')
+    for bus in ('scsi', 'virtio-blk'):
+        disk = attach(guest, node('hot1'), bus=bus, **given)
+        given = {}
+        say.step(f'hot1 is {disk.name}')
+        guest.run(f'mke2fs /dev/{disk.name} 2>&1; '
+                  f'mount /dev/{disk.name} /hot')
+        guest.run('cp /tmp/f /hot/f; md5sum < /tmp/f > /hot/sum')
+        if bus == 'scsi':
+            # Linux lets a SCSI disk go without writing out its cache.
+            guest.run('sync')
+        # still mounted
+        must(removed(scene, disk)['asked'] == 1, 'the guest was asked')
+        guest.run('umount -l /hot')
+        disk = attach(guest, node('hot1'), bus=bus)
+        guest.run(f'mount /dev/{disk.name} /hot')
+        guest.run('md5sum < /hot/f | cmp - /hot/sum')
+        guest.run('umount /hot')
+        removed(scene, disk)
+
+
+def by_the_slot(scene: Scene) -> None:
+    """A disk of its own in a slot, virtio-blk and nvme, is let go by ACPI."""
+    guest = scene.guest
+    guest.run('dd if=/dev/urandom of=/tmp/g bs=64k count=16 2>&1')
+    for bus in ('virtio-blk', 'nvme', 'virtio-blk'):
+        disk = attach(guest, node('hot1'), bus=bus)
+        say.step(f'hot1 is {disk.name}')
+        guest.run(f'dd if=/tmp/g of=/dev/{disk.name} bs=64k 2>&1')
+        guest.run(f'head -c 1048576 /dev/{disk.name} | cmp - /tmp/g')
+        removed(scene, disk)
+
+
+def _while_it_writes(scene: Scene, name: str, **how) -> None:
+    guest = scene.guest
+    for bus in ('scsi', 'virtio-blk'):
+        data = f'{name}-{bus}'
+        scene.store.add(data, str(SIZE))
+        disk = attach(guest, node(data), bus=bus)
+        guest.write(disk.name, 1000, RUN, 1)
+        removed(scene, disk, **how)
+        state = guest.state()
+        must(state['write_errno'], 'the writer has seen the end')
+        wrong = storage.check_records(
+            storage.list_records(scene.store.read_out(data)),
+            storage.slots_of(SIZE), 1, state['durable'])
+        must(not wrong and state['durable'] > 1, f'{bus}: {wrong[:3]}')
+        say.step(f'{bus}: {state["durable"]} records')
+
+
+def under_load(scene: Scene) -> None:
+    """While the guest writes: all that was acknowledged is there."""
+    scene.guest.run('agent stop')
+    _while_it_writes(scene, 'load')
+
+
+def by_force(scene: Scene) -> None:
+    """Pulled out while the guest writes: the same."""
+    _while_it_writes(scene, 'force', mode='force')
+
+
+if __name__ == '__main__':
+    case.end(case.main(__doc__, begin,
+                       [file_system, by_the_slot, under_load, by_force],
+                       timeout=300))
