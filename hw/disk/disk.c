@@ -66,6 +66,7 @@ static void disk_del_object(Disk *disk, char **id)
 void disk_release(Disk *disk)
 {
     assert(!disk->dev);
+    disk_resize_forget(disk);
     disk_del_node(disk, &disk->own_filter);
     disk_del_object(disk, &disk->own_group);
     disk_del_object(disk, &disk->own_iothread);

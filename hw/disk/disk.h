@@ -46,6 +46,7 @@ typedef struct Disk {
     char *own_group;
     char *own_filter;           /* throttles own_node or the user's */
     DeviceState *dev;           /* no reference: it says when it goes */
+    struct DiskResize *resize;  /* of which the guest is yet to be told */
 
     struct Detach *detach;      /* NULL: it is not being detached */
     DiskGuest guest;
@@ -72,5 +73,8 @@ void disk_release(Disk *disk);
 
 /* @disk has its device now: when that goes, however it does, so does @disk. */
 void disk_watch(Disk *disk);
+
+/* @disk goes: so does the resize that waits for its guest, with its event. */
+void disk_resize_forget(Disk *disk);
 
 #endif /* HW_DISK_DISK_H */

@@ -1,0 +1,267 @@
+/*
+ * Disk hot-plug: resize, and whether the guest has noticed
+ *
+ * A virtio-blk disk raises a configuration interrupt, and the guest then reads
+ * its configuration.  A SCSI disk answers the next command with a unit
+ * attention condition.  Both devices keep what their guest was told, and that
+ * is looked at every few milliseconds: it may happen in any thread, and nothing
+ * here is worth a call from there.
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "block/aio.h"
+#include "block/block-global-state.h"
+#include "disk.h"
+#include "hw/scsi/scsi.h"
+#include "hw/virtio/virtio-blk.h"
+#include "migration/misc.h"
+#include "qapi/error.h"
+#include "qapi/qapi-commands-block-core.h"
+#include "qapi/qapi-commands-disk.h"
+#include "qapi/qapi-events-disk.h"
+#include "qemu/atomic.h"
+#include "qemu/main-loop.h"
+#include "qemu/timer.h"
+#include "scsi/constants.h"
+#include "system/block-backend.h"
+
+#define LOOK_MS             20
+#define DEADLINE_MS         10000
+
+/* A resize that was done, until its event */
+typedef struct DiskResize {
+    Disk *disk;
+    int64_t size;
+    int64_t deadline;           /* in ms of QEMU_CLOCK_REALTIME */
+    unsigned told_before;       /* as resize_times_told() said before it */
+    QEMUTimer timer;
+} DiskResize;
+
+typedef enum Notice {
+    NOTICE_NOT_YET,
+    NOTICE_TOLD,
+    NOTICE_NO_DRIVER,
+} Notice;
+
+static VirtIOBlock *resize_virtio_blk(const Disk *disk)
+{
+    return VIRTIO_BLK(object_resolve_path_component(OBJECT(disk->dev),
+                                                    "virtio-backend"));
+}
+
+/* What the guest was told */
+
+static bool resize_has_driver(DeviceState *virtio)
+{
+    /*
+     * One that is about to start counts, too: it may have read the size before
+     * it was changed, and would not hear of that.
+     */
+    return VIRTIO_DEVICE(virtio)->status & VIRTIO_CONFIG_S_DRIVER;
+}
+
+static Notice resize_look_virtio_blk(const DiskResize *r)
+{
+    VirtIOBlock *dev = resize_virtio_blk(r->disk);
+
+    if (!resize_has_driver(DEVICE(dev))) {
+        return NOTICE_NO_DRIVER;
+    }
+    return dev->told_capacity == r->size >> BDRV_SECTOR_BITS ?
+           NOTICE_TOLD : NOTICE_NOT_YET;
+}
+
+static unsigned resize_times_told(const Disk *disk)
+{
+    return disk->place.bus == DISK_BUS_SCSI ?
+           qatomic_read(&SCSI_DEVICE(disk->dev)->capacity_told) : 0;
+}
+
+static Notice resize_look_scsi(const DiskResize *r)
+{
+    SCSIDevice *dev = SCSI_DEVICE(r->disk->dev);
+    SCSISense ua = dev->unit_attention;
+    bool told;
+
+    /* Whoever fetches it, in any thread, counts it before clearing it. */
+    smp_rmb();
+    told = resize_times_told(r->disk) != r->told_before;
+
+    if (!resize_has_driver(qdev_get_parent_bus(DEVICE(dev))->parent)) {
+        return NOTICE_NO_DRIVER;
+    }
+    if (ua.key != UNIT_ATTENTION) {
+        return told ? NOTICE_TOLD : NOTICE_NOT_YET;
+    }
+    if (ua.asc == SENSE_CODE(CAPACITY_CHANGED).asc &&
+        ua.ascq == SENSE_CODE(CAPACITY_CHANGED).ascq) {
+        /* What the guest was told since may have been an earlier resize. */
+        return NOTICE_NOT_YET;
+    }
+    /*
+     * That of a reset goes before that of a resize, which is lost.  Whoever
+     * fetches it begins anew with the disk.
+     */
+    return told ? NOTICE_TOLD : NOTICE_NO_DRIVER;
+}
+
+static Notice resize_look(const DiskResize *r)
+{
+    return r->disk->place.bus == DISK_BUS_SCSI ? resize_look_scsi(r) :
+                                                 resize_look_virtio_blk(r);
+}
+
+/* From the resize to its event */
+
+static void resize_end(DiskResize *r, bool told, DiskUntold reason)
+{
+    qapi_event_send_disk_resized(r->disk->id, r->size, told, !told, reason);
+    r->disk->resize = NULL;
+    timer_del(&r->timer);
+    g_free(r);
+}
+
+static void resize_timer(void *opaque)
+{
+    DiskResize *r = opaque;
+    int64_t now = qemu_clock_get_ms(QEMU_CLOCK_REALTIME);
+    Notice notice;
+
+    if (!r->disk->dev || !qdev_is_realized(r->disk->dev)) {
+        resize_end(r, false, DISK_UNTOLD_GONE);
+        return;
+    }
+    notice = resize_look(r);
+    if (notice == NOTICE_TOLD) {
+        resize_end(r, true, 0);
+    } else if (notice == NOTICE_NO_DRIVER) {
+        resize_end(r, false, DISK_UNTOLD_NO_DRIVER);
+    } else if (now >= r->deadline) {
+        resize_end(r, false, DISK_UNTOLD_DEADLINE);
+    } else {
+        timer_mod(&r->timer, MIN(now + LOOK_MS, r->deadline));
+    }
+}
+
+void disk_resize_forget(Disk *disk)
+{
+    if (disk->resize) {
+        resize_end(disk->resize, false, DISK_UNTOLD_GONE);
+    }
+}
+
+static void resize_begin(Disk *disk, int64_t size, unsigned told_before,
+                         uint32_t deadline)
+{
+    int64_t now = qemu_clock_get_ms(QEMU_CLOCK_REALTIME);
+    DiskResize *r = g_new0(DiskResize, 1);
+
+    if (disk->resize) {
+        resize_end(disk->resize, false, DISK_UNTOLD_SUPERSEDED);
+    }
+    r->disk = disk;
+    r->size = size;
+    r->deadline = now + deadline;
+    r->told_before = told_before;
+    timer_init_ms(&r->timer, QEMU_CLOCK_REALTIME, resize_timer, r);
+    disk->resize = r;
+    /* The first look is taken by the main loop, so the answer comes first. */
+    timer_mod(&r->timer, now);
+}
+
+/* The command */
+
+static Disk *resize_find(const char *id, Error **errp)
+{
+    Disk *disk = disk_find(id);
+
+    if (!disk || !disk->dev || !qdev_is_realized(disk->dev)) {
+        error_setg(errp, "there is no disk '%s': 'query-disks' lists them", id);
+        return NULL;
+    }
+    if (disk->place.bus == DISK_BUS_NVME) {
+        error_setg(errp, "disk '%s' is on bus 'nvme', where a guest cannot be "
+                   "told of a new size: detach it first", id);
+        return NULL;
+    }
+    if (migration_is_running()) {
+        error_setg(errp, "the guest is being migrated: resize the disk when "
+                   "that is over, where the guest is then");
+        return NULL;
+    }
+    return disk;
+}
+
+/* That of the device: its node may have another one above it by now. */
+static BlockBackend *resize_blk(const Disk *disk)
+{
+    return disk->place.bus == DISK_BUS_SCSI ?
+           SCSI_DEVICE(disk->dev)->conf.blk :
+           resize_virtio_blk(disk)->conf.conf.blk;
+}
+
+static bool resize_check_size(const Disk *disk, int64_t size, bool shrink,
+                              Error **errp)
+{
+    unsigned unit = object_property_get_uint(OBJECT(disk->dev),
+                                             "logical_block_size",
+                                             &error_abort);
+    int64_t old = blk_getlength(resize_blk(disk));
+
+    if (old < 0) {
+        error_setg_errno(errp, -old, "the size of disk '%s' is not known",
+                         disk->id);
+        return false;
+    }
+    if (size <= 0 || size % unit) {
+        error_setg(errp, "'size' must be a multiple of %u, the block size of "
+                   "disk '%s'", unit, disk->id);
+        return false;
+    }
+    if (size < old && !shrink) {
+        error_setg(errp, "disk '%s' has %" PRId64 " bytes, and what lies "
+                   "behind the new end would be lost: if that is meant, "
+                   "say 'shrink': true", disk->id, old);
+        return false;
+    }
+    return true;
+}
+
+static void resize_unref_bh(void *opaque)
+{
+    object_unref(OBJECT(opaque));
+}
+
+void coroutine_fn qmp_disk_resize(const char *id, int64_t size,
+                                  bool has_shrink, bool shrink,
+                                  bool has_deadline, uint32_t deadline,
+                                  Error **errp)
+{
+    ERRP_GUARD();
+    Disk *disk = resize_find(id, errp);
+    unsigned told_before;
+    BlockBackend *blk;
+    int64_t length;
+
+    if (!disk || !resize_check_size(disk, size, has_shrink && shrink, errp)) {
+        return;
+    }
+    blk = resize_blk(disk);
+    told_before = resize_times_told(disk);
+
+    /* While this waits for the image the device may go, but not the disk. */
+    object_ref(OBJECT(disk->dev));
+    qmp_block_resize(NULL, bdrv_get_node_name(blk_bs(blk)), size, errp);
+    if (!*errp) {
+        /* The driver may have rounded it up. */
+        length = blk_getlength(blk);
+        resize_begin(disk, length < 0 ? size : length, told_before,
+                     has_deadline ? deadline : DEADLINE_MS);
+    }
+    /* The last reference takes more along than a coroutine may let go. */
+    aio_bh_schedule_oneshot(qemu_get_aio_context(), resize_unref_bh, disk->dev);
+}
