@@ -25,6 +25,7 @@
 #include "qapi/qapi-commands-disk.h"
 #include "qapi/qapi-types-qom.h"
 #include "qapi/qapi-visit-block-core.h"
+#include "qapi/qapi-visit-disk.h"
 #include "qemu/id.h"
 #include "qemu/main-loop.h"
 #include "qemu/rcu.h"
@@ -161,22 +162,30 @@ static bool attach_open(Disk *disk, const DiskSpec *spec, Error **errp)
 
 /* Who it is */
 
-static QemuUUID attach_uuid(BlockDriverState *bs)
+char *disk_node_filename(const char *node)
 {
+    BlockDriverState *bs = bdrv_find_node(node);
+
+    GRAPH_RDLOCK_GUARD_MAINLOOP();
+    bdrv_refresh_filename(bs);
+    return g_strdup(bs->filename);
+}
+
+static QemuUUID attach_uuid(const char *node)
+{
+    g_autofree char *name = disk_node_filename(node);
+    BlockDriverState *bs = bdrv_find_node(node);
     QemuUUID uuid;
 
     GRAPH_RDLOCK_GUARD_MAINLOOP();
-    if (!csv_node_uuid(bdrv_skip_filters(bs), &uuid)) {
-        bdrv_refresh_filename(bs);
-        uuid = disk_uuid_of_name(bs->filename);
-    }
-    return uuid;
+    return csv_node_uuid(bdrv_skip_filters(bs), &uuid) ? uuid :
+           disk_uuid_of_name(name);
 }
 
 static bool attach_identify(Disk *disk, const DiskSpec *spec, Error **errp)
 {
     if (!disk->has_uuid) {
-        disk->uuid = attach_uuid(bdrv_find_node(disk->node));
+        disk->uuid = attach_uuid(disk->node);
         disk->has_uuid = true;
     }
     disk->serial = spec->serial ? g_strdup(spec->serial) :
@@ -247,18 +256,23 @@ static bool attach_iothread(Disk *disk, const DiskSpec *spec, Error **errp)
 
 /* The device */
 
-static const char *const drivers[] = {
-    [DISK_BUS_SCSI] = "scsi-hd",
-    [DISK_BUS_VIRTIO_BLK] = "virtio-blk-pci",
-    [DISK_BUS_NVME] = "nvme",
-};
+const char *disk_driver(DiskBus bus)
+{
+    static const char *const drivers[] = {
+        [DISK_BUS_SCSI] = "scsi-hd",
+        [DISK_BUS_VIRTIO_BLK] = "virtio-blk-pci",
+        [DISK_BUS_NVME] = "nvme",
+    };
+
+    return drivers[bus];
+}
 
 static QDict *attach_device_options(const Disk *disk, const DiskSpec *spec)
 {
     g_autofree char *addr = g_strdup_printf("%x", disk->place.address);
     QDict *opts = qdict_new();
 
-    qdict_put_str(opts, "driver", drivers[disk->place.bus]);
+    qdict_put_str(opts, "driver", disk_driver(disk->place.bus));
     qdict_put_str(opts, "id", disk->id);
     qdict_put_str(opts, "bus", disk->place.name);
     qdict_put_str(opts, "drive", disk->own_filter ?: disk->node);
@@ -301,10 +315,17 @@ static bool attach_device(Disk *disk, const DiskSpec *spec, Error **errp)
 
 /* All of it */
 
-static bool attach_place(Disk *disk, const DiskSpec *spec, Error **errp)
+static bool attach_place(Disk *disk, const DiskSpec *spec,
+                         const DiskPlace *at, Error **errp)
 {
-    if (!disk_place_find(spec->has_bus ? spec->bus : DISK_BUS_AUTO,
-                         &disk->place, errp)) {
+    if (at && !disk_place_check(at, errp)) {
+        return false;
+    }
+    if (at) {
+        disk->place = *at;
+        disk->place.name = g_strdup(at->name);
+    } else if (!disk_place_find(spec->has_bus ? spec->bus : DISK_BUS_AUTO,
+                                &disk->place, errp)) {
         return false;
     }
     if (disk->place.bus == DISK_BUS_SCSI && disk->has_uuid) {
@@ -323,36 +344,66 @@ static bool attach_plan(Disk *disk, const DiskSpec *spec, Error **errp)
     if (spec->create) {
         disk->node = g_strdup(attach_opens(spec)->node_name ?: "");
         disk->id = g_strdup(spec->id ?: "");
-        return attach_place(disk, spec, errp);
+        return attach_place(disk, spec, NULL, errp);
     }
     return attach_open(disk, spec, errp) &&
            attach_identify(disk, spec, errp) &&
-           attach_place(disk, spec, errp);
+           attach_place(disk, spec, NULL, errp);
 }
 
-static bool attach(Disk *disk, const DiskSpec *spec, Error **errp)
+static bool attach(Disk *disk, const DiskSpec *spec, const DiskPlace *at,
+                   Error **errp)
 {
     return (!spec->create || attach_create(spec, errp)) &&
            attach_open(disk, spec, errp) &&
            attach_identify(disk, spec, errp) &&
            attach_throttle(disk, spec, errp) &&
            attach_iothread(disk, spec, errp) &&
-           attach_place(disk, spec, errp) &&
+           attach_place(disk, spec, at, errp) &&
            attach_device(disk, spec, errp);
+}
+
+static DiskSpec *attach_remember(const DiskSpec *spec)
+{
+    DiskSpec *copy = QAPI_CLONE(DiskSpec, spec);
+
+    /* The image is there now, and stays. */
+    g_clear_pointer(&copy->create, qapi_free_BlockdevCreateOptions);
+    return copy;
+}
+
+Disk *disk_attach_at(const DiskSpec *spec, const DiskPlace *at, Error **errp)
+{
+    Disk *disk = g_new0(Disk, 1);
+
+    if (!attach_check(disk, spec, errp) || !attach(disk, spec, at, errp)) {
+        disk_release(disk);
+        return NULL;
+    }
+    disk->spec = attach_remember(spec);
+    disk->opened = disk_node_filename(disk->node);
+    return disk;
+}
+
+static DiskInfo *attach_try(const DiskSpec *spec, Error **errp)
+{
+    Disk *disk = g_new0(Disk, 1);
+    DiskInfo *info = NULL;
+
+    if (attach_check(disk, spec, errp) && attach_plan(disk, spec, errp)) {
+        info = disk_info(disk);
+    }
+    disk_release(disk);
+    return info;
 }
 
 DiskInfo *qmp_disk_attach(DiskSpec *spec, Error **errp)
 {
-    Disk *disk = g_new0(Disk, 1);
-    bool dry_run = spec->has_dry_run && spec->dry_run;
-    DiskInfo *info = NULL;
+    Disk *disk;
 
-    if (attach_check(disk, spec, errp) &&
-        (dry_run ? attach_plan : attach)(disk, spec, errp)) {
-        info = disk_info(disk);
+    if (spec->has_dry_run && spec->dry_run) {
+        return attach_try(spec, errp);
     }
-    if (!info || dry_run) {
-        disk_release(disk);
-    }
-    return info;
+    disk = disk_attach_at(spec, NULL, errp);
+    return disk ? disk_info(disk) : NULL;
 }

@@ -71,6 +71,8 @@ void disk_release(Disk *disk)
     disk_del_object(disk, &disk->own_group);
     disk_del_object(disk, &disk->own_iothread);
     disk_del_node(disk, &disk->own_node);
+    qapi_free_DiskSpec(disk->spec);
+    g_free(disk->opened);
     g_free(disk->place.name);
     g_free(disk->node);
     g_free(disk->serial);

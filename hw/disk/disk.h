@@ -39,6 +39,8 @@ typedef struct Disk {
     QemuUUID uuid;
     char *serial;
     uint64_t wwn;               /* 0: none */
+    DiskSpec *spec;             /* without 'create'; for a destination */
+    char *opened;               /* disk_node_filename() of @node then */
 
     /* to be released, the last one first */
     char *own_node;
@@ -70,6 +72,18 @@ DiskInfo *disk_info(const Disk *disk);
  * somebody else uses stays, with a warning.
  */
 void disk_release(Disk *disk);
+
+/*
+ * Attach @spec's disk at @at, or where there is room if that is NULL.  The disk
+ * is among those attached; NULL and nothing is left if something fails.
+ */
+Disk *disk_attach_at(const DiskSpec *spec, const DiskPlace *at, Error **errp);
+
+/* The type of a disk's device; not for DISK_BUS_AUTO */
+const char *disk_driver(DiskBus bus);
+
+/* What is under @node, as one string; it changes when that is exchanged. */
+char *disk_node_filename(const char *node);
 
 /* @disk has its device now: when that goes, however it does, so does @disk. */
 void disk_watch(Disk *disk);

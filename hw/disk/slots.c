@@ -274,3 +274,31 @@ bool disk_place_find(DiskBus bus, DiskPlace *place, Error **errp)
     place_error(bus, rows, errp);
     return false;
 }
+
+bool disk_place_check(const DiskPlace *place, Error **errp)
+{
+    g_autoptr(GPtrArray) rows = rows_get();
+    DiskRow *row = NULL;
+
+    for (unsigned i = 0; !row && i < rows->len; i++) {
+        row = g_ptr_array_index(rows, i);
+        if (!g_str_equal(row->qbus->name, place->name) ||
+            !row_fits(row, place->bus)) {
+            row = NULL;
+        }
+    }
+    if (!row) {
+        error_setg(errp, "there is no bus '%s' here that takes a disk on bus "
+                   "'%s'", place->name, DiskBus_str(place->bus));
+    } else if (place->address >= row->total) {
+        error_setg(errp, "bus '%s' has no address %u", place->name,
+                   place->address);
+    } else if (test_bit(place->address, row->taken) ||
+               test_bit(place->address, row->quarantined)) {
+        error_setg(errp, "address %u of bus '%s' is taken", place->address,
+                   place->name);
+    } else {
+        return true;
+    }
+    return false;
+}

@@ -27,6 +27,9 @@ typedef struct DiskPlace {
  */
 bool disk_place_find(DiskBus bus, DiskPlace *place, Error **errp);
 
+/* Is @place there, and free? */
+bool disk_place_check(const DiskPlace *place, Error **errp);
+
 /* As query-disk-slots says; to be freed */
 DiskSlotsList *disk_slots(void);
 
