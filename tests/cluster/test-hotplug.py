@@ -9,6 +9,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from lib import case, say, storage              # noqa: E402
 from lib.hotplug import attach, detach, vanishes     # noqa: E402
+from lib.move import move                      # noqa: E402
 from lib.scene import SIZE, Scene, must         # noqa: E402
 
 RUN = 4711                      # of the records on disks that come and go
@@ -76,18 +77,19 @@ def by_the_slot(scene: Scene) -> None:
 def _while_it_writes(scene: Scene, name: str, **how) -> None:
     guest = scene.guest
     for bus in ('scsi', 'virtio-blk'):
+        first = guest.state()['durable'] + 1000
         data = f'{name}-{bus}'
         scene.store.add(data, str(SIZE))
         disk = attach(guest, node(data), bus=bus)
-        guest.write(disk.name, 1000, RUN, 1)
+        guest.write(disk.name, 1000, RUN, first)
         removed(scene, disk, **how)
         state = guest.state()
         must(state['write_errno'], 'the writer has seen the end')
         wrong = storage.check_records(
             storage.list_records(scene.store.read_out(data)),
-            storage.slots_of(SIZE), 1, state['durable'])
-        must(not wrong and state['durable'] > 1, f'{bus}: {wrong[:3]}')
-        say.step(f'{bus}: {state["durable"]} records')
+            storage.slots_of(SIZE), first, state['durable'])
+        must(not wrong and state['durable'] > first, f'{bus}: {wrong[:3]}')
+        say.step(f'{bus}: {state["durable"] - first + 1} records')
 
 
 def under_load(scene: Scene) -> None:
@@ -101,7 +103,41 @@ def by_force(scene: Scene) -> None:
     _while_it_writes(scene, 'force', mode='force')
 
 
+def moves(scene: Scene) -> None:
+    """Attached here, detached and attached again on the other host."""
+    guest, here = scene.guest, scene.guest.at.host
+    guest.write('vda', 100, scene.run_id, scene.acknowledged() + 1)
+    disks = [attach(guest, node('hot1'), bus='virtio-blk'),
+             attach(guest, node('hot2'), create=create('hot2'))]
+    names = {d.info['node-name']: d.info['guest-name'] for d in disks}
+    for disk in disks:
+        guest.run(f'dd if=/tmp/f of=/dev/{disk.name} bs=64k conv=fsync 2>&1')
+    # not flushed: the move must do it
+    guest.run(f'dd if=/tmp/g of=/dev/{disks[1].name} bs=64k oflag=direct 2>&1')
+    move(guest, scene.other(), promise=2000)
+    must(guest.at.host is not here, 'it moved')
+    there = guest.at.qmp.cmd('query-disks')
+    must([d['guest-name'] for d in there] == [names['hot1'], names['hot2']],
+         f'the disks are there: {there}')
+    for disk, file in zip(disks, 'fg'):
+        say.step(f'{disk.name} on {guest.at.host.name}')
+        size = guest.run(f'stat -c %s /tmp/{file}').strip()
+        compare = f'| head -c {size} | cmp - /tmp/{file}'
+        guest.run(f'dd if=/dev/{disk.name} bs=64k iflag=direct count=64 '
+                  f'2>/dev/null {compare}')
+        info = detach(guest, disk)
+        must(info['state'] == 'removed', f'detach: {info}')
+        vanishes(guest, disk)
+        again = attach(guest, node(disk.info['node-name']),
+                       bus=disk.info['bus'])
+        must(again.info['guest-name'] == disk.info['guest-name'],
+             'it has its name')
+        guest.run(f'head -c {size} /dev/{again.name} {compare}')
+        removed(scene, again) if disk is disks[1] else detach(guest, again)
+    scene.owned_by(guest.at)
+
+
 if __name__ == '__main__':
     case.end(case.main(__doc__, begin,
-                       [file_system, by_the_slot, under_load, by_force],
+                       [file_system, by_the_slot, under_load, by_force, moves],
                        timeout=300))
