@@ -15,6 +15,7 @@
 #include "block/block_int.h"
 #include "block/csv.h"
 #include "disk.h"
+#include "hooks.h"
 #include "hw/boards.h"
 #include "identity.h"
 #include "migration/misc.h"
@@ -32,7 +33,9 @@
 #include "qobject/qdict.h"
 #include "qobject/qnum.h"
 #include "qom/object_interfaces.h"
+#include "still.h"
 #include "system/runstate.h"
+#include "waiting.h"
 
 /* What the spec says by itself */
 
@@ -43,7 +46,7 @@ static bool attach_id_is_free(const char *id, Error **errp)
                    "letters, digits, '-', '.' and '_'", id);
         return false;
     }
-    if (disk_find(id) ||
+    if (disk_find(id) || disk_is_waiting(id) ||
         object_resolve_path_component(machine_get_container("peripheral"),
                                       id)) {
         error_setg(errp, "there is a device '%s' already", id);
@@ -88,12 +91,24 @@ static bool attach_check(Disk *disk, const DiskSpec *spec, Error **errp)
         return false;
     }
     disk->has_uuid = spec->uuid;
+    return true;
+}
+
+static bool attach_waits_for_migration(const DiskSpec *spec)
+{
+    return spec->has_on_migration &&
+           spec->on_migration == DISK_ON_MIGRATION_WAIT;
+}
+
+static bool attach_check_now(const DiskSpec *spec, Error **errp)
+{
     if (spec->id && !attach_id_is_free(spec->id, errp)) {
         return false;
     }
-    if (migration_is_running()) {
+    if (migration_is_running() && !attach_waits_for_migration(spec)) {
         error_setg(errp, "the guest is being migrated: attach the disk when "
-                   "that is over, where the guest is then");
+                   "that is over, where the guest is then, or with "
+                   "'on-migration': 'wait'");
         return false;
     }
     return true;
@@ -369,6 +384,7 @@ static DiskSpec *attach_remember(const DiskSpec *spec)
 
     /* The image is there now, and stays. */
     g_clear_pointer(&copy->create, qapi_free_BlockdevCreateOptions);
+    copy->has_deadline = copy->has_on_migration = false;
     return copy;
 }
 
@@ -376,7 +392,8 @@ Disk *disk_attach_at(const DiskSpec *spec, const DiskPlace *at, Error **errp)
 {
     Disk *disk = g_new0(Disk, 1);
 
-    if (!attach_check(disk, spec, errp) || !attach(disk, spec, at, errp)) {
+    if (!attach_check(disk, spec, errp) || !attach_check_now(spec, errp) ||
+        !attach(disk, spec, at, errp)) {
         disk_release(disk);
         return NULL;
     }
@@ -390,19 +407,60 @@ static DiskInfo *attach_try(const DiskSpec *spec, Error **errp)
     Disk *disk = g_new0(Disk, 1);
     DiskInfo *info = NULL;
 
-    if (attach_check(disk, spec, errp) && attach_plan(disk, spec, errp)) {
+    if (attach_check(disk, spec, errp) && attach_check_now(spec, errp) &&
+        disk_graph_is_still(errp) && attach_plan(disk, spec, errp)) {
         info = disk_info(disk);
     }
     disk_release(disk);
     return info;
 }
 
+char *disk_spec_node(const DiskSpec *spec)
+{
+    const BlockdevOptions *opts = attach_opens(spec);
+
+    return g_strdup(opts ? opts->node_name : spec->blockdev->u.reference);
+}
+
+/* What is known at once, before somebody outside is asked */
+static bool attach_check_early(const DiskSpec *spec, Error **errp)
+{
+    g_autofree Disk *disk = g_new0(Disk, 1);
+    g_autofree char *node = disk_spec_node(spec);
+
+    if (!node) {
+        error_setg(errp, "'blockdev' needs a 'node-name'");
+        return false;
+    }
+    return attach_check(disk, spec, errp) && attach_check_now(spec, errp);
+}
+
+/*
+ * True: something is in the way that may end by the deadline, or a hook is to
+ * be asked.  An error is set if it must not be waited for.
+ */
+static bool attach_waits(const DiskSpec *spec, Error **errp)
+{
+    return disk_hooks_want(DISK_HOOK_POINT_BEFORE_ATTACH) ||
+           disk_hooks_want(DISK_HOOK_POINT_AFTER_ATTACH) ||
+           migration_is_running() ||
+           !disk_graph_is_still(spec->has_deadline && spec->deadline ? NULL :
+                                errp);
+}
+
 DiskInfo *qmp_disk_attach(DiskSpec *spec, Error **errp)
 {
+    ERRP_GUARD();
     Disk *disk;
 
     if (spec->has_dry_run && spec->dry_run) {
         return attach_try(spec, errp);
+    }
+    if (!attach_check_early(spec, errp)) {
+        return NULL;
+    }
+    if (attach_waits(spec, errp)) {
+        return *errp ? NULL : disk_attach_waiting(spec, errp);
     }
     disk = disk_attach_at(spec, NULL, errp);
     return disk ? disk_info(disk) : NULL;

@@ -79,7 +79,7 @@ static DetachAction detach_requested(DetachPolicy *p, const DetachSample *s)
     if (s->noticed) {
         p->state = DISK_STATE_NOTIFIED;
         /* What it has seen without doing anything about it was lost. */
-        if (!s->underway && s->can_ask &&
+        if (!s->underway && s->can_ask && !s->held &&
             s->now_ms - p->asked_ms >= s->repeat_ms) {
             return detach_ask(p, s);
         }
@@ -104,7 +104,7 @@ static DetachAction detach_late(DetachPolicy *p, const DetachSample *s)
             "requests have not ended; 'force' parks the disk until they do" :
             s->flush == DETACH_FLUSH_RUNNING ?
             "the flush has not ended; 'force' parks the disk until it does" :
-            p->reason);
+            p->reason ?: "there was no time left to flush what was written");
     }
     return detach_end(p, DISK_STATE_PARKED, "it goes when its requests end");
 }

@@ -16,6 +16,7 @@
 #include "block/block_int.h"
 #include "detach.h"
 #include "guest.h"
+#include "hooks.h"
 #include "migration/blocker.h"
 #include "migration/misc.h"
 #include "qapi/error.h"
@@ -41,6 +42,7 @@
 
 struct Detach {
     char *id;
+    char *node;
     Disk *disk;                 /* NULL: it is gone, or stays */
     DetachPolicy policy;
     DiskState told;             /* in the last event */
@@ -54,6 +56,7 @@ struct Detach {
     int64_t peace_ms;           /* next time not before */
     unsigned restless;          /* times that the graph was not still */
     Error *blocker;             /* of migrations */
+    DiskHookRound *hooks;       /* who may forbid it; NULL: nobody */
     char *why;                  /* in place of the policy's reason, or NULL */
     QTAILQ_ENTRY(Detach) next;
 };
@@ -70,7 +73,8 @@ static int64_t now_ms(void)
 
 static unsigned detach_in_flight(const Detach *d)
 {
-    return d->disk && d->disk->dev ? blk_in_flight(disk_blk(d->disk)) : 0;
+    return d->disk && disk_has_device(d->disk) ?
+           blk_in_flight(disk_blk(d->disk)) : 0;
 }
 
 static DiskDetachInfo *detach_info(const Detach *d)
@@ -114,6 +118,7 @@ static void detach_free(Detach *d)
 {
     QTAILQ_REMOVE(&detaches, d, next);
     g_free(d->id);
+    g_free(d->node);
     g_free(d->why);
     g_free(d);
 }
@@ -142,6 +147,7 @@ static void detach_over(Detach *d)
         d->disk = NULL;
     }
     migrate_del_blocker(&d->blocker);
+    g_clear_pointer(&d->hooks, disk_hooks_free);
     detach_tell(d);
 }
 
@@ -162,6 +168,9 @@ void detach_gone(Detach *d)
     d->policy.reason = NULL;
     g_clear_pointer(&d->why, g_free);
     detach_over(d);
+    /* Whoever is told has something to clear away; there is no way back. */
+    disk_hooks_free(disk_hooks_ask(DISK_HOOK_POINT_AFTER_DETACH, d->id,
+                                   d->node, NULL));
 }
 
 /* What is seen, and what is done */
@@ -173,7 +182,9 @@ static void detach_look(Detach *d, DetachSample *s)
     *s = (DetachSample) {
         .now_ms = now_ms(),
         .cancel = d->cancel,
-        .held = migration_is_running(),
+        .hooks = disk_hooks_answer(d->hooks, &d->why),
+        .held = migration_is_running() ||
+                runstate_check(RUN_STATE_INMIGRATE),
         .moved = runstate_check(RUN_STATE_POSTMIGRATE),
         .in_flight = detach_in_flight(d),
         .flush = d->flush,
@@ -355,7 +366,7 @@ static void detach_tick(void *opaque)
     Detach *d, *next;
 
     QTAILQ_FOREACH_SAFE(d, &detaches, next, next) {
-        if (d->disk && d->disk->dev && !d->removing) {
+        if (d->disk && disk_has_device(d->disk) && !d->removing) {
             detach_step(d);
         }
     }
@@ -368,7 +379,7 @@ static Detach *detach_of(const char *id, Error **errp)
 {
     Disk *disk = disk_find(id);
 
-    if (!disk || !disk->dev) {
+    if (!disk || !disk_has_device(disk)) {
         error_setg(errp, "there is no disk '%s'; 'query-disks' lists them", id);
         return NULL;
     }
@@ -401,7 +412,11 @@ static Detach *detach_new(Disk *disk, bool force, int64_t span_ms,
 {
     Detach *d = g_new0(Detach, 1);
 
+    if (!timer) {
+        timer = timer_new_ms(QEMU_CLOCK_REALTIME, detach_tick, NULL);
+    }
     d->id = g_strdup(disk->id);
+    d->node = g_strdup(disk->node);
     d->disk = disk;
     d->begun_ms = d->changed_ms = now_ms();
     d->told = DISK_STATE_WAITING;
@@ -411,9 +426,22 @@ static Detach *detach_new(Disk *disk, bool force, int64_t span_ms,
         .quiet_ms = quiet_ms,
         .state = DISK_STATE_WAITING,
     };
+    d->hooks = disk_hooks_ask(DISK_HOOK_POINT_BEFORE_DETACH, d->id, d->node,
+                              NULL);
     disk->detach = d;
     QTAILQ_INSERT_TAIL(&detaches, d, next);
     return d;
+}
+
+void disk_roll_back(Disk *disk)
+{
+    Detach *d;
+
+    if (!disk->detach) {
+        d = detach_new(disk, true, DEADLINE_FORCE_MS, 0);
+        g_clear_pointer(&d->hooks, disk_hooks_free);
+        detach_schedule();
+    }
 }
 
 DiskDetachInfo *qmp_disk_detach(const char *id, bool has_mode,
@@ -426,7 +454,7 @@ DiskDetachInfo *qmp_disk_detach(const char *id, bool has_mode,
     bool force = has_mode && mode == DISK_DETACH_MODE_FORCE;
     Detach *d;
 
-    if (!disk || !disk->dev) {
+    if (!disk || !disk_has_device(disk)) {
         error_setg(errp, "there is no disk '%s'; 'query-disks' lists them", id);
         return NULL;
     }
@@ -440,15 +468,18 @@ DiskDetachInfo *qmp_disk_detach(const char *id, bool has_mode,
         detach_over(disk->detach);
     }
     detach_forget_old();
-    if (!timer) {
-        timer = timer_new_ms(QEMU_CLOCK_REALTIME, detach_tick, NULL);
-    }
     d = detach_new(disk, force, has_deadline ? deadline :
                    force ? DEADLINE_FORCE_MS : DEADLINE_MS,
                    has_quiet ? quiet : QUIET_MS);
     detach_step(d);
     detach_schedule();
     return detach_info(d);
+}
+
+static bool detach_is_late(const Detach *d)
+{
+    return d->policy.state == DISK_STATE_DRAINING ||
+           d->policy.state == DISK_STATE_PARKED;
 }
 
 void qmp_disk_detach_cancel(const char *id, Error **errp)
@@ -458,14 +489,15 @@ void qmp_disk_detach_cancel(const char *id, Error **errp)
     if (!d) {
         return;
     }
-    if (d->policy.state == DISK_STATE_DRAINING ||
-        d->policy.state == DISK_STATE_PARKED) {
+    if (!detach_is_late(d)) {
+        /* This may be the first look since the guest has let go. */
+        d->cancel = true;
+        detach_step(d);
+    }
+    if (detach_is_late(d)) {
         error_setg(errp, "it is too late: disk '%s' is '%s'", id,
                    DiskState_str(d->policy.state));
-        return;
     }
-    d->cancel = true;
-    detach_step(d);
 }
 
 DiskDetachInfoList *qmp_query_disk_detach(Error **errp)
@@ -473,8 +505,89 @@ DiskDetachInfoList *qmp_query_disk_detach(Error **errp)
     DiskDetachInfoList *list = NULL, **tail = &list;
     Detach *d;
 
+    detach_forget_old();
     QTAILQ_FOREACH(d, &detaches, next) {
         QAPI_LIST_APPEND(tail, detach_info(d));
     }
     return list;
+}
+
+/* Going with a guest */
+
+static bool detach_goes(const Detach *d)
+{
+    return d->disk && disk_has_device(d->disk) && !d->removing &&
+           !d->policy.force && !detach_is_over(d->policy.state);
+}
+
+bool detach_any(void)
+{
+    Detach *d;
+
+    QTAILQ_FOREACH(d, &detaches, next) {
+        if (detach_goes(d)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void detach_save(DiskManifest *list)
+{
+    DiskDetachRecordList **tail = &list->detaches;
+    Detach *d;
+
+    QTAILQ_FOREACH(d, &detaches, next) {
+        DetachSample s;
+        DiskDetachRecord *r;
+
+        if (!detach_goes(d)) {
+            continue;
+        }
+        detach_look(d, &s);
+        r = g_new0(DiskDetachRecord, 1);
+        r->id = g_strdup(d->id);
+        r->state = d->policy.state;
+        r->has_let_go = r->let_go = s.let_go;
+        r->left = MAX(d->policy.deadline_ms - now_ms(), 0);
+        r->quiet = d->policy.quiet_ms;
+        QAPI_LIST_APPEND(tail, r);
+    }
+    list->has_detaches = list->detaches;
+}
+
+static bool detach_resume(const DiskDetachRecord *r, Error **errp)
+{
+    Disk *disk = disk_find(r->id);
+    Detach *d;
+
+    if (!disk || !disk_has_device(disk) || disk->detach) {
+        error_setg(errp, "disk '%s' is being detached, but is not here, or "
+                   "twice", r->id);
+        return false;
+    }
+    if (r->state < DISK_STATE_WAITING || r->state > DISK_STATE_DRAINING) {
+        error_setg(errp, "the detach of disk '%s' cannot be '%s'", r->id,
+                   DiskState_str(r->state));
+        return false;
+    }
+    d = detach_new(disk, false, r->left, r->quiet);
+    if (r->state != DISK_STATE_WAITING) {
+        disk_guest_resume(disk, r->let_go);
+        d->asked = 1;
+        d->policy.state = d->told = r->state;
+        d->policy.asked_ms = now_ms();
+    }
+    return true;
+}
+
+bool detach_load(const DiskManifest *list, Error **errp)
+{
+    for (DiskDetachRecordList *e = list->detaches; e; e = e->next) {
+        if (!detach_resume(e->value, errp)) {
+            return false;
+        }
+    }
+    detach_schedule();
+    return true;
 }

@@ -22,7 +22,19 @@ typedef struct Detach Detach;
  */
 Detach *detach_leave(Disk *disk);
 
+/* Take @disk away again by force, whatever hooks think of that. */
+void disk_roll_back(Disk *disk);
+
 /* Nothing is left of the disk of @d. */
 void detach_gone(Detach *d);
+
+/* True: a detach is under way that a destination must know of. */
+bool detach_any(void);
+
+/* Those: the member detaches of @list */
+void detach_save(DiskManifest *list);
+
+/* Go on with what the source has begun; an error if it cannot be so. */
+bool detach_load(const DiskManifest *list, Error **errp);
 
 #endif /* HW_DISK_DETACH_H */

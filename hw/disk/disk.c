@@ -18,6 +18,7 @@
 #include "qemu/error-report.h"
 #include "qemu/main-loop.h"
 #include "qom/object_interfaces.h"
+#include "waiting.h"
 
 /* The property whose end tells that of the device */
 #define WATCH   "disk-hotplug"
@@ -156,6 +157,7 @@ DiskInfoList *qmp_query_disks(Error **errp)
     QTAILQ_FOREACH(disk, &disks, next) {
         QAPI_LIST_APPEND(tail, disk_info(disk));
     }
+    disk_waiting_infos(tail);
     return list;
 }
 

@@ -64,6 +64,15 @@ extern DiskList disks;
 /* The disk called @id; NULL if there is none */
 Disk *disk_find(const char *id);
 
+/*
+ * True: its device can be worked with.  False: there is none, or it is about to
+ * be freed, and has no backend any more.
+ */
+static inline bool disk_has_device(const Disk *disk)
+{
+    return disk->dev && qdev_is_realized(disk->dev);
+}
+
 /* What @disk is, to be freed */
 DiskInfo *disk_info(const Disk *disk);
 
@@ -78,6 +87,9 @@ void disk_release(Disk *disk);
  * is among those attached; NULL and nothing is left if something fails.
  */
 Disk *disk_attach_at(const DiskSpec *spec, const DiskPlace *at, Error **errp);
+
+/* The node that @spec opens or names, to be freed; NULL: it has no name */
+char *disk_spec_node(const DiskSpec *spec);
 
 /* The type of a disk's device; not for DISK_BUS_AUTO */
 const char *disk_driver(DiskBus bus);

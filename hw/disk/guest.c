@@ -147,9 +147,18 @@ static void pcie_look(Disk *disk, PCIDevice *port, DetachSample *s)
     s->refused = disk->guest.blinked && light == PCI_EXP_SLTCTL_PWR_IND_ON;
 }
 
+/*
+ * As for a device that has been hot-unplugged half: when the guest lets go,
+ * only pending_deleted_event says so, and the device stays.
+ */
+static bool pci_has_let_go(const Disk *disk)
+{
+    return PCI_DEVICE(disk->dev)->partially_hotplugged &&
+           !disk->dev->pending_deleted_event;
+}
+
 static void pci_look(Disk *disk, DetachSample *s)
 {
-    PCIDevice *pdev = PCI_DEVICE(disk->dev);
     Object *handler = OBJECT(qdev_get_hotplug_handler(disk->dev));
     PCIDevice *port = pcie_port(handler);
     bool event;
@@ -162,14 +171,9 @@ static void pci_look(Disk *disk, DetachSample *s)
         s->noticed = disk->guest.asked && !event;
         s->repeat_ms = REPEAT_ACPI_MS;
     }
-    s->let_go = pdev->partially_hotplugged &&
-                !disk->dev->pending_deleted_event;
+    s->let_go = pci_has_let_go(disk);
 }
 
-/*
- * As for a device that has been hot-unplugged half: when the guest lets go,
- * only pending_deleted_event says so, and the device stays.
- */
 static bool pci_ask(Disk *disk, Error **errp)
 {
     ERRP_GUARD();
@@ -189,7 +193,7 @@ static void pci_remove(Disk *disk)
     HotplugHandler *handler = qdev_get_hotplug_handler(disk->dev);
     PCIDevice *pdev = PCI_DEVICE(disk->dev);
     PCIDevice *port = pcie_port(OBJECT(handler));
-    bool told = pdev->partially_hotplugged && !disk->dev->pending_deleted_event;
+    bool told = pci_has_let_go(disk);
     DeviceState *dev = disk->dev;
 
     pdev->partially_hotplugged = false;
@@ -274,11 +278,18 @@ static void quiesce(Disk *disk)
 
 void disk_guest_hide(Disk *disk)
 {
+    DeviceState *dev = disk->dev;
+
+    /* Neither 'device_del' nor a guest that lets go may wait for requests. */
     if (is_scsi(disk)) {
-        qatomic_set(&SCSI_DEVICE(disk->dev)->channel, HIDDEN_CHANNEL);
+        qatomic_set(&SCSI_DEVICE(dev)->channel, HIDDEN_CHANNEL);
+        dev->pending_deleted_event = true;
     } else {
+        dev->pending_deleted_event = !pci_has_let_go(disk);
+        PCI_DEVICE(dev)->partially_hotplugged = true;
         quiesce(disk);
     }
+    dev->pending_deleted_expires_ms = 0;
 }
 
 void disk_guest_unhide(Disk *disk)
@@ -323,4 +334,33 @@ bool disk_guest_knows(BusState *qbus, unsigned address)
     }
     slots = handler ? acpi_slots(handler, qbus, &event) : NULL;
     return !slots || !(slots->down & (1U << address));
+}
+
+unsigned disk_guest_event_room(BusState *qbus)
+{
+    VirtIOSCSI *scsi = scsi_controller(qbus);
+
+    return scsi ? scsi->event_room : 0;
+}
+
+bool disk_guest_set_event_room(BusState *qbus, unsigned bytes, Error **errp)
+{
+    VirtIOSCSI *scsi = scsi_controller(qbus);
+
+    if (!scsi) {
+        error_setg(errp, "bus '%s' is not that of a virtio-scsi controller",
+                   qbus->name);
+        return false;
+    }
+    scsi->event_room = bytes;
+    return true;
+}
+
+void disk_guest_resume(Disk *disk, bool let_go)
+{
+    disk->guest.asked = true;
+    if (!is_scsi(disk)) {
+        PCI_DEVICE(disk->dev)->partially_hotplugged = true;
+        disk->dev->pending_deleted_event = !let_go;
+    }
 }

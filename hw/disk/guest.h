@@ -59,4 +59,14 @@ void disk_guest_remove(Disk *disk);
  */
 bool disk_guest_knows(BusState *qbus, unsigned address);
 
+/*
+ * Room that the driver of @qbus has for events when none is under way, in
+ * bytes; 0 if it is not known, or has none.  Setting fails on other buses.
+ */
+unsigned disk_guest_event_room(BusState *qbus);
+bool disk_guest_set_event_room(BusState *qbus, unsigned bytes, Error **errp);
+
+/* The guest has come from another host, where it was asked to let go. */
+void disk_guest_resume(Disk *disk, bool let_go);
+
 #endif /* HW_DISK_GUEST_H */

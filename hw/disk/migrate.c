@@ -145,12 +145,6 @@ static DiskRecord *record_new(const Disk *disk)
 
 /* Source: the list */
 
-/* A disk whose device is being freed is not the guest's any more. */
-static bool disk_goes(const Disk *disk)
-{
-    return disk->dev && disk->dev->realized;
-}
-
 static GString *list_make(Error **errp)
 {
     g_autoptr(DiskManifest) list = g_new0(DiskManifest, 1);
@@ -158,7 +152,7 @@ static GString *list_make(Error **errp)
     Disk *disk;
 
     QTAILQ_FOREACH(disk, &disks, next) {
-        if (disk_goes(disk)) {
+        if (disk_has_device(disk)) {
             QAPI_LIST_APPEND(tail, record_new(disk));
         }
     }
@@ -170,7 +164,7 @@ static bool list_needed(void *opaque)
     Disk *disk;
 
     QTAILQ_FOREACH(disk, &disks, next) {
-        if (disk_goes(disk)) {
+        if (disk_has_device(disk)) {
             return true;
         }
     }
@@ -189,11 +183,10 @@ static int list_save_prepare(void *opaque, Error **errp)
     return 0;
 }
 
-static int list_put(QEMUFile *f, void *pv, size_t size,
-                    const VMStateField *field, JSONWriter *vmdesc)
+int disk_list_put(QEMUFile *f, GString *(*make)(Error **errp))
 {
     Error *err = NULL;
-    GString *text = list_make(&err);
+    GString *text = make(&err);
 
     if (!text) {
         error_report_err(err);
@@ -206,6 +199,12 @@ static int list_put(QEMUFile *f, void *pv, size_t size,
     qemu_put_buffer(f, (uint8_t *)text->str, text->len);
     g_string_free(text, true);
     return 0;
+}
+
+static int list_put(QEMUFile *f, void *pv, size_t size,
+                    const VMStateField *field, JSONWriter *vmdesc)
+{
+    return disk_list_put(f, list_make);
 }
 
 /* Destination: the device of a record, if it is there already */
@@ -432,10 +431,7 @@ static bool load_records(const DiskManifest *list, Error **errp)
 /* Destination: the list */
 
 /* What has come, until it is used */
-static struct {
-    char *text;
-    uint32_t len, crc;
-} incoming;
+static DiskListText incoming;
 
 static int list_load_cleanup(void *opaque)
 {
@@ -444,33 +440,43 @@ static int list_load_cleanup(void *opaque)
 }
 
 /* For a destination that lives on, as it is asked for the error then */
-static void list_failed(const Error *err)
+static void list_note(const Error *err)
 {
     if (runstate_check(RUN_STATE_INMIGRATE)) {
         migrate_set_error(migrate_get_current(), err);
     }
 }
 
-static int list_get(QEMUFile *f, void *pv, size_t size,
-                    const VMStateField *field)
+int disk_list_failed(Error *err)
+{
+    list_note(err);
+    error_report_err(err);
+    return -EINVAL;
+}
+
+int disk_list_get(QEMUFile *f, DiskListText *text)
 {
     Error *err = NULL;
 
-    list_load_cleanup(NULL);
-    incoming.len = qemu_get_be32(f);
-    incoming.crc = qemu_get_be32(f);
+    text->len = qemu_get_be32(f);
+    text->crc = qemu_get_be32(f);
     /* What is missing is an error of the stream. */
     if (qemu_file_get_error(f)) {
         return -EIO;
     }
-    if (!disk_list_check_len(incoming.len, &err)) {
-        list_failed(err);
-        error_report_err(err);
-        return -EINVAL;
+    if (!disk_list_check_len(text->len, &err)) {
+        return disk_list_failed(err);
     }
-    incoming.text = g_malloc0(incoming.len + 1);
-    qemu_get_buffer(f, (uint8_t *)incoming.text, incoming.len);
+    text->text = g_malloc0(text->len + 1);
+    qemu_get_buffer(f, (uint8_t *)text->text, text->len);
     return 0;
+}
+
+static int list_get(QEMUFile *f, void *pv, size_t size,
+                    const VMStateField *field)
+{
+    list_load_cleanup(NULL);
+    return disk_list_get(f, &incoming);
 }
 
 typedef struct Load {
@@ -512,7 +518,7 @@ static int list_load_setup(QEMUFile *f, void *opaque, Error **errp)
         list_load(&load);
     }
     if (!load.ok) {
-        list_failed(*errp);
+        list_note(*errp);
         return -EINVAL;
     }
     return 0;

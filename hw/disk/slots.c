@@ -115,6 +115,19 @@ static void row_take_pci(DiskRow *row)
     }
 }
 
+/* A disk whose device is about to be freed is not on its bus any more. */
+static void row_take_leaving(DiskRow *row)
+{
+    Disk *disk;
+
+    QTAILQ_FOREACH(disk, &disks, next) {
+        if (g_str_equal(disk->place.name, row->qbus->name)) {
+            assert(disk->place.address < row->total);
+            set_bit(disk->place.address, row->taken);
+        }
+    }
+}
+
 static bool row_is_possible(BusState *qbus, DiskBus *bus)
 {
     if (!qbus->realized || !qbus->parent || !qbus_is_hotpluggable(qbus)) {
@@ -167,6 +180,7 @@ static int rows_add(Object *obj, void *opaque)
     } else {
         row_take_pci(row);
     }
+    row_take_leaving(row);
     disk_guest_prepare(qbus);
     row_quarantine(row);
     g_ptr_array_add(rows, row);
@@ -301,4 +315,81 @@ bool disk_place_check(const DiskPlace *place, Error **errp)
         return true;
     }
     return false;
+}
+
+/* Going with a guest */
+
+void disk_slots_save(DiskManifest *list)
+{
+    g_autoptr(GPtrArray) rows = rows_get();
+    DiskQuarantineList **to = &list->quarantine;
+    DiskEventRoomList **room_to = &list->rooms;
+
+    for (unsigned i = 0; quarantine && i < quarantine->len; i++) {
+        Quarantine *q = &g_array_index(quarantine, Quarantine, i);
+        DiskQuarantine *one = g_new0(DiskQuarantine, 1);
+
+        one->place = g_strdup(q->name);
+        one->address = q->address;
+        QAPI_LIST_APPEND(to, one);
+    }
+    for (unsigned i = 0; i < rows->len; i++) {
+        BusState *qbus = ((DiskRow *)g_ptr_array_index(rows, i))->qbus;
+        DiskEventRoom *room;
+
+        if (disk_guest_event_room(qbus)) {
+            room = g_new0(DiskEventRoom, 1);
+            room->place = g_strdup(qbus->name);
+            room->bytes = disk_guest_event_room(qbus);
+            QAPI_LIST_APPEND(room_to, room);
+        }
+    }
+    list->has_quarantine = list->quarantine;
+    list->has_rooms = list->rooms;
+}
+
+static const DiskRow *row_find(const GPtrArray *rows, const char *name,
+                               Error **errp)
+{
+    for (unsigned i = 0; i < rows->len; i++) {
+        const DiskRow *row = g_ptr_array_index(rows, i);
+
+        if (g_str_equal(row->qbus->name, name)) {
+            return row;
+        }
+    }
+    error_setg(errp, "there is no bus '%s' here that takes disks", name);
+    return NULL;
+}
+
+bool disk_slots_load(const DiskManifest *list, Error **errp)
+{
+    g_autoptr(GPtrArray) rows = rows_get();
+    const DiskRow *row;
+
+    for (DiskEventRoomList *e = list->rooms; e; e = e->next) {
+        row = row_find(rows, e->value->place, errp);
+        if (!row || !disk_guest_set_event_room(row->qbus, e->value->bytes,
+                                               errp)) {
+            return false;
+        }
+    }
+    for (DiskQuarantineList *e = list->quarantine; e; e = e->next) {
+        row = row_find(rows, e->value->place, errp);
+        if (!row) {
+            return false;
+        }
+        if (e->value->address >= row->total) {
+            error_setg(errp, "bus '%s' has no address %u", e->value->place,
+                       e->value->address);
+            return false;
+        }
+        disk_quarantine_begin(e->value->place, e->value->address);
+    }
+    return true;
+}
+
+bool disk_slots_any_quarantine(void)
+{
+    return quarantine && quarantine->len;
 }

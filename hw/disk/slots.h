@@ -43,4 +43,14 @@ void disk_quarantine_begin(const char *name, unsigned address);
 /* False: there is none. */
 bool disk_quarantine_end(const char *name, unsigned address);
 
+/* True: there are addresses that no disk may get yet. */
+bool disk_slots_any_quarantine(void);
+
+/*
+ * What a destination must know of places: the members quarantine and rooms of
+ * @list.  Loading fails with an error for what this machine does not have.
+ */
+void disk_slots_save(DiskManifest *list);
+bool disk_slots_load(const DiskManifest *list, Error **errp);
+
 #endif /* HW_DISK_SLOTS_H */

@@ -7,112 +7,37 @@
  */
 
 #include "qemu/osdep.h"
-#include "libqtest.h"
-#include "qobject/qdict.h"
-#include "qobject/qlist.h"
-#include "qobject/qstring.h"
+#include "csv/disk-scene.h"
 
 #define MACHINE     "-machine q35,disk-hotplug=on -nodefaults "
-#define TIMEOUT_US  (20 * G_TIME_SPAN_SECOND)
-#define ROUND_US    1000
 #define PLACES      256
 
-static QDict *attach(QTestState *qts, const char *spec)
+/* The ordinary way, which releases what disk-attach has made, too */
+static void device_del(QTestState *qts, const char *id)
 {
-    g_autofree char *cmd = g_strdup_printf("{'execute': 'disk-attach', "
-                                           "'arguments': {%s}}", spec);
-
-    return qtest_qmp(qts, cmd, NULL);
-}
-
-/* The answer, to be freed; it must be one. */
-static QDict *attached(QTestState *qts, const char *spec)
-{
-    QDict *rsp = attach(qts, spec), *ret;
-
-    g_assert_true(qdict_haskey(rsp, "return"));
-    ret = qobject_ref(qdict_get_qdict(rsp, "return"));
-    qobject_unref(rsp);
-    return ret;
-}
-
-static void refused(QTestState *qts, const char *spec, const char *why)
-{
-    QDict *rsp = attach(qts, spec);
-    const char *text;
-
-    g_assert_true(qdict_haskey(rsp, "error"));
-    text = qdict_get_str(qdict_get_qdict(rsp, "error"), "desc");
-    if (!strstr(text, why)) {
-        g_test_message("%s: not '%s'", text, why);
-    }
-    g_assert_nonnull(strstr(text, why));
-    qobject_unref(rsp);
-}
-
-static QList *query(QTestState *qts, const char *command)
-{
-    QDict *rsp = qtest_qmp(qts, "{'execute': %s}", command);
-    QList *list = qobject_ref(qdict_get_qlist(rsp, "return"));
-
-    qobject_unref(rsp);
-    return list;
-}
-
-static unsigned count(QTestState *qts, const char *command)
-{
-    QList *list = query(qts, command);
-    unsigned n = qlist_size(list);
-
-    qobject_unref(list);
-    return n;
-}
-
-static unsigned count_children(QTestState *qts, const char *path)
-{
-    QDict *rsp = qtest_qmp(qts, "{'execute': 'qom-list', "
-                           "'arguments': {'path': %s}}", path);
-    unsigned n = qlist_size(qdict_get_qlist(rsp, "return"));
-
-    qobject_unref(rsp);
-    return n;
-}
-
-/* How much there is of all that an attach can make */
-static unsigned count_all(QTestState *qts)
-{
-    return count(qts, "query-named-block-nodes") + count(qts, "query-disks") +
-           count(qts, "query-iothreads") + count_children(qts, "/objects") +
-           count_children(qts, "/machine/peripheral");
+    qtest_qmp_assert_success(qts, "{'execute': 'device_del', "
+                             "'arguments': {'id': %s}}", id);
 }
 
 static void detach(QTestState *qts, const char *id)
 {
-    gint64 end = g_get_monotonic_time() + TIMEOUT_US;
-    unsigned had = count(qts, "query-disks");
+    unsigned had = disk_count(qts, "query-disks");
 
-    qtest_qmp_assert_success(qts, "{'execute': 'device_del', "
-                             "'arguments': {'id': %s}}", id);
-    while (count(qts, "query-disks") == had) {
-        g_assert_cmpint(g_get_monotonic_time(), <, end);
-        g_usleep(ROUND_US);
-    }
+    device_del(qts, id);
+    disk_wait_gone(qts, had - 1);
 }
-
-#define NULL_NODE(name) "'blockdev': {'driver': 'null-co', " \
-                        "'node-name': '" name "'}"
 
 /* All that can be asked for; with the device all of it is gone. */
 static void test_attach(void)
 {
     QTestState *qts = qtest_init(MACHINE "-device pcie-root-port,id=p,"
                                  "chassis=1");
-    unsigned before = count_all(qts);
+    unsigned before = disk_count_all(qts);
     QDict *disk;
 
     for (unsigned i = 0; i < 2; i++) {
-        disk = attached(qts, NULL_NODE("n") ", 'id': 'd', "
-                        "'throttle': {'iops-total': 10}");
+        disk = disk_attached(qts, NULL_NODE("n") ", 'id': 'd', "
+                             "'throttle': {'iops-total': 10}");
         g_assert_cmpstr(qdict_get_str(disk, "bus"), ==, "scsi");
         g_assert_cmpstr(qdict_get_str(disk, "place"), ==, "disks.0");
         g_assert_cmpint(qdict_get_int(disk, "address"), ==, 0);
@@ -120,17 +45,17 @@ static void test_attach(void)
         g_assert_cmpstr(qdict_get_str(disk, "node-name"), ==, "n");
         qobject_unref(disk);
         detach(qts, "d");
-        g_assert_cmpint(count_all(qts), ==, before);
+        g_assert_cmpint(disk_count_all(qts), ==, before);
     }
-    disk = attached(qts, NULL_NODE("n") ", 'bus': 'virtio-blk', "
-                    "'iothread': 't', 'queues': 2, 'serial': 'abc'");
+    disk = disk_attached(qts, NULL_NODE("n") ", 'bus': 'virtio-blk', "
+                         "'iothread': 't', 'queues': 2, 'serial': 'abc'");
     g_assert_cmpstr(qdict_get_str(disk, "place"), ==, "p");
     g_assert_cmpstr(qdict_get_str(disk, "guest-name"), ==,
                     "/dev/disk/by-id/virtio-abc");
-    g_assert_cmpint(count(qts, "query-iothreads"), ==, 1);
+    g_assert_cmpint(disk_count(qts, "query-iothreads"), ==, 1);
     /* The port is taken, and the controller is another bus. */
-    refused(qts, NULL_NODE("m") ", 'bus': 'nvme', 'id': 'e'",
-            "pci 'p' 0 of 1");
+    disk_refused(qts, NULL_NODE("m") ", 'bus': 'nvme', 'id': 'e'",
+                 "pci 'p' 0 of 1");
     qobject_unref(disk);
     qtest_quit(qts);
 }
@@ -175,15 +100,15 @@ static void test_failures(void)
     };
     QTestState *qts = qtest_init(MACHINE "-blockdev null-co,node-name=u "
                                  "-device virtio-blk-pci,drive=u");
-    unsigned before = count_all(qts);
+    unsigned before = disk_count_all(qts);
     QDict *disk;
 
     for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
-        refused(qts, bad[i].spec, bad[i].why);
-        g_assert_cmpint(count_all(qts), ==, before);
+        disk_refused(qts, bad[i].spec, bad[i].why);
+        g_assert_cmpint(disk_count_all(qts), ==, before);
     }
-    disk = attached(qts, NULL_NODE("n") ", 'id': 'd', "
-                    "'throttle': {'iops-total': 9}");
+    disk = disk_attached(qts, NULL_NODE("n") ", 'id': 'd', "
+                         "'throttle': {'iops-total': 9}");
     qobject_unref(disk);
     qtest_quit(qts);
 }
@@ -192,22 +117,23 @@ static void test_failures(void)
 static void test_dry_run(void)
 {
     QTestState *qts = qtest_init(MACHINE);
-    unsigned before = count_all(qts);
-    QDict *plan = attached(qts, NULL_NODE("n") ", 'dry-run': true");
+    unsigned before = disk_count_all(qts);
+    QDict *plan = disk_attached(qts, NULL_NODE("n") ", 'dry-run': true");
     QDict *disk;
 
     g_assert_cmpstr(qdict_get_str(plan, "state"), ==, "planned");
-    g_assert_cmpint(count_all(qts), ==, before);
-    disk = attached(qts, NULL_NODE("n"));
+    g_assert_cmpint(disk_count_all(qts), ==, before);
+    disk = disk_attached(qts, NULL_NODE("n"));
     g_assert_cmpstr(qdict_get_str(plan, "guest-name"), ==,
                     qdict_get_str(disk, "guest-name"));
     g_assert_cmpstr(qdict_get_str(plan, "id"), ==, qdict_get_str(disk, "id"));
     qobject_unref(disk);
     qobject_unref(plan);
 
-    plan = attached(qts, "'blockdev': {'driver': 'file', 'node-name': 'm', "
-                    "'filename': '/nowhere/x'}, 'create': {'driver': 'file', "
-                    "'filename': '/nowhere/x', 'size': 1}, 'dry-run': true");
+    plan = disk_attached(qts,
+        "'blockdev': {'driver': 'file', 'node-name': 'm', "
+        "'filename': '/nowhere/x'}, 'create': {'driver': 'file', "
+        "'filename': '/nowhere/x', 'size': 1}, 'dry-run': true");
     g_assert_cmpint(qdict_get_int(plan, "address"), ==, 1);
     g_assert_false(qdict_haskey(plan, "uuid"));
     qobject_unref(plan);
@@ -218,12 +144,12 @@ static void test_dry_run(void)
 static void test_node(void)
 {
     QTestState *qts = qtest_init(MACHINE "-blockdev null-co,node-name=n");
-    QDict *disk = attached(qts, "'blockdev': 'n', 'id': 'd', "
-                           "'throttle': {'iops-total': 9}");
+    QDict *disk = disk_attached(qts, "'blockdev': 'n', 'id': 'd', "
+                                "'throttle': {'iops-total': 9}");
 
-    g_assert_cmpint(count(qts, "query-named-block-nodes"), ==, 2);
+    g_assert_cmpint(disk_count(qts, "query-named-block-nodes"), ==, 2);
     detach(qts, "d");
-    g_assert_cmpint(count(qts, "query-named-block-nodes"), ==, 1);
+    g_assert_cmpint(disk_count(qts, "query-named-block-nodes"), ==, 1);
     qobject_unref(disk);
     qtest_quit(qts);
 }
@@ -239,7 +165,7 @@ static void test_identity(void)
         g_autofree char *spec = g_strdup_printf("%s, 'uuid': '%s'",
                                                 NULL_NODE("n"), uuid);
 
-        disk = attached(qts, spec);
+        disk = disk_attached(qts, spec);
         g_assert_cmpint(qdict_get_int(disk, "address"), ==, i);
         g_assert_cmpstr(qdict_get_str(disk, "uuid"), ==, uuid);
         g_assert_cmpstr(qdict_get_str(disk, "id"), ==, "disk-6f1f64bb7ba2");
@@ -249,52 +175,41 @@ static void test_identity(void)
                         "/dev/disk/by-id/wwn-0x36f1f64bb7ba24ea");
         qobject_unref(disk);
         /* The same disk twice would be two with one name. */
-        refused(qts, spec, "'n'");
+        disk_refused(qts, spec, "'n'");
         detach(qts, "disk-6f1f64bb7ba2");
         if (!i) {
             /* Somebody else has its place the next time. */
-            disk = attached(qts, NULL_NODE("other"));
+            disk = disk_attached(qts, NULL_NODE("other"));
             qobject_unref(disk);
         }
     }
     qtest_quit(qts);
 }
 
-static unsigned open_files(QTestState *qts)
-{
-    g_autofree char *path = g_strdup_printf("/proc/%d/fd", qtest_pid(qts));
-    g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
-    unsigned n = 0;
-
-    while (g_dir_read_name(dir)) {
-        n++;
-    }
-    return n;
-}
-
 /* As many as there are places, and then one more */
 static void test_many(void)
 {
     QTestState *qts = qtest_init(MACHINE);
-    unsigned before = count_all(qts), files = open_files(qts);
+    unsigned before = disk_count_all(qts), files = disk_open_files(qts);
 
     for (unsigned round = 0; round < 2; round++) {
         for (unsigned i = 0; i < PLACES; i++) {
             g_autofree char *spec = g_strdup_printf("'id': 'd%u', 'blockdev': {"
                 "'driver': 'null-co', 'node-name': 'n%u'}", i, i);
-            QDict *disk = attached(qts, spec);
+            QDict *disk = disk_attached(qts, spec);
 
             g_assert_cmpint(qdict_get_int(disk, "address"), ==, i);
             qobject_unref(disk);
         }
-        refused(qts, NULL_NODE("n"), "scsi 'disks.0' 0 of 256");
+        disk_refused(qts, NULL_NODE("n"), "scsi 'disks.0' 0 of 256");
         for (unsigned i = 0; i < PLACES; i++) {
             g_autofree char *id = g_strdup_printf("d%u", i);
 
-            detach(qts, id);
+            device_del(qts, id);
         }
-        g_assert_cmpint(count_all(qts), ==, before);
-        g_assert_cmpint(open_files(qts), ==, files);
+        disk_wait_gone(qts, 0);
+        g_assert_cmpint(disk_count_all(qts), ==, before);
+        g_assert_cmpint(disk_open_files(qts), ==, files);
     }
     qtest_quit(qts);
 }
@@ -304,8 +219,8 @@ static void test_no_place(void)
 {
     QTestState *qts = qtest_init("-machine q35 -nodefaults");
 
-    g_assert_cmpint(count(qts, "query-disk-slots"), ==, 0);
-    refused(qts, NULL_NODE("n"), "no bus that takes hot-plug");
+    g_assert_cmpint(disk_count(qts, "query-disk-slots"), ==, 0);
+    disk_refused(qts, NULL_NODE("n"), "no bus that takes hot-plug");
     qtest_quit(qts);
 }
 

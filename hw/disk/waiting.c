@@ -1,0 +1,225 @@
+/*
+ * Disk hot-plug: attaches that have to wait
+ *
+ * For the answer of a hook, for the end of a migration, for a block graph that
+ * is still: a timer looks whether what is waited for has come.
+ *
+ *   before-attach --> ready --> after-attach --> attached
+ *          \             \            \
+ *           `-------------`------------`-------> refused, timed-out
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "detach.h"
+#include "hooks.h"
+#include "migration/misc.h"
+#include "qapi/clone-visitor.h"
+#include "qapi/error.h"
+#include "qapi/qapi-events-disk.h"
+#include "qapi/qapi-visit-disk.h"
+#include "qemu/timer.h"
+#include "still.h"
+#include "system/runstate.h"
+#include "waiting.h"
+
+#define LOOK_MS     10
+/* How long to leave other disks in peace when they are not still */
+#define PEACE_MS    200
+
+typedef struct Waiting {
+    DiskSpec *spec;
+    char *node;
+    int64_t deadline_ms;
+    int64_t peace_ms;
+    DiskHookRound *before, *after;
+    bool attached;              /* or tried: after-attach is waited for */
+    QTAILQ_ENTRY(Waiting) next;
+} Waiting;
+
+static QTAILQ_HEAD(, Waiting) all = QTAILQ_HEAD_INITIALIZER(all);
+static QEMUTimer *timer;
+
+static int64_t now_ms(void)
+{
+    return qemu_clock_get_ms(QEMU_CLOCK_REALTIME);
+}
+
+bool disk_is_waiting(const char *id)
+{
+    Waiting *w;
+
+    QTAILQ_FOREACH(w, &all, next) {
+        if (!w->attached && g_str_equal(w->spec->id, id)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static DiskInfo *waiting_info(const Waiting *w)
+{
+    DiskInfo *info = g_new0(DiskInfo, 1);
+
+    info->id = g_strdup(w->spec->id);
+    info->state = DISK_STATE_WAITING;
+    info->bus = w->spec->has_bus ? w->spec->bus : DISK_BUS_AUTO;
+    info->node_name = g_strdup(w->node);
+    info->place = g_strdup("");
+    return info;
+}
+
+void disk_waiting_infos(DiskInfoList **tail)
+{
+    Waiting *w;
+
+    QTAILQ_FOREACH(w, &all, next) {
+        if (!w->attached) {
+            QAPI_LIST_APPEND(tail, waiting_info(w));
+        }
+    }
+}
+
+/* The end */
+
+static void waiting_free(Waiting *w)
+{
+    QTAILQ_REMOVE(&all, w, next);
+    disk_hooks_free(w->before);
+    disk_hooks_free(w->after);
+    qapi_free_DiskSpec(w->spec);
+    g_free(w->node);
+    g_free(w);
+}
+
+static void waiting_over(Waiting *w, DiskState state, const char *reason)
+{
+    Disk *disk = state == DISK_STATE_ATTACHED ? disk_find(w->spec->id) : NULL;
+    g_autoptr(DiskInfo) info = disk ? disk_info(disk) : NULL;
+
+    qapi_event_send_disk_attach_status(w->spec->id, state, reason, info);
+    waiting_free(w);
+}
+
+/* A hook does not want what is there already. */
+static void waiting_roll_back(Waiting *w, const char *why)
+{
+    Disk *disk = disk_find(w->spec->id);
+
+    if (disk) {
+        disk_roll_back(disk);
+    }
+    waiting_over(w, DISK_STATE_REFUSED, why);
+}
+
+/* What is done */
+
+static void waiting_attach(Waiting *w)
+{
+    Error *err = NULL;
+
+    w->attached = true;         /* its name is not reserved any more */
+    if (!disk_attach_at(w->spec, NULL, &err)) {
+        waiting_over(w, DISK_STATE_REFUSED, error_get_pretty(err));
+        error_free(err);
+        return;
+    }
+    w->after = disk_hooks_ask(DISK_HOOK_POINT_AFTER_ATTACH, w->spec->id,
+                              w->node, NULL);
+}
+
+/* True: it is over. */
+static bool waiting_answered(Waiting *w, DiskHookRound *round,
+                             DetachAnswer *answer)
+{
+    g_autofree char *why = NULL;
+
+    *answer = disk_hooks_answer(round, &why);
+    if (*answer != DETACH_ANSWER_NO) {
+        return false;
+    }
+    if (w->attached) {
+        waiting_roll_back(w, why);
+    } else {
+        waiting_over(w, DISK_STATE_REFUSED, why);
+    }
+    return true;
+}
+
+/* True: nothing is in the way but hooks. */
+static bool waiting_is_ready(Waiting *w, Error **errp)
+{
+    if (migration_is_running()) {
+        error_setg(errp, "the guest is still being migrated");
+        return false;
+    }
+    if (now_ms() < w->peace_ms) {
+        error_setg(errp, "requests of other disks do not end");
+        return false;
+    }
+    if (!disk_graph_is_still(errp)) {
+        w->peace_ms = now_ms() + PEACE_MS;
+        return false;
+    }
+    return true;
+}
+
+static void waiting_step(Waiting *w)
+{
+    Error *err = NULL;
+    DetachAnswer answer;
+
+    if (waiting_answered(w, w->attached ? w->after : w->before, &answer) ||
+        answer == DETACH_ANSWER_PENDING) {
+        return;
+    }
+    if (w->attached) {
+        waiting_over(w, DISK_STATE_ATTACHED, NULL);
+    } else if (runstate_check(RUN_STATE_POSTMIGRATE)) {
+        waiting_over(w, DISK_STATE_REFUSED, "the guest has gone to another "
+                     "host: attach the disk there");
+    } else if (waiting_is_ready(w, &err)) {
+        waiting_attach(w);
+    } else if (now_ms() >= w->deadline_ms) {
+        waiting_over(w, DISK_STATE_TIMED_OUT, error_get_pretty(err));
+    }
+    error_free(err);
+}
+
+static void waiting_tick(void *opaque)
+{
+    Waiting *w, *next;
+
+    QTAILQ_FOREACH_SAFE(w, &all, next, next) {
+        waiting_step(w);
+    }
+    if (!QTAILQ_EMPTY(&all)) {
+        timer_mod(timer, now_ms() + LOOK_MS);
+    }
+}
+
+DiskInfo *disk_attach_waiting(const DiskSpec *spec, Error **errp)
+{
+    Waiting *w;
+
+    if (!spec->id) {
+        error_setg(errp, "the disk must have an 'id', since it has to wait: "
+                   "events will call it by that");
+        return NULL;
+    }
+    if (!timer) {
+        timer = timer_new_ms(QEMU_CLOCK_REALTIME, waiting_tick, NULL);
+    }
+    w = g_new0(Waiting, 1);
+    w->spec = QAPI_CLONE(DiskSpec, spec);
+    w->node = disk_spec_node(spec);
+    w->deadline_ms = now_ms() + (spec->has_deadline ? spec->deadline : 0);
+    QTAILQ_INSERT_TAIL(&all, w, next);
+    w->before = disk_hooks_ask(DISK_HOOK_POINT_BEFORE_ATTACH, spec->id,
+                               w->node, spec);
+    timer_mod(timer, now_ms() + LOOK_MS);
+    return waiting_info(w);
+}
