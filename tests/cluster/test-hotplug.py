@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Disks that come and go while a real guest runs, writes and moves."""
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -9,7 +10,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from lib import case, say, storage              # noqa: E402
 from lib.hotplug import attach, detach, vanishes     # noqa: E402
+from lib.machine import Machine                 # noqa: E402
 from lib.move import move                      # noqa: E402
+from lib.proc import until                      # noqa: E402
 from lib.scene import SIZE, Scene, must         # noqa: E402
 
 RUN = 4711                      # of the records on disks that come and go
@@ -103,6 +106,24 @@ def by_force(scene: Scene) -> None:
     _while_it_writes(scene, 'force', mode='force')
 
 
+def while_it_boots(scene: Scene) -> None:
+    """What a guest that boots does not hear is said again."""
+    plan = dataclasses.replace(scene.plan, nodes=[], disks=(), name='second',
+                               mac='52:54:00:12:34:57',
+                               address='10.77.0.51/24')
+    machine = Machine(scene.lab, scene.a, plan, paused=True)
+    qmp = machine.qmp
+    qmp.cmd('disk-attach', id='early', bus='virtio-blk', blockdev={
+        'driver': 'null-co', 'node-name': 'early'})
+    qmp.cmd('cont')
+    qmp.cmd('disk-detach', id='early', deadline=120000)
+    until('the disk is gone', lambda: not qmp.cmd('query-disks'), 120)
+    info = qmp.cmd('query-disk-detach')[-1]
+    must(info['state'] == 'removed', f'detach: {info}')
+    say.step(f'asked {info["asked"]} times in {info["elapsed"]} ms')
+    machine.quit()
+
+
 def moves(scene: Scene) -> None:
     """Attached here, detached and attached again on the other host."""
     guest, here = scene.guest, scene.guest.at.host
@@ -139,5 +160,6 @@ def moves(scene: Scene) -> None:
 
 if __name__ == '__main__':
     case.end(case.main(__doc__, begin,
-                       [file_system, by_the_slot, under_load, by_force, moves],
+                       [file_system, by_the_slot, under_load, by_force, while_it_boots,
+                        moves],
                        timeout=300))
