@@ -26,6 +26,8 @@ help:
 	@echo 'make bench-csv       compare the speed of raw, qcow2 and csv'
 	@echo 'make bench-migration  compare live migration of QEMU as released and of'
 	@echo '                     the pipeline'
+	@echo 'make bench-hotplug   compare the hot-plug of disks with the plain commands'
+	@echo '                     of QEMU as released'
 	@echo 'make check-crash     power losses on a simulated device; SEEDS=n for more'
 	@echo 'make check-stress    kill owners of disks for real, for many rounds'
 	@echo 'make check-migration-cuts  cut migrations at every boundary'
@@ -62,6 +64,10 @@ bench-migration: configured
 	@scripts/build-pristine qemu-system-x86_64
 	@tests/bench/migration-bench
 
+bench-hotplug: tools
+	@scripts/build-pristine qemu-system-x86_64
+	@tests/bench/hotplug-bench
+
 check-crash: configured
 	@scripts/build tests/unit/csv/test-csv-crash tests/unit/csv/test-csv-breaks
 	@$(if $(SEEDS),CSV_CRASH_SEEDS=$(SEEDS)) build/qemu/tests/unit/csv/test-csv-crash -k --tap
@@ -91,6 +97,6 @@ clean:
 distclean:
 	@scripts/distclean
 
-.PHONY: all help configured tools demo check check-upstream bench-csv bench-migration check-crash \
-	check-stress check-migration-cuts check-fuzz check-sanitize \
+.PHONY: all help configured tools demo check check-upstream bench-csv bench-migration bench-hotplug \
+	check-crash check-stress check-migration-cuts check-fuzz check-sanitize \
 	dist clean distclean

@@ -12,6 +12,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <inttypes.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -377,6 +378,22 @@ static void list_disk(const char *path)
     exit(bad);
 }
 
+/*
+ * Wait until there is a file like @pattern, and name it. A look at it each
+ * millisecond costs no more than the clock's loop.
+ */
+static void wait_file(const char *pattern)
+{
+    glob_t found;
+
+    puts("waiting");
+    fflush(stdout);
+    while (glob(pattern, 0, NULL, &found)) {
+        pause_ns(1000000);
+    }
+    puts(found.gl_pathv[0]);
+}
+
 /* ---- memory ---- */
 
 /* Random enough for what compresses */
@@ -495,6 +512,7 @@ static int usage(void)
             "agent serve                       echo servers, clock, commands\n"
             "agent write DISK RATE RUN FIRST   write records in background\n"
             "agent list DISK                   list and check the records\n"
+            "agent wait PATTERN                wait until there is such a file\n"
             "agent dirty MIB MB_PER_S [few|half]  dirty memory in background\n"
             "agent stop                        stop writing and dirtying\n"
             "agent reset                       forget the longest gaps\n"
@@ -532,6 +550,8 @@ int main(int argc, char **argv)
                    strtoull(argv[5], NULL, 0));
     } else if (!strcmp(verb, "list") && argc == 3) {
         list_disk(argv[2]);
+    } else if (!strcmp(verb, "wait") && argc == 3) {
+        wait_file(argv[2]);
     } else if (!strcmp(verb, "dirty") && (argc == 4 || argc == 5)) {
         background();
         dirty_memory(atoi(argv[2]), atof(argv[3]) * 1e6,

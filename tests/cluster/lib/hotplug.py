@@ -4,7 +4,7 @@
 import json
 from dataclasses import dataclass
 
-from .machine import Guest
+from .machine import COMMAND, Guest
 from .proc import until
 
 TIMEOUT = 60                    # of the guest, in seconds
@@ -19,6 +19,23 @@ class HotDisk:
     @property
     def id(self) -> str:
         return self.info['id']
+
+
+class Sight:
+    """The guest waits for a disk; nobody asks it meanwhile."""
+
+    def __init__(self, guest: Guest, pattern: str):
+        self.socket = guest.client.socket()
+        self.socket.settimeout(TIMEOUT)
+        self.socket.connect(guest.at.ports[COMMAND])
+        self.socket.sendall(f"agent wait '{pattern}'\n".encode())
+        self.file = self.socket.makefile('r')
+        if self.file.readline() != 'waiting\n':
+            raise RuntimeError('the guest does not wait for a disk')
+
+    def wait(self) -> str:
+        with self.socket, self.file:
+            return self.file.readline().strip()
 
 
 def _serials(guest: Guest) -> dict[str, str]:

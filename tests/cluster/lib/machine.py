@@ -28,6 +28,7 @@ class Plan:
     name: str = 'guest'
     shared: bool = False                # others may write to the disks
     hotplug: bool = False               # there are places for more disks
+    options: tuple[str, ...] = ()       # what else QEMU is told
     firmware: list[str] = field(default_factory=build.firmware_options)
 
 
@@ -91,6 +92,7 @@ class Machine:
                                    + (',share-rw=on' if plan.shared else '')]
         if plan.hotplug:
             command += ['-device', 'pcie-root-port,id=slot1,chassis=1']
+        command += plan.options
         if incoming:
             command += ['-incoming', 'defer']
         if paused:
