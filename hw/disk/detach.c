@@ -426,20 +426,21 @@ static Detach *detach_new(Disk *disk, bool force, int64_t span_ms,
         .quiet_ms = quiet_ms,
         .state = DISK_STATE_WAITING,
     };
-    d->hooks = disk_hooks_ask(DISK_HOOK_POINT_BEFORE_DETACH, d->id, d->node,
-                              NULL);
     disk->detach = d;
     QTAILQ_INSERT_TAIL(&detaches, d, next);
     return d;
 }
 
+static void detach_ask_hooks(Detach *d)
+{
+    d->hooks = disk_hooks_ask(DISK_HOOK_POINT_BEFORE_DETACH, d->id, d->node,
+                              NULL);
+}
+
 void disk_roll_back(Disk *disk)
 {
-    Detach *d;
-
     if (!disk->detach) {
-        d = detach_new(disk, true, DEADLINE_FORCE_MS, 0);
-        g_clear_pointer(&d->hooks, disk_hooks_free);
+        detach_new(disk, true, DEADLINE_FORCE_MS, 0);
         detach_schedule();
     }
 }
@@ -465,12 +466,14 @@ DiskDetachInfo *qmp_disk_detach(const char *id, bool has_mode,
     if (disk->detach) {
         disk->detach->policy.state = DISK_STATE_CANCELLED;
         disk->detach->policy.reason = "'force' has taken over";
+        g_clear_pointer(&disk->detach->why, g_free);
         detach_over(disk->detach);
     }
     detach_forget_old();
     d = detach_new(disk, force, has_deadline ? deadline :
                    force ? DEADLINE_FORCE_MS : DEADLINE_MS,
                    has_quiet ? quiet : QUIET_MS);
+    detach_ask_hooks(d);
     detach_step(d);
     detach_schedule();
     return detach_info(d);
@@ -572,7 +575,9 @@ static bool detach_resume(const DiskDetachRecord *r, Error **errp)
         return false;
     }
     d = detach_new(disk, false, r->left, r->quiet);
-    if (r->state != DISK_STATE_WAITING) {
+    if (r->state == DISK_STATE_WAITING) {
+        detach_ask_hooks(d);
+    } else {
         disk_guest_resume(disk, r->let_go);
         d->asked = 1;
         d->policy.state = d->told = r->state;
