@@ -2,8 +2,10 @@
 """Disks that come and go while the guest runs: disk-attach, disk-detach."""
 
 import json
+import time
 from dataclasses import dataclass
 
+from . import say
 from .machine import COMMAND, Guest
 from .proc import until
 
@@ -92,3 +94,38 @@ def detach(guest: Guest, disk: HotDisk, **how) -> dict:
         raise RuntimeError(
             f'{why}: {json.dumps(qmp.cmd("query-disk-detach"))}') from why
     return last
+
+
+def visit(guest: Guest, node: dict, inside: str, **spec) -> dict:
+    """A disk comes, INSIDE runs with $DISK in the guest, and it goes; what
+    that was like."""
+    sight = Sight(guest, '/dev/sd[a-z]')
+    begun = time.monotonic()
+    info = guest.at.qmp.cmd('disk-attach', blockdev=node, bus='scsi', **spec)
+    disk = HotDisk(info, sight.wait().removeprefix('/dev/'))
+    seen = time.monotonic()
+    wrong = ''
+    try:
+        guest.run(f'DISK=/dev/{disk.name}; {inside}')
+    except RuntimeError as why:
+        wrong = str(why)
+    info = detach(guest, disk)
+    vanishes(guest, disk)
+    if info['state'] != 'removed':
+        wrong += f'detach: {info}'
+    return {'host': guest.at.host.name, 'guest_name': disk.name,
+            'bus': disk.info['bus'], 'name': disk.info['guest-name'],
+            'created': 'create' in spec,
+            'seen_ms': round((seen - begun) * 1000),
+            'removed_ms': info['elapsed'], 'flushed': info['flushed'],
+            'wrong': wrong}
+
+
+def show_visits(visits: list[dict]) -> None:
+    say.line()
+    say.line('  A disk for the running guest, with a file on it:')
+    for v in visits:
+        begin = 'created and attached' if v['created'] else 'attached again'
+        say.line(f'  {v["host"]}  {begin:20}  the guest has {v["guest_name"]} '
+                 f'after {v["seen_ms"]:3} ms; detached, it let go after '
+                 f'{v["removed_ms"]:3} ms')
