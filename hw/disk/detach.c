@@ -292,8 +292,7 @@ static void detach_do_remove(Detach *d)
         error_free(err);
         return;
     }
-    d->removing = true;
-    disk_guest_remove(d->disk);
+    d->removing = disk_guest_remove(d->disk);
 }
 
 static void detach_do(Detach *d, DetachAction action)

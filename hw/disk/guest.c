@@ -301,11 +301,17 @@ void disk_guest_unhide(Disk *disk)
     }
 }
 
-void disk_guest_remove(Disk *disk)
+bool disk_guest_remove(Disk *disk)
 {
     DeviceState *dev = disk->dev;
 
-    disk_guest_unhide(disk);
+    if (disk->guest.quiesced) {
+        disk_guest_unhide(disk);
+        if (blk_in_flight(disk_blk(disk))) {
+            quiesce(disk);
+            return false;
+        }
+    }
     if (is_scsi(disk)) {
         hotplug_handler_unplug(qdev_get_hotplug_handler(dev), dev,
                                &error_abort);
@@ -313,6 +319,7 @@ void disk_guest_remove(Disk *disk)
     } else {
         pci_remove(disk);
     }
+    return true;
 }
 
 bool disk_guest_knows(BusState *qbus, unsigned address)

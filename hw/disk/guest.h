@@ -50,9 +50,10 @@ void disk_guest_unhide(Disk *disk);
 
 /*
  * Remove the device, and tell a guest that has not let go.  Waits for what is
- * under way: nothing should be.
+ * under way: nothing should be.  False: requests that were held back while the
+ * disk was hidden are under way now, so nothing was done.
  */
-void disk_guest_remove(Disk *disk);
+bool disk_guest_remove(Disk *disk);
 
 /*
  * True: the guest knows that nothing is at @address of @qbus any more.

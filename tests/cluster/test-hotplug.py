@@ -37,6 +37,10 @@ def removed(scene: Scene, disk, **how) -> dict:
     must(info['state'] == 'removed' and info['flushed'], f'detach: {info}')
     vanishes(scene.guest, disk)
     must(not scene.guest.at.qmp.cmd('query-disks'), 'no disk is left')
+    # by force: the guest gives the slot back after it has let the disk go
+    until('its place is free', lambda: not any(
+        slots['quarantined'] for slots in
+        scene.guest.at.qmp.cmd('query-disk-slots')), 20)
     say.step(f'{disk.name} went in {info["elapsed"]} ms')
     return info
 

@@ -151,7 +151,7 @@ static void test_silent(void)
     unsigned before = disk_count_all(qts);
 
     hook_add(qts, "quick", "'before-attach'", 60000);
-    hook_add(qts, "slow", "'before-attach', 'before-detach'", 50);
+    hook_add(qts, "slow", "'before-attach', 'before-detach'", 1500);
     attach_waits(qts, SPEC);
     hook_says(qts, hook_asked(qts, "quick", "before-attach"), true, "");
     attach_ends(qts, "refused", "hook 'slow' has not answered");

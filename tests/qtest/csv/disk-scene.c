@@ -199,16 +199,17 @@ QDict *disk_detach_info(QTestState *qts, const char *id)
     return found;
 }
 
+static int64_t info_get(QDict *info, const char *what)
+{
+    return qobject_type(qdict_get(info, what)) == QTYPE_QBOOL ?
+           qdict_get_bool(info, what) : qdict_get_int(info, what);
+}
+
 int64_t disk_detach_get(QTestState *qts, const char *id, const char *what)
 {
     QDict *info = disk_detach_info(qts, id);
-    int64_t ret;
+    int64_t ret = info_get(info, what);
 
-    if (qobject_type(qdict_get(info, what)) == QTYPE_QBOOL) {
-        ret = qdict_get_bool(info, what);
-    } else {
-        ret = qdict_get_int(info, what);
-    }
     qobject_unref(info);
     return ret;
 }
@@ -258,7 +259,7 @@ void disk_wait_get(QTestState *qts, const char *id, const char *what,
     do {
         QDict *info = disk_detach_info(qts, id);
 
-        done = qdict_get_int(info, what) >= least;
+        done = info_get(info, what) >= least;
         if (!done) {
             round_wait(end, info);
         }

@@ -17,7 +17,7 @@
 #include "qobject/qlist.h"
 
 /* Only for failures: so long may anything take that is waited for. */
-#define DISK_TIMEOUT_US     (60 * G_TIME_SPAN_SECOND)
+#define DISK_TIMEOUT_US     (30 * G_TIME_SPAN_SECOND)
 /* How long to sleep between two looks */
 #define DISK_ROUND_US       1000
 
@@ -71,7 +71,7 @@ void disk_detach_error(QTestState *qts, const char *id, const char *more,
 
 /* What query-disk-detach says of @id, the last time that it was detached */
 QDict *disk_detach_info(QTestState *qts, const char *id);
-/* A number of that */
+/* A number of that, or whether something is true */
 int64_t disk_detach_get(QTestState *qts, const char *id, const char *what);
 
 /* Wait for a state, and, if it is given, a @reason that has that in it. */
