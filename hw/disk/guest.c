@@ -306,11 +306,13 @@ bool disk_guest_remove(Disk *disk)
     DeviceState *dev = disk->dev;
 
     if (disk->guest.quiesced) {
+        /*
+         * What the guest has handed over meanwhile fails: if it were to go with
+         * the device, the guest would wait for it for ever.
+         */
+        blk_remove_bs(disk_blk(disk));
         disk_guest_unhide(disk);
-        if (blk_in_flight(disk_blk(disk))) {
-            quiesce(disk);
-            return false;
-        }
+        return false;
     }
     if (is_scsi(disk)) {
         hotplug_handler_unplug(qdev_get_hotplug_handler(dev), dev,

@@ -50,8 +50,8 @@ void disk_guest_unhide(Disk *disk);
 
 /*
  * Remove the device, and tell a guest that has not let go.  Waits for what is
- * under way: nothing should be.  False: requests that were held back while the
- * disk was hidden are under way now, so nothing was done.
+ * under way: nothing should be.  False: only what is behind it was removed, and
+ * requests that were held back while the disk was hidden have to fail first.
  */
 bool disk_guest_remove(Disk *disk);
 

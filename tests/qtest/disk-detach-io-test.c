@@ -174,8 +174,8 @@ static void test_parked(const void *opaque)
 }
 
 /*
- * What comes to a PCI disk that is out of use already is held back.  It is let
- * through when it does not keep the disk any more, and then waited for.
+ * What comes to a PCI disk that is out of use already is held back, and fails
+ * when the disk goes: were it to reach the storage, it could hang again.
  */
 static void test_held_back(const void *opaque)
 {
@@ -188,11 +188,6 @@ static void test_held_back(const void *opaque)
     g_assert_cmpint(disk_detach_get(g->qts, "d", "in-flight"), ==, 1);
     disk_wait(g->qts, "d", "parked", NULL);
     g_assert_cmpint(disk_detach_get(g->qts, "d", "aborted"), ==, 1);
-    guest_block(g, "pwritev");
-    guest_unblock(g);
-    disk_wait_get(g->qts, "d", "flushed", 1);
-    disk_wait(g->qts, "d", "parked", "requests are under way");
-    g_assert_cmpint(disk_detach_get(g->qts, "d", "in-flight"), ==, 1);
     assert_answers(g);
     guest_unblock(g);
     disk_wait(g->qts, "d", "removed", NULL);
