@@ -152,9 +152,15 @@ static GString *list_make(Error **errp)
     Disk *disk;
 
     QTAILQ_FOREACH(disk, &disks, next) {
-        if (disk_has_device(disk)) {
-            QAPI_LIST_APPEND(tail, record_new(disk));
+        if (!disk_has_device(disk)) {
+            continue;
         }
+        if (!device_node(disk->dev)) {
+            /* When QEMU ends, nodes go before a migration does. */
+            error_setg(errp, "disk '%s' has no block node any more", disk->id);
+            return NULL;
+        }
+        QAPI_LIST_APPEND(tail, record_new(disk));
     }
     return disk_list_write(list, errp);
 }
@@ -190,9 +196,9 @@ int disk_list_put(QEMUFile *f, GString *(*make)(Error **errp))
 
     if (!text) {
         error_report_err(err);
-        /* The configuration's writer does not look at what it returns. */
-        qemu_file_set_error(f, -E2BIG);
-        return -E2BIG;
+        /* Who writes the configuration is not ready for an error. */
+        qemu_file_set_error(f, -EINVAL);
+        return 0;
     }
     qemu_put_be32(f, text->len);
     qemu_put_be32(f, disk_list_crc(text->str, text->len));

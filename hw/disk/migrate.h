@@ -24,7 +24,7 @@ typedef struct DiskListText {
     uint32_t len, crc;
 } DiskListText;
 
-/* Write what @make makes; negative and reported if that fails. */
+/* Write what @make makes; if that fails, it is reported, and @f has failed. */
 int disk_list_put(QEMUFile *f, GString *(*make)(Error **errp));
 
 /* Read a text, to be freed; negative and reported if it cannot be. */

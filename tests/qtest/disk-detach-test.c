@@ -11,7 +11,10 @@
 #include "hw/pci/pci_regs.h"
 #include "qemu/timer.h"
 
-#define SHORT       ", 'deadline': 300"
+/* Nothing happens until it has passed; or something has to, before */
+#define SHORT_MS    300
+#define SHORT       ", 'deadline': " stringify(SHORT_MS)
+#define ENOUGH      ", 'deadline': 1000"
 #define KEPT        64
 
 static void cancel(Guest *g)
@@ -92,12 +95,17 @@ static void test_ignores(const void *opaque)
     const GuestKind *kind = opaque;
     Guest *g = guest_start(kind, "");
     unsigned before = disk_count_all(g->qts);
+    QDict *info;
 
     guest_attach(g, NULL_NODE("n"));
     disk_detach(g->qts, "d", SHORT);
     disk_wait(g->qts, "d", "timed-out", "has not looked at the request");
     disk_assert_told(g->qts, "d", "requested timed-out");
     assert_attached(g);
+    info = disk_detach_info(g->qts, "d");
+    g_assert_cmpint(qdict_get_int(info, "elapsed"), >=, SHORT_MS);
+    g_assert_false(qdict_haskey(info, "left"));
+    qobject_unref(info);
 
     kind->let_go(g);
     if (!kind->goes_late) {
@@ -116,7 +124,7 @@ static void test_notices(const void *opaque)
     Guest *g = guest_start(kind, "");
 
     guest_attach(g, NULL_NODE("n"));
-    disk_detach(g->qts, "d", SHORT);
+    disk_detach(g->qts, "d", ENOUGH);
     kind->notice(g);
     disk_wait(g->qts, "d", "timed-out", "is the disk in use?");
     disk_assert_told(g->qts, "d", "requested notified timed-out");
@@ -356,6 +364,7 @@ static void test_errors(void)
     disk_error(g->qts, "disk-detach-cancel", "'id': 'd'", "not being detached");
     disk_detach(g->qts, "d", "");
     disk_detach_error(g->qts, "d", "", "already, and is now 'requested'");
+    g_assert_cmpint(disk_detach_get(g->qts, "d", "left"), <=, 30000);
     g_assert_cmpint(disk_count(g->qts, "query-disk-detach"), ==, 1);
     let_go(g);
     disk_detach_error(g->qts, "d", "", "no disk 'd'");

@@ -8,6 +8,7 @@
 
 #include "qemu/osdep.h"
 #include "csv/csv-vm.h"
+#include "csv/disk-scene.h"
 #include "qemu/bswap.h"
 #include "qemu/crc32c.h"
 #include "qobject/qdict.h"
@@ -23,9 +24,6 @@
                     "-device virtio-scsi-pci,id=ctl "
 #define ROUND_US    1000
 
-#define NULL_NODE(name) "'blockdev': {'driver': 'null-co', " \
-                        "'node-name': '" name "'}"
-
 /* A folder for what is on disk, and two sides of a migration */
 typedef struct Pair {
     char *dir, *socket;
@@ -34,50 +32,14 @@ typedef struct Pair {
 
 /* One side */
 
-static QList *query(QTestState *qts, const char *command)
-{
-    QDict *rsp = qtest_qmp(qts, "{'execute': %s}", command);
-    QList *list = qobject_ref(qdict_get_qlist(rsp, "return"));
-
-    qobject_unref(rsp);
-    return list;
-}
-
-static unsigned count(QTestState *qts, const char *command)
-{
-    QList *list = query(qts, command);
-    unsigned n = qlist_size(list);
-
-    qobject_unref(list);
-    return n;
-}
-
-static unsigned count_children(QTestState *qts, const char *path)
-{
-    QDict *rsp = qtest_qmp(qts, "{'execute': 'qom-list', "
-                           "'arguments': {'path': %s}}", path);
-    unsigned n = qlist_size(qdict_get_qlist(rsp, "return"));
-
-    qobject_unref(rsp);
-    return n;
-}
-
-/* How much there is of all that an attach can make */
-static unsigned count_all(QTestState *qts)
-{
-    return count(qts, "query-named-block-nodes") + count(qts, "query-disks") +
-           count(qts, "query-iothreads") + count_children(qts, "/objects") +
-           count_children(qts, "/machine/peripheral");
-}
-
 /* Devices go when nobody looks any more. */
 static void wait_count(QTestState *qts, unsigned want)
 {
     gint64 end = g_get_monotonic_time() + CSV_TIMEOUT_US;
 
-    while (count_all(qts) != want) {
+    while (disk_count_all(qts) != want) {
         if (g_get_monotonic_time() > end) {
-            g_assert_cmpint(count_all(qts), ==, want);
+            g_assert_cmpint(disk_count_all(qts), ==, want);
         }
         g_usleep(ROUND_US);
     }
@@ -85,12 +47,7 @@ static void wait_count(QTestState *qts, unsigned want)
 
 static void attach(QTestState *qts, const char *spec)
 {
-    g_autofree char *cmd = g_strdup_printf("{'execute': 'disk-attach', "
-                                           "'arguments': {%s}}", spec);
-    QDict *rsp = qtest_qmp(qts, cmd, NULL);
-
-    g_assert_true(qdict_haskey(rsp, "return"));
-    qobject_unref(rsp);
+    qobject_unref(disk_attached(qts, spec));
 }
 
 static void device_del(QTestState *qts, const char *id)
@@ -103,7 +60,7 @@ static void wait_disks(QTestState *qts, unsigned want)
 {
     gint64 end = g_get_monotonic_time() + CSV_TIMEOUT_US;
 
-    while (count(qts, "query-disks") != want) {
+    while (disk_count(qts, "query-disks") != want) {
         g_assert_cmpint(g_get_monotonic_time(), <, end);
         g_usleep(ROUND_US);
     }
@@ -252,7 +209,8 @@ static void move(Pair *p)
 
 static void same(Pair *p, const char *command)
 {
-    QList *src = query(p->src, command), *dst = query(p->dst, command);
+    QList *src = disk_query(p->src, command);
+    QList *dst = disk_query(p->dst, command);
 
     if (!qobject_is_equal(QOBJECT(src), QOBJECT(dst))) {
         GString *a = qobject_to_json(QOBJECT(src));
@@ -268,7 +226,8 @@ static void same(Pair *p, const char *command)
 /* The destination says why, has nothing more, and the source goes on. */
 static void refuses(Pair *p, const char *why)
 {
-    unsigned before = count_all(p->dst), disks = count(p->src, "query-disks");
+    unsigned before = disk_count_all(p->dst);
+    unsigned disks = disk_count(p->src, "query-disks");
 
     migrate(p, "migrate");
     wait_for(p->dst, "query-migrate", "failed");
@@ -276,7 +235,7 @@ static void refuses(Pair *p, const char *why)
     wait_count(p->dst, before);
     wait_for(p->src, "query-migrate", "failed");
     wait_for(p->src, "query-status", "running");
-    g_assert_cmpint(count(p->src, "query-disks"), ==, disks);
+    g_assert_cmpint(disk_count(p->src, "query-disks"), ==, disks);
 }
 
 /*
@@ -290,7 +249,7 @@ static void test_move(void)
     unsigned before;
 
     start(&p, MACHINE PORTS, MACHINE PORTS);
-    before = count_all(p.dst);
+    before = disk_count_all(p.dst);
     make_file(&p, "a");
     file = g_strdup_printf("'id': 'd', 'blockdev': {'driver': 'raw', "
         "'node-name': 'n', 'file': {'driver': 'file', 'filename': '%s/a'}}, "
@@ -313,7 +272,7 @@ static void test_move(void)
         wait_disks(p.src, 2);
         same(&p, "query-disks");
         same(&p, "query-pci");
-        g_assert_cmpint(count_all(p.src), ==, count_all(p.dst));
+        g_assert_cmpint(disk_count_all(p.src), ==, disk_count_all(p.dst));
         g_assert_cmpint(limit_of(p.dst, "d.throttle"), ==, 20);
         qtest_quit(p.src);
         p.src = p.dst;
@@ -341,15 +300,15 @@ static void test_adopt(void)
            "'throttle': {'iops-total': 9}");
     attach(p.src, NULL_NODE("m") ", 'id': 'e', 'serial': 'xyz', "
            "'bus': 'virtio-blk'");
-    before = count_all(p.dst);
+    before = disk_count_all(p.dst);
     move(&p);
     same(&p, "query-pci");
-    g_assert_cmpint(count_all(p.dst), ==, before + 2);
+    g_assert_cmpint(disk_count_all(p.dst), ==, before + 2);
 
     /* What the user gave stays when the disk goes. */
     device_del(p.dst, "d");
     wait_count(p.dst, before + 2 - 2);
-    g_assert_cmpint(count(p.dst, "query-named-block-nodes"), ==, 2);
+    g_assert_cmpint(disk_count(p.dst, "query-named-block-nodes"), ==, 2);
 
     /* The other one moves on, as what it is now: a disk on a node. */
     qtest_quit(p.src);
@@ -532,7 +491,7 @@ static void test_not_needed(void)
     unsigned before;
 
     start(&p, MACHINE, NULL);
-    before = count_all(p.src);
+    before = disk_count_all(p.src);
     for (unsigned attached = 0; attached < 2; attached++) {
         GString *stream;
 
@@ -577,7 +536,7 @@ static void load_fails(Pair *p, GString *stream, const char *why)
     g_assert_true(g_file_set_contents(path, stream->str, stream->len, NULL));
     g_string_free(stream, true);
     p->dst = start_waiting(MACHINE);
-    before = count_all(p->dst);
+    before = disk_count_all(p->dst);
     incoming(p->dst, uri);
     wait_for(p->dst, "query-migrate", "failed");
     assert_in(string_of(p->dst, "query-migrate", "error-desc"), why);
@@ -647,12 +606,12 @@ static void test_snapshot(void)
     attach(p.src, "'id': 'e', 'blockdev': {'driver': 'null-co', "
            "'node-name': 'm', 'read-only': true}");
     said_nothing(qtest_hmp(p.src, "loadvm s"));
-    g_assert_cmpint(count(p.src, "query-disks"), ==, 2);
+    g_assert_cmpint(disk_count(p.src, "query-disks"), ==, 2);
     device_del(p.src, "d");
     wait_disks(p.src, 1);
     assert_in(qtest_hmp(p.src, "loadvm s"), "disk 'd': the snapshot has it, "
               "but it is not attached here");
-    g_assert_cmpint(count(p.src, "query-disks"), ==, 1);
+    g_assert_cmpint(disk_count(p.src, "query-disks"), ==, 1);
     end(&p);
 }
 

@@ -7,6 +7,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "csv/disk-scene.h"
 #include "libqos/libqos.h"
 #include "libqos/malloc-pc.h"
 #include "libqos/pci-pc.h"
@@ -91,35 +92,26 @@ static void scene_close(Scene *s)
     g_free(s->image);
 }
 
-static QDict *resize(Scene *s, int64_t size, const char *more)
+static char *resize_args(int64_t size, const char *more)
 {
-    g_autofree char *cmd = g_strdup_printf("{'execute': 'disk-resize', "
-        "'arguments': {'id': 'd', 'size': %" PRId64 "%s%s}}", size,
-        *more ? ", " : "", more);
-
-    return qtest_qmp(s->qts, cmd, NULL);
+    return g_strdup_printf("'id': 'd', 'size': %" PRId64 "%s%s", size,
+                           *more ? ", " : "", more);
 }
 
 static void resized(Scene *s, int64_t size, const char *more)
 {
-    QDict *rsp = resize(s, size, more);
+    g_autofree char *args = resize_args(size, more);
+    g_autofree char *cmd = g_strdup_printf("{'execute': 'disk-resize', "
+                                           "'arguments': {%s}}", args);
 
-    g_assert_true(qdict_haskey(rsp, "return"));
-    qobject_unref(rsp);
+    qtest_qmp_assert_success(s->qts, cmd, NULL);
 }
 
 static void refused(Scene *s, int64_t size, const char *more, const char *why)
 {
-    QDict *rsp = resize(s, size, more);
-    const char *text;
+    g_autofree char *args = resize_args(size, more);
 
-    g_assert_true(qdict_haskey(rsp, "error"));
-    text = qdict_get_str(qdict_get_qdict(rsp, "error"), "desc");
-    if (!strstr(text, why)) {
-        g_test_message("%s: not '%s'", text, why);
-    }
-    g_assert_nonnull(strstr(text, why));
-    qobject_unref(rsp);
+    disk_error(s->qts, "disk-resize", args, why);
 }
 
 /* Wait for the event; @reason: NULL if the guest was told */
