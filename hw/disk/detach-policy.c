@@ -48,6 +48,7 @@ static DetachAction detach_begin(DetachPolicy *p, const DetachSample *s)
                 !s->can_ask ? "the guest is busy with the slot" : NULL;
     if (s->hooks != DETACH_ANSWER_PENDING && !s->held) {
         if (p->force || s->let_go || s->deaf) {
+            p->reason = NULL;
             return detach_drain(p, s);
         }
         if (s->can_ask) {
