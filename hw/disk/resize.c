@@ -16,6 +16,7 @@
 #include "block/aio.h"
 #include "block/block-global-state.h"
 #include "disk.h"
+#include "guest.h"
 #include "hw/scsi/scsi.h"
 #include "hw/virtio/virtio-blk.h"
 #include "migration/misc.h"
@@ -179,8 +180,13 @@ static Disk *resize_find(const char *id, Error **errp)
 {
     Disk *disk = disk_find(id);
 
-    if (!disk || !disk->dev || !qdev_is_realized(disk->dev)) {
+    if (!disk || !disk_has_device(disk)) {
         error_setg(errp, "there is no disk '%s': 'query-disks' lists them", id);
+        return NULL;
+    }
+    if (disk->state != DISK_STATE_ATTACHED) {
+        error_setg(errp, "disk '%s' is being detached, and is now '%s'", id,
+                   DiskState_str(disk->state));
         return NULL;
     }
     if (disk->place.bus == DISK_BUS_NVME) {
@@ -196,21 +202,13 @@ static Disk *resize_find(const char *id, Error **errp)
     return disk;
 }
 
-/* That of the device: its node may have another one above it by now. */
-static BlockBackend *resize_blk(const Disk *disk)
-{
-    return disk->place.bus == DISK_BUS_SCSI ?
-           SCSI_DEVICE(disk->dev)->conf.blk :
-           resize_virtio_blk(disk)->conf.conf.blk;
-}
-
 static bool resize_check_size(const Disk *disk, int64_t size, bool shrink,
                               Error **errp)
 {
     unsigned unit = object_property_get_uint(OBJECT(disk->dev),
                                              "logical_block_size",
                                              &error_abort);
-    int64_t old = blk_getlength(resize_blk(disk));
+    int64_t old = blk_getlength(disk_blk(disk));
 
     if (old < 0) {
         error_setg_errno(errp, -old, "the size of disk '%s' is not known",
@@ -250,7 +248,8 @@ void coroutine_fn qmp_disk_resize(const char *id, int64_t size,
     if (!disk || !resize_check_size(disk, size, has_shrink && shrink, errp)) {
         return;
     }
-    blk = resize_blk(disk);
+    /* That of the device: its node may have another one above it by now. */
+    blk = disk_blk(disk);
     told_before = resize_times_told(disk);
 
     /* While this waits for the image the device may go, but not the disk. */

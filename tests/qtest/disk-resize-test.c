@@ -412,6 +412,11 @@ static void test_errors(void)
     refused(&s, MiB - 512, PATIENT ", 'shrink': false", "has 1048576 bytes");
     refused(&s, INT64_MAX / MiB * MiB, PATIENT, "exceeds maximum");
 
+    disk_detach(s.qts, "d", "");
+    refused(&s, 2 * MiB, PATIENT, "is being detached, and is now 'requested'");
+    qtest_qmp_assert_success(s.qts, "{'execute': 'disk-detach-cancel', "
+                             "'arguments': {'id': 'd'}}");
+
     /* The guest's memory takes a while. */
     qtest_qmp_assert_success(s.qts, "{'execute': 'migrate-set-parameters', "
                              "'arguments': {'max-bandwidth': 1000}}");
