@@ -153,9 +153,10 @@ class Daemon:
         """Run a command; the return value, or Failed with QEMU's text."""
         if self.qmp_sock is None:
             self.qmp_sock = socket.socket(socket.AF_UNIX)
+            # before anything that fails when the daemon is killed
+            self.qmp_file = self.qmp_sock.makefile('rwb')
             self.qmp_sock.settimeout(60)
             self.qmp_sock.connect(self.qmp_path)
-            self.qmp_file = self.qmp_sock.makefile('rwb')
             self.qmp_file.readline()
             self.qmp('qmp_capabilities')
         text = json.dumps({'execute': command, 'arguments': arguments})
