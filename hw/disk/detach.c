@@ -376,10 +376,9 @@ static void detach_tick(void *opaque)
 
 static Detach *detach_of(const char *id, Error **errp)
 {
-    Disk *disk = disk_find(id);
+    Disk *disk = disk_find_plugged(id, errp);
 
-    if (!disk || !disk_has_device(disk)) {
-        error_setg(errp, "there is no disk '%s'; 'query-disks' lists them", id);
+    if (!disk) {
         return NULL;
     }
     if (!disk->detach) {
@@ -450,12 +449,11 @@ DiskDetachInfo *qmp_disk_detach(const char *id, bool has_mode,
                                 uint32_t quiet, bool has_on_migration,
                                 DiskOnMigration on_migration, Error **errp)
 {
-    Disk *disk = disk_find(id);
+    Disk *disk = disk_find_plugged(id, errp);
     bool force = has_mode && mode == DISK_DETACH_MODE_FORCE;
     Detach *d;
 
-    if (!disk || !disk_has_device(disk)) {
-        error_setg(errp, "there is no disk '%s'; 'query-disks' lists them", id);
+    if (!disk) {
         return NULL;
     }
     if (!detach_check(disk, force, has_on_migration &&

@@ -37,6 +37,17 @@ Disk *disk_find(const char *id)
     return NULL;
 }
 
+Disk *disk_find_plugged(const char *id, Error **errp)
+{
+    Disk *disk = disk_find(id);
+
+    if (!disk || !disk_has_device(disk)) {
+        error_setg(errp, "there is no disk '%s': 'query-disks' lists them", id);
+        return NULL;
+    }
+    return disk;
+}
+
 static void disk_del_node(Disk *disk, char **node)
 {
     Error *err = NULL;

@@ -65,6 +65,11 @@ extern DiskList disks;
 Disk *disk_find(const char *id);
 
 /*
+ * The same, if its device can be worked with; NULL and an error otherwise.
+ */
+Disk *disk_find_plugged(const char *id, Error **errp);
+
+/*
  * True: its device can be worked with.  False: there is none, or it is about to
  * be freed, and has no backend any more.
  */

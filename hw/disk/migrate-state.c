@@ -14,7 +14,6 @@
 #include "detach.h"
 #include "list-format.h"
 #include "migrate.h"
-#include "migration/misc.h"
 #include "migration/vmstate.h"
 #include "qapi/error.h"
 #include "slots.h"

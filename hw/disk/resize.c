@@ -178,10 +178,9 @@ static void resize_begin(Disk *disk, int64_t size, unsigned told_before,
 
 static Disk *resize_find(const char *id, Error **errp)
 {
-    Disk *disk = disk_find(id);
+    Disk *disk = disk_find_plugged(id, errp);
 
-    if (!disk || !disk_has_device(disk)) {
-        error_setg(errp, "there is no disk '%s': 'query-disks' lists them", id);
+    if (!disk) {
         return NULL;
     }
     if (disk->state != DISK_STATE_ATTACHED) {

@@ -289,19 +289,26 @@ bool disk_place_find(DiskBus bus, DiskPlace *place, Error **errp)
     return false;
 }
 
+static const DiskRow *row_find(const GPtrArray *rows, const char *name,
+                               Error **errp)
+{
+    for (unsigned i = 0; i < rows->len; i++) {
+        const DiskRow *row = g_ptr_array_index(rows, i);
+
+        if (g_str_equal(row->qbus->name, name)) {
+            return row;
+        }
+    }
+    error_setg(errp, "there is no bus '%s' here that takes disks", name);
+    return NULL;
+}
+
 bool disk_place_check(const DiskPlace *place, Error **errp)
 {
     g_autoptr(GPtrArray) rows = rows_get();
-    DiskRow *row = NULL;
+    const DiskRow *row = row_find(rows, place->name, NULL);
 
-    for (unsigned i = 0; !row && i < rows->len; i++) {
-        row = g_ptr_array_index(rows, i);
-        if (!g_str_equal(row->qbus->name, place->name) ||
-            !row_fits(row, place->bus)) {
-            row = NULL;
-        }
-    }
-    if (!row) {
+    if (!row || !row_fits(row, place->bus)) {
         error_setg(errp, "there is no bus '%s' here that takes a disk on bus "
                    "'%s'", place->name, DiskBus_str(place->bus));
     } else if (place->address >= row->total) {
@@ -346,20 +353,6 @@ void disk_slots_save(DiskManifest *list)
     }
     list->has_quarantine = list->quarantine;
     list->has_rooms = list->rooms;
-}
-
-static const DiskRow *row_find(const GPtrArray *rows, const char *name,
-                               Error **errp)
-{
-    for (unsigned i = 0; i < rows->len; i++) {
-        const DiskRow *row = g_ptr_array_index(rows, i);
-
-        if (g_str_equal(row->qbus->name, name)) {
-            return row;
-        }
-    }
-    error_setg(errp, "there is no bus '%s' here that takes disks", name);
-    return NULL;
 }
 
 bool disk_slots_load(const DiskManifest *list, Error **errp)
