@@ -53,6 +53,7 @@ typedef struct AdaptiveChannel {
 
 static struct {
     bool on, delta;
+    double link;                /* bytes a second, or 0 */
     const MultiFDMethods *raw, *zstd;
     Stat64 pages[PACKET_METHODS];
     AdaptiveChannel channels[UINT8_MAX + 1];
@@ -71,9 +72,15 @@ void migration_adaptive_set(bool on, bool delta)
 {
     adaptive.on = on && migration_adaptive_available();
     adaptive.delta = adaptive.on && delta;
+    adaptive.link = 0;
     for (unsigned m = 0; m < PACKET_METHODS; m++) {
         stat64_init(&adaptive.pages[m], 0);
     }
+}
+
+void migration_adaptive_link(double rate)
+{
+    adaptive.link = rate;
 }
 
 void migration_adaptive_stop(void)
@@ -110,7 +117,10 @@ static int adaptive_send_setup(MultiFDSendParams *p, Error **errp)
         return ret;
     }
     g_clear_pointer(&p->iov, g_free);
-    *c = (AdaptiveChannel) { .buf = adaptive_buffer() };
+    *c = (AdaptiveChannel) {
+        .choice.fast = adaptive.link > ASK_LINK_BELOW,
+        .buf = adaptive_buffer(),
+    };
     if (!p->id && adaptive.delta) {
         delta_begin(MIN(ram_bytes_total() / COPY_SHARE, COPY_MOST));
     }
@@ -195,7 +205,7 @@ static void adaptive_ask_link(MultiFDSendParams *p, PacketChoice *choice)
     size_t page = multifd_ram_page_size();
     double rate;
 
-    if ((choice->cost[PACKET_RAW] && !choice->told) ||
+    if (choice->fast || (choice->cost[PACKET_RAW] && !choice->told) ||
         choice->packets < ASK_LINK_AFTER) {
         return;
     }

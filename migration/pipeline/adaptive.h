@@ -25,6 +25,12 @@ bool migration_adaptive_available(void);
 void migration_adaptive_set(bool on, bool delta);
 
 /*
+ * The link takes so many bytes a second; what is set begins as that suggests.
+ * Source, main thread, before the set-up of multifd.
+ */
+void migration_adaptive_link(double rate);
+
+/*
  * What multifd is to use in place of what it would have taken from @ops, which
  * is indexed by MultiFDCompression; NULL if not that.
  */

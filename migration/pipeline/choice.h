@@ -16,7 +16,8 @@
  *
  * The first packets are compressed, for what a slow link loses with raw ones is
  * more than what a fast one loses with these; then whoever knows the link says
- * whether that was right.
+ * whether that was right.  If it is known beforehand to be fast, they are raw,
+ * and nothing is tried until there was time for that.
  *
  * Pure functions, like those of estimate.h; one thread for each PacketChoice.
  *
@@ -43,6 +44,7 @@ typedef struct PacketChoice {
     double work[PACKET_METHODS];    /* of these, without sending */
     double bytes[PACKET_METHODS];   /* that a page has become */
     unsigned packets;               /* of this run, that count */
+    bool fast;                      /* the link, so far; set at the beginning */
 
     /* private */
     bool begun;                     /* there was a run */

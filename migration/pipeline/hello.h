@@ -34,9 +34,14 @@ typedef enum HelloType {
 #define HELLO_ADAPTIVE      (1ULL << 2)
 #define HELLO_PROBE         (1ULL << 3)
 #define HELLO_DELTA         (1ULL << 4)
+#define HELLO_SOUNDING      (1ULL << 5)
 
-/* What a probe of the link consists of */
-#define HELLO_PROBE_BYTES   (8 * MiB)
+/*
+ * What a probe of the link consists of; and one that the guest waits for, long
+ * enough to tell a slow link from a fast one
+ */
+#define HELLO_PROBE_BYTES       (8 * MiB)
+#define HELLO_SOUNDING_BYTES    (2 * MiB)
 
 /* As on the wire, but in the host's byte order */
 typedef struct HelloMessage {

@@ -268,7 +268,7 @@ void migration_pipeline_offer(const PipelineGoal *goal, uint64_t *features,
         *channels = migrate_multifd_channels();
         if (goal->compression && !migrate_zero_copy_send() &&
             migrate_multifd_compression() == MULTIFD_COMPRESSION_NONE) {
-            *features |= HELLO_ADAPTIVE | HELLO_DELTA;
+            *features |= HELLO_ADAPTIVE | HELLO_DELTA | HELLO_SOUNDING;
         }
     }
 }

@@ -138,6 +138,31 @@ static void test_change(void)
     g_assert_cmpint(share[PACKET_RAW], >, 8192);
 }
 
+/* Where the link is known to be fast, nothing is compressed for long. */
+static void test_fast(void)
+{
+    unsigned share[PACKET_METHODS];
+    PacketChoice c = { .fast = true };
+
+    run(&worlds[0], 200, -1, share, &c);
+    g_assert_cmpint(share[PACKET_RAW], ==, 200);
+    c.sent = 0;
+    run(&worlds[0], 200, -1, share, &c);
+    g_assert_cmpint(share[PACKET_ZSTD], >, 0);
+    g_assert_cmpint(share[PACKET_RAW], >, 180);
+}
+
+/* What was said of the link was wrong. */
+static void test_not_fast(void)
+{
+    unsigned share[PACKET_METHODS];
+    PacketChoice c = { .fast = true };
+
+    run(&worlds[2], 1024, -1, share, &c);
+    g_assert_false(c.fast);
+    g_assert_cmpint(share[PACKET_ZSTD], >, 900);
+}
+
 #define WORK        500
 #define SMALL       (PACKET / 2)
 
@@ -249,6 +274,8 @@ int main(int argc, char **argv)
         g_test_add_data_func(path, &worlds[i], test_world);
     }
     g_test_add_func("/pipeline/choice/change", test_change);
+    g_test_add_func("/pipeline/choice/fast", test_fast);
+    g_test_add_func("/pipeline/choice/not-fast", test_not_fast);
     g_test_add_func("/pipeline/choice/know-slow", test_know_slow);
     g_test_add_func("/pipeline/choice/know-otherwise", test_know_otherwise);
     g_test_add_func("/pipeline/choice/know-better", test_know_better);
