@@ -83,6 +83,11 @@ void migration_adaptive_link(double rate)
     adaptive.link = rate;
 }
 
+double migration_adaptive_link_rate(void)
+{
+    return adaptive.link;
+}
+
 void migration_adaptive_stop(void)
 {
     adaptive.on = adaptive.delta = false;

@@ -30,6 +30,9 @@ void migration_adaptive_set(bool on, bool delta);
  */
 void migration_adaptive_link(double rate);
 
+/* That, or 0 if it is not known.  Any thread, while a migration runs */
+double migration_adaptive_link_rate(void);
+
 /*
  * What multifd is to use in place of what it would have taken from @ops, which
  * is indexed by MultiFDCompression; NULL if not that.

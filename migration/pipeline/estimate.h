@@ -28,6 +28,7 @@ typedef struct PipelineSample {
     uint64_t pages_saved;       /* not sent in any pass, and dirty again */
     int64_t sync_time;          /* of syncs and rests: nothing was sent */
     unsigned syncs;             /* how many that were */
+    double link_rate;           /* pages a second that it takes whole, or 0 */
     int64_t fixed;              /* what the blackout takes without pages */
     bool ready;                 /* disks were flushed, so that fixed is true */
 } PipelineSample;

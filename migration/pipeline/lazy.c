@@ -1,14 +1,17 @@
 /*
  * Migration pipeline: the guest runs while its memory comes in
  *
- * Two threads: one answers faults, the other fills in the rest, and begins
- * while the devices are still being loaded.  Both put pages in place with
- * UFFDIO_COPY, which never overwrites what is there, so neither has to know
- * what the other does.  A page that is not in the state is zero; it is put in
- * place only when somebody touches it.
+ * One thread answers faults, two fill in the rest: while one reads, the other
+ * copies.  They begin while the devices are still being loaded.  All put pages
+ * in place with UFFDIO_COPY, which never overwrites what is there, so none has
+ * to know what another does.  A page that is not in the state is zero; it is
+ * put in place only when somebody touches it.
  *
- * Neither thread takes the BQL or needs the main loop, which may be the one
- * that waits for a page.
+ * No thread takes the BQL or needs the main loop, which may be the one that
+ * waits for a page.
+ *
+ * A guest whose memory is nearly there waits for it, which takes less time than
+ * the faults would.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -46,6 +49,9 @@
 #define LAZY_AHEAD      (1 * MiB)
 /* When a read that failed is tried again, in microseconds */
 #define LAZY_RETRY      100000
+#define LAZY_FILLERS    2
+/* How long memory is waited for before the guest runs, in milliseconds */
+#define LAZY_PATIENCE   50
 
 typedef struct LazyBlock {
     uint8_t *host;
@@ -62,11 +68,16 @@ static struct {
     Error *blocker;
     int uffd;
     EventNotifier wake;         /* of the thread that answers */
-    QemuThread answers, fills;
-    QemuSemaphore more;         /* of the one that fills */
-    QemuMutex lock;             /* of @blocks, which only grows, and @ready */
-    GArray *blocks;             /* of LazyBlock */
+    QemuThread answers, fills[LAZY_FILLERS];
+    QemuSemaphore more;         /* of those that fill */
+    QemuSemaphore full;         /* all is here, for who waits for it */
+    QemuMutex lock;             /* of what follows, but for @info */
+    GArray *blocks;             /* of LazyBlock; only grows */
     unsigned ready;             /* of these, that pages can be put into */
+    unsigned block;             /* that is being filled in, ... */
+    long page;                  /* from this page on */
+    unsigned filling;           /* threads that have not come to the end */
+    int64_t begun;              /* the first one, in microseconds; or 0 */
     LazyInfo info;              /* atomic */
 } lazy;
 
@@ -74,6 +85,7 @@ static void __attribute__((constructor)) lazy_construct(void)
 {
     qemu_mutex_init(&lazy.lock);
     qemu_sem_init(&lazy.more, 0);
+    qemu_sem_init(&lazy.full, 0);
 }
 
 /* Putting pages in place */
@@ -202,58 +214,83 @@ static void *lazy_answers(void *opaque)
 
 static void lazy_done_bh(void *opaque);
 
-static void lazy_fill_block(const LazyBlock *b, uint8_t *buf)
-{
-    size_t page = qemu_real_host_page_size();
-    long at = find_first_bit(b->bitmap, b->pages);
-
-    while (at < b->pages && !lazy_quits()) {
-        long run = lazy_run(b, at, at + LAZY_AHEAD / page);
-
-        lazy_fetch(b, at, run, buf);
-        qatomic_sub(&lazy.info.remaining, run * page);
-        at = find_next_bit(b->bitmap, b->pages, at + run);
-    }
-}
-
-/* Block @i, if pages can be put into it */
-static bool lazy_get(unsigned i, LazyBlock *b)
+/*
+ * What is to be filled in next: @run pages of @b, from @from on.  False if
+ * there is nothing, for now.
+ */
+static bool lazy_next(LazyBlock *b, long *from, long *run)
 {
     QEMU_LOCK_GUARD(&lazy.lock);
-    if (i >= lazy.ready) {
-        return false;
+    for (; lazy.block < lazy.ready; lazy.block++, lazy.page = 0) {
+        *b = g_array_index(lazy.blocks, LazyBlock, lazy.block);
+        *from = find_next_bit(b->bitmap, b->pages, lazy.page);
+        if (*from < b->pages) {
+            *run = lazy_run(b, *from, *from +
+                            LAZY_AHEAD / qemu_real_host_page_size());
+            lazy.page = *from + *run;
+            lazy.begun = lazy.begun ?: qemu_clock_get_us(QEMU_CLOCK_REALTIME);
+            return true;
+        }
     }
-    *b = g_array_index(lazy.blocks, LazyBlock, i);
-    return true;
+    return false;
+}
+
+/* A thread has come to the end. */
+static void lazy_filled(void)
+{
+    QEMU_LOCK_GUARD(&lazy.lock);
+    if (!--lazy.filling && !lazy_quits()) {
+        qemu_sem_post(&lazy.full);
+        aio_bh_schedule_oneshot(qemu_get_aio_context(), lazy_done_bh, NULL);
+    }
 }
 
 static void *lazy_fills(void *opaque)
 {
-    QEMU_AUTO_VFREE uint8_t *buf = qemu_memalign(qemu_real_host_page_size(),
-                                                 LAZY_AHEAD);
+    size_t page = qemu_real_host_page_size();
+    QEMU_AUTO_VFREE uint8_t *buf = qemu_memalign(page, LAZY_AHEAD);
 
     rcu_register_thread();
-    for (unsigned i = 0; !lazy_quits();) {
+    while (!lazy_quits()) {
         bool complete = qatomic_load_acquire(&lazy.complete);
+        long from, run;
         LazyBlock b;
 
-        if (lazy_get(i, &b)) {
-            lazy_fill_block(&b, buf);
-            i++;
+        if (lazy_next(&b, &from, &run)) {
+            lazy_fetch(&b, from, run, buf);
+            qatomic_sub(&lazy.info.remaining, run * page);
         } else if (complete) {
             break;
         } else {
             qemu_sem_wait(&lazy.more);
         }
     }
-    if (!lazy_quits()) {
-        aio_bh_schedule_oneshot(qemu_get_aio_context(), lazy_done_bh, NULL);
-    }
+    lazy_filled();
     rcu_unregister_thread();
     return NULL;
 }
 
+/* Is all likely to be here soon?  All blocks are known. */
+static bool lazy_is_near(void)
+{
+    uint64_t left = qatomic_read(&lazy.info.remaining), done;
+    int64_t time;
+
+    QEMU_LOCK_GUARD(&lazy.lock);
+    done = qatomic_read(&lazy.info.total) - left;
+    time = qemu_clock_get_us(QEMU_CLOCK_REALTIME) - lazy.begun;
+    return !left || (lazy.begun && (double)left * time <
+                                   (double)done * LAZY_PATIENCE * 1000);
+}
+
 /* From begin to end */
+
+static void lazy_wake_fillers(void)
+{
+    for (unsigned i = 0; i < LAZY_FILLERS; i++) {
+        qemu_sem_post(&lazy.more);
+    }
+}
 
 /* The memory of a guest that a page can be missing from */
 static bool lazy_is_possible(Error **errp)
@@ -301,14 +338,19 @@ bool migration_lazy_begin(PipelineState *state, Error **errp)
     lazy.state = pipeline_state_ref(state);
     lazy.blocks = g_array_new(false, false, sizeof(LazyBlock));
     lazy.info = (LazyInfo) { 0 };
-    lazy.ready = 0;
+    lazy.ready = lazy.block = lazy.page = 0;
+    lazy.begun = 0;
+    lazy.filling = LAZY_FILLERS;
+    qemu_sem_timedwait(&lazy.full, 0);
     lazy.complete = false;
     lazy.quit = false;
     qatomic_set(&lazy.active, true);
     qemu_thread_create(&lazy.answers, "lazy-answer", lazy_answers, NULL,
                        QEMU_THREAD_JOINABLE);
-    qemu_thread_create(&lazy.fills, "lazy-fill", lazy_fills, NULL,
-                       QEMU_THREAD_JOINABLE);
+    for (unsigned i = 0; i < LAZY_FILLERS; i++) {
+        qemu_thread_create(&lazy.fills[i], "lazy-fill", lazy_fills, NULL,
+                           QEMU_THREAD_JOINABLE);
+    }
     return true;
 }
 
@@ -346,7 +388,7 @@ bool migration_lazy_take(RAMBlock *block, const unsigned long *bitmap,
     WITH_QEMU_LOCK_GUARD(&lazy.lock) {
         lazy.ready = lazy.blocks->len;
     }
-    qemu_sem_post(&lazy.more);
+    lazy_wake_fillers();
     return true;
 }
 
@@ -354,7 +396,10 @@ void migration_lazy_complete(void)
 {
     if (lazy.active) {
         qatomic_store_release(&lazy.complete, true);
-        qemu_sem_post(&lazy.more);
+        lazy_wake_fillers();
+        if (lazy_is_near()) {
+            qemu_sem_timedwait(&lazy.full, LAZY_PATIENCE);
+        }
     }
 }
 
@@ -368,9 +413,11 @@ static void lazy_stop(void)
     }
     qatomic_set(&lazy.quit, true);
     event_notifier_set(&lazy.wake);
-    qemu_sem_post(&lazy.more);
+    lazy_wake_fillers();
     qemu_thread_join(&lazy.answers);
-    qemu_thread_join(&lazy.fills);
+    for (unsigned i = 0; i < LAZY_FILLERS; i++) {
+        qemu_thread_join(&lazy.fills[i]);
+    }
     for (unsigned i = 0; i < lazy.blocks->len; i++) {
         g_free(g_array_index(lazy.blocks, LazyBlock, i).bitmap);
     }

@@ -16,8 +16,12 @@
  * is more of the same.
  */
 #define STUCK_PASSES        3
-/* Passes that only make a promised blackout shorter: for how long, how much */
+/*
+ * Passes that only make a promised blackout shorter: for how long, how much
+ * longer may all take, as a part of the time so far, and how much shorter
+ */
 #define POLISH_TIME         1000000
+#define POLISH_PART         20
 #define POLISH_GAIN         0.7
 /* A pass ends when what is left of it takes so long, in microseconds. */
 #define SYNC_AT             5000
@@ -71,11 +75,27 @@ static int64_t policy_pass_time(const PipelinePolicy *p,
     return pipeline_estimate_time(&p->estimate, policy_pass_pages(s) * MARGIN);
 }
 
+/*
+ * How long it takes to send what is left.  Which pages the guest changes, and
+ * how well these compress, is seen in the second pass.
+ */
+static int64_t policy_memory_time(const PipelinePolicy *p,
+                                  const PipelineSample *s)
+{
+    int64_t time = pipeline_estimate_time(&p->estimate,
+                                          s->pages_left * MARGIN);
+    int64_t whole = 0;
+
+    if (s->syncs <= 2 && s->link_rate >= 1) {
+        whole = s->pages_left / s->link_rate * 1000000;
+    }
+    return MAX(time, whole);
+}
+
 /* The blackout, if the migration switched now */
 static int64_t policy_predict(const PipelinePolicy *p, const PipelineSample *s)
 {
-    int64_t memory = pipeline_estimate_time(&p->estimate,
-                                            s->pages_left * MARGIN);
+    int64_t memory = policy_memory_time(p, s);
 
     return memory > INT64_MAX - s->fixed ? INT64_MAX : s->fixed + memory;
 }
@@ -119,17 +139,20 @@ static bool policy_too_late(const PipelinePolicy *p, const PipelineSample *s)
 
 /*
  * Within the promise.  Is it worth another pass?  It takes as long as what it
- * sends would take in the blackout, and leaves what is dirtied meanwhile.
+ * sends would take in the blackout, and leaves what is dirtied meanwhile, which
+ * is what all takes longer.
  */
 static bool policy_polish(PipelinePolicy *p, const PipelineSample *s)
 {
     const PipelineEstimate *e = &p->estimate;
-    bool shrinks = e->dirty_rate < POLISH_GAIN * e->page_rate;
+    double leaves = e->page_rate ? e->dirty_rate / e->page_rate : 1;
+    int64_t pass = policy_pass_time(p, s);
 
     if (p->within_since < 0) {
         p->within_since = s->now;
     }
-    return shrinks && !p->stuck && policy_pass_time(p, s) > s->fixed / 4 &&
+    return leaves < POLISH_GAIN && pass * leaves < s->now / POLISH_PART &&
+           !p->stuck && pass > s->fixed / 4 &&
            s->now - p->within_since < POLISH_TIME &&
            !policy_too_late(p, s);
 }

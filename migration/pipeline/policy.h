@@ -11,7 +11,7 @@
  *   - The predicted blackout is what does not depend on memory, and pages
  *     left / page rate, with a margin.
  *   - It is within the promise, and the disks are ready: switch over, unless
- *     one more pass, which must be short, makes it much shorter.
+ *     one more pass makes it much shorter, and all takes hardly longer for it.
  *   - Passes leave out what is always dirty.  One that has nothing to send
  *     takes some time, to see whether that is still so.
  *   - It is not, and passes do not make it shorter any more: one step up the

@@ -17,6 +17,7 @@
 #include "qemu/thread.h"
 #include "qemu/timer.h"
 #include "system/runstate.h"
+#include "adaptive.h"
 #include "hot.h"
 #include "pipeline.h"
 #include "quiesce.h"
@@ -121,6 +122,7 @@ PipelineSample migration_pipeline_sample(MigrationState *s, uint64_t pending)
         .pages_saved = migration_hot_saved(),
         .sync_time = switchover.sync_time,
         .syncs = stat64_get(&mig_stats.dirty_sync_count),
+        .link_rate = migration_adaptive_link_rate() / qemu_target_page_size(),
         .ready = true,
     };
 

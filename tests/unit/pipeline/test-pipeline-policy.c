@@ -306,6 +306,62 @@ static void test_world(const void *opaque)
     }
 }
 
+/*
+ * Memory took @time to be sent, and @left pages are dirty: the policy's answer
+ * when the link takes so many pages a second.
+ */
+static MigratePipelineReason after_first_pass(int64_t time, uint64_t left,
+                                              double link_rate)
+{
+    const PipelineGoal goal = GOAL(300);
+    PipelinePolicy p;
+    PipelineSample s = { .syncs = 1, .pages_left = PAGES, .fixed = 10 * MS,
+                         .link_rate = link_rate, .ready = true };
+    MigratePipelineAction action;
+
+    pipeline_policy_init(&p, &goal);
+    pipeline_policy_step(&p, &s);
+    s.now = time;
+    s.pages_done = PAGES;
+    s.pages_left = 0;
+    action = pipeline_policy_step(&p, &s);
+    g_assert_cmpint(action, ==, MIGRATE_PIPELINE_ACTION_SYNC);
+    s.syncs++;
+    s.pages_left = left;
+    action = pipeline_policy_step(&p, &s);
+    g_assert_cmpint(action, ==, p.why == MIGRATE_PIPELINE_REASON_PROMISE ?
+                                MIGRATE_PIPELINE_ACTION_SWITCH_OVER :
+                                MIGRATE_PIPELINE_ACTION_GO_ON);
+    return p.why;
+}
+
+/* A pass that is not needed takes a small part of the time. */
+static void test_polish(void)
+{
+    for (int64_t time = S / 2; time < 3 * S; time += S / 10) {
+        g_assert_cmpint(after_first_pass(time, PAGES / 12, 0), ==,
+                        MIGRATE_PIPELINE_REASON_SHORTER);
+        g_assert_cmpint(after_first_pass(time, PAGES / 3, 0), !=,
+                        MIGRATE_PIPELINE_REASON_SHORTER);
+        /* too little to be worth it */
+        g_assert_cmpint(after_first_pass(time, PAGES / 2000, 0), ==,
+                        MIGRATE_PIPELINE_REASON_PROMISE);
+    }
+}
+
+/* What the guest changes may not compress as the rest does. */
+static void test_link(void)
+{
+    g_assert_cmpint(after_first_pass(S, PAGES / 10, 0), ==,
+                    MIGRATE_PIPELINE_REASON_SHORTER);
+    g_assert_cmpint(after_first_pass(S, PAGES / 10, 2 * PAGES), ==,
+                    MIGRATE_PIPELINE_REASON_SHORTER);
+    g_assert_cmpint(after_first_pass(S, PAGES / 10, PAGES / 2.5), ==,
+                    MIGRATE_PIPELINE_REASON_SHORTER);
+    g_assert_cmpint(after_first_pass(S, PAGES / 10, PAGES / 3.5), ==,
+                    MIGRATE_PIPELINE_REASON_CONVERGES);
+}
+
 int main(int argc, char **argv)
 {
     unsigned i;
@@ -317,5 +373,7 @@ int main(int argc, char **argv)
 
         g_test_add_data_func(path, &worlds[i], test_world);
     }
+    g_test_add_func("/pipeline/policy/polish", test_polish);
+    g_test_add_func("/pipeline/policy/link", test_link);
     return g_test_run();
 }
