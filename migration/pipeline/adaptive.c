@@ -48,12 +48,14 @@
 /* Of a channel; its thread's own */
 typedef struct AdaptiveChannel {
     PacketChoice choice;
+    unsigned pauses;            /* that were known at the last packet */
     uint8_t *buf;               /* of pages and their lengths */
 } AdaptiveChannel;
 
 static struct {
     bool on, delta;
     double link;                /* bytes a second, or 0 */
+    unsigned pauses;            /* atomic */
     const MultiFDMethods *raw, *zstd;
     Stat64 pages[PACKET_METHODS];
     AdaptiveChannel channels[UINT8_MAX + 1];
@@ -86,6 +88,11 @@ void migration_adaptive_link(double rate)
 double migration_adaptive_link_rate(void)
 {
     return adaptive.link;
+}
+
+void migration_adaptive_paused(void)
+{
+    qatomic_inc(&adaptive.pauses);
 }
 
 void migration_adaptive_stop(void)
@@ -223,6 +230,15 @@ static void adaptive_ask_link(MultiFDSendParams *p, PacketChoice *choice)
     }
 }
 
+/* Was there a pause since the last packet? */
+static bool adaptive_was_paused(AdaptiveChannel *c)
+{
+    unsigned known = c->pauses;
+
+    c->pauses = qatomic_read(&adaptive.pauses);
+    return c->pauses != known;
+}
+
 /* A packet the way that @m says */
 static int adaptive_prepare(MultiFDSendParams *p, PacketMethod m,
                             Error **errp)
@@ -254,6 +270,9 @@ static int adaptive_send_prepare(MultiFDSendParams *p, Error **errp)
     int64_t now = qemu_clock_get_us(QEMU_CLOCK_REALTIME);
     int ret;
 
+    if (adaptive_was_paused(c)) {
+        packet_choice_pause(&c->choice);
+    }
     adaptive_ask_link(p, &c->choice);
     ret = adaptive_prepare(p, packet_choice_next(&c->choice, now,
                                                  adaptive_methods(c)), errp);

@@ -33,6 +33,9 @@ void migration_adaptive_link(double rate);
 /* That, or 0 if it is not known.  Any thread, while a migration runs */
 double migration_adaptive_link_rate(void);
 
+/* Nothing was sent for a while, on purpose.  Any thread */
+void migration_adaptive_paused(void);
+
 /*
  * What multifd is to use in place of what it would have taken from @ops, which
  * is indexed by MultiFDCompression; NULL if not that.

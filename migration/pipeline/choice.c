@@ -208,6 +208,11 @@ void packet_choice_sent(PacketChoice *c, unsigned pages, unsigned all,
     c->sent_bytes = bytes;
 }
 
+void packet_choice_pause(PacketChoice *c)
+{
+    c->sent = 0;
+}
+
 PacketMethod packet_choice_next(PacketChoice *c, int64_t now, unsigned methods)
 {
     if (!c->begun) {

@@ -78,6 +78,12 @@ void packet_choice_sent(PacketChoice *c, unsigned pages, unsigned all,
                         unsigned work, size_t bytes);
 
 /*
+ * Since the last packet there was a time in which none was to be sent: what it
+ * took says nothing.
+ */
+void packet_choice_pause(PacketChoice *c);
+
+/*
  * Somebody else knows that a raw page costs @cost microseconds, or 0 if all
  * that is known is that the link is not slow.  No effect when it was measured.
  *

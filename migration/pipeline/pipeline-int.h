@@ -38,6 +38,7 @@ typedef struct Pipeline {
     MigratePipelineStage stage;
     int64_t fixed_time;         /* atomic; 0: not known yet */
     int64_t fixed_guess;        /* atomic */
+    int64_t arrived;            /* atomic; how long it took here, or 0 */
 
     /* main thread */
     int64_t elapsed;            /* of a migration that has ended, in ms; or 0 */

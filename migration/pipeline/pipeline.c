@@ -44,6 +44,8 @@
  */
 #define FIXED_GUESS         10000
 #define FIXED_GUESS_CSV     10000
+/* A side does about as much as the other one. */
+#define FIXED_SIDES         2
 /* What a new measure of that counts for */
 #define FIXED_WEIGHT        0.5
 /* How often whoever rests looks up, in microseconds */
@@ -242,7 +244,13 @@ bool migration_pipeline_drives(MigrationState *s)
 int64_t migration_pipeline_fixed_time(void)
 {
     return qatomic_read(&pipeline.fixed_time) ?:
+           qatomic_read(&pipeline.arrived) * FIXED_SIDES ?:
            qatomic_read(&pipeline.fixed_guess) ?: FIXED_GUESS;
+}
+
+void migration_pipeline_arrived(int64_t time)
+{
+    qatomic_set(&pipeline.arrived, time);
 }
 
 bool migration_pipeline_greets(MigrationState *s)

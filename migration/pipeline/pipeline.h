@@ -71,6 +71,12 @@ uint64_t migration_pipeline_step(MigrationState *s, uint64_t pending);
  */
 int64_t migration_pipeline_fixed_time(void);
 
+/*
+ * The guest has come by a connection, and stood still here for @time, in
+ * microseconds.  Any thread.
+ */
+void migration_pipeline_arrived(int64_t time);
+
 /* May a migration start as far as its settings go?  Main thread. */
 bool migration_pipeline_may_start(Error **errp);
 

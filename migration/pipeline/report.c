@@ -12,6 +12,7 @@
 #include "qemu/lockable.h"
 #include "qemu/thread.h"
 #include "qemu/timer.h"
+#include "pipeline.h"
 #include "report.h"
 #include "trace.h"
 
@@ -121,6 +122,7 @@ void migration_report_end_here(MigrationIncomingState *mis)
     }
     if (migration_report_end() && mis->to_src_file) {
         migrate_send_rp_pong(mis, PONG | MIN(time, PONG_TIME));
+        migration_pipeline_arrived(time);
     }
     qatomic_set(&migration_report_awaits_packet, true);
 }

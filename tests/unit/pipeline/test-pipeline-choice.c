@@ -152,6 +152,27 @@ static void test_fast(void)
     g_assert_cmpint(share[PACKET_RAW], >, 180);
 }
 
+/* A pause is not taken for a link that has become slow. */
+static void test_pause(void)
+{
+    unsigned share[PACKET_METHODS];
+    PacketChoice c = { 0 };
+    double cost;
+
+    run(&worlds[2], 1036, -1, share, &c);
+    g_assert_cmpint(c.best, ==, PACKET_ZSTD);
+    cost = c.cost[PACKET_ZSTD];
+    packet_choice_pause(&c);
+    g_assert_cmpint(packet_choice_next(&c, 100000000, 2), ==, PACKET_ZSTD);
+    packet_choice_sent(&c, PAGES, PAGES, 1, 1);
+    for (unsigned i = 1; i < 64; i++) {
+        packet_choice_next(&c, 100000000 + i * cost * PAGES, 2);
+        packet_choice_sent(&c, PAGES, PAGES, 1, 1);
+    }
+    g_assert_cmpint(c.best, ==, PACKET_ZSTD);
+    g_assert_cmpfloat(c.cost[PACKET_ZSTD], <, cost * 1.1);
+}
+
 /* What was said of the link was wrong. */
 static void test_not_fast(void)
 {
@@ -276,6 +297,7 @@ int main(int argc, char **argv)
     g_test_add_func("/pipeline/choice/change", test_change);
     g_test_add_func("/pipeline/choice/fast", test_fast);
     g_test_add_func("/pipeline/choice/not-fast", test_not_fast);
+    g_test_add_func("/pipeline/choice/pause", test_pause);
     g_test_add_func("/pipeline/choice/know-slow", test_know_slow);
     g_test_add_func("/pipeline/choice/know-otherwise", test_know_otherwise);
     g_test_add_func("/pipeline/choice/know-better", test_know_better);
