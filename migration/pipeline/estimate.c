@@ -54,6 +54,27 @@ static void estimate_page_rate(PipelineEstimate *e, const PipelineSample *s)
 }
 
 /*
+ * Pages that are in the sockets' buffers count as done.  When all are there,
+ * it is known how long they really took.  What was measured meanwhile is too
+ * much, by as much as the wait for them at most.
+ */
+static void estimate_settled_rate(PipelineEstimate *e, const PipelineSample *s)
+{
+    const PipelineSample *from = &e->settled;
+    int64_t sent = s->now - from->now - (s->sync_time - from->sync_time);
+    int64_t time = sent + s->settle_time - from->settle_time;
+
+    if (time >= RATE_WINDOW) {
+        double rate = estimate_pages_since(from, s) * US_PER_S / time;
+        double least = e->page_rate * sent / time;
+
+        rate = MAX(rate, least);
+        e->page_rate = e->page_rate ? MIN(e->page_rate, rate) : rate;
+    }
+    e->rate_from = e->settled = *s;
+}
+
+/*
  * What is left now and was done since is more than was left then by what?
  * What was left out did not become more.
  */
@@ -79,6 +100,9 @@ bool pipeline_estimate_add(PipelineEstimate *e, const PipelineSample *s)
     bool synced = s->syncs != e->last_sync.syncs;
 
     estimate_page_rate(e, s);
+    if (s->settles != e->settled.settles) {
+        estimate_settled_rate(e, s);
+    }
     if (synced) {
         estimate_dirty_rate(e, s);
     }

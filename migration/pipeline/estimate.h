@@ -27,6 +27,8 @@ typedef struct PipelineSample {
     uint64_t pages_hot;         /* of these, what this pass does not send */
     uint64_t pages_saved;       /* not sent in any pass, and dirty again */
     int64_t sync_time;          /* of syncs and rests: nothing was sent */
+    int64_t settle_time;        /* of these: until all was there */
+    unsigned settles;           /* how often that was waited for */
     unsigned syncs;             /* how many that were */
     double link_rate;           /* pages a second that it takes whole, or 0 */
     int64_t fixed;              /* what the blackout takes without pages */
@@ -39,6 +41,7 @@ typedef struct PipelineEstimate {
 
     /* private */
     PipelineSample rate_from;   /* where the page rate is measured from */
+    PipelineSample settled;     /* the last time when nothing was under way */
     PipelineSample last_sync;
 } PipelineEstimate;
 

@@ -41,6 +41,8 @@ static struct {
     int64_t sync_begun;
     int64_t sync_time;          /* of syncs and rests, in microseconds */
     int64_t sync_last;
+    int64_t settle_time;        /* of @sync_time */
+    unsigned settles;
     int64_t waits_since;        /* for the disks; 0: does not */
     PipelineEstimate estimate;
 } switchover;
@@ -87,7 +89,7 @@ void migration_pipeline_rested(int64_t time)
 void migration_pipeline_settle(MigrationState *s)
 {
     static uint32_t last = PING;
-    int64_t begun = switchover_now();
+    int64_t begun = switchover_now(), took;
 
     if (!s->rp_state.rp_thread_created) {
         return;
@@ -98,8 +100,11 @@ void migration_pipeline_settle(MigrationState *s)
     qatomic_set(&pinged, ++last);
     qemu_savevm_send_ping(s->to_dst_file, last);
     qemu_sem_timedwait(&ponged, SETTLE_MAX);
-    trace_migration_pipeline_settled(switchover_now() - begun);
-    migration_pipeline_rested(switchover_now() - begun);
+    took = switchover_now() - begun;
+    trace_migration_pipeline_settled(took);
+    migration_pipeline_rested(took);
+    switchover.settle_time += took;
+    switchover.settles++;
 }
 
 void migration_pipeline_pong(uint32_t value)
@@ -123,6 +128,8 @@ PipelineSample migration_pipeline_sample(MigrationState *s, uint64_t pending)
         .pages_hot = migration_hot_pages(),
         .pages_saved = migration_hot_saved(),
         .sync_time = switchover.sync_time,
+        .settle_time = switchover.settle_time,
+        .settles = switchover.settles,
         .syncs = stat64_get(&mig_stats.dirty_sync_count),
         .link_rate = migration_adaptive_link_rate() / qemu_target_page_size(),
         .ready = true,

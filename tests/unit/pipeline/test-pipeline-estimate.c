@@ -102,6 +102,46 @@ static void test_zeroes(void)
     assert_near(e.page_rate, 100000);
 }
 
+/* Wait @time until all that was sent is there. */
+static void settle(PipelineEstimate *e, PipelineSample *s, int64_t time)
+{
+    s->now += time;
+    s->sync_time += time;
+    s->settle_time += time;
+    s->settles++;
+    pipeline_estimate_add(e, s);
+}
+
+/* What goes into the buffers of sockets is not there yet. */
+static void test_settled(void)
+{
+    PipelineEstimate e = { 0 };
+    PipelineSample s = { .pages_left = UINT32_MAX, .syncs = 2 };
+
+    /* 10,000 a second; the buffers take 1000 at once. */
+    send_pages(&e, &s, 20 * MS, 50000);
+    settle(&e, &s, 80 * MS);
+    assert_near(e.page_rate, 10000);
+    for (unsigned i = 0; i < 5; i++) {
+        send_pages(&e, &s, 20 * MS, 50000);
+        g_assert_cmpfloat(e.page_rate, >, 10000);
+        settle(&e, &s, 80 * MS);
+        assert_near(e.page_rate, 10000);
+    }
+    /* Of a long time they are a small part, also if the link was slower. */
+    send_pages(&e, &s, 10 * S, 1000);
+    send_pages(&e, &s, S, 10000);
+    assert_near(e.page_rate, 10000);
+    settle(&e, &s, 80 * MS);
+    assert_near(e.page_rate, 10000);
+    /* It is known, too, when nothing was measured before. */
+    e = (PipelineEstimate) { 0 };
+    s = (PipelineSample) { .pages_left = UINT32_MAX, .syncs = 2 };
+    send_pages(&e, &s, 10 * MS, 50000);
+    settle(&e, &s, 40 * MS);
+    assert_near(e.page_rate, 10000);
+}
+
 /* A link that breaks down is believed sooner than one that gets better. */
 static void test_changes(void)
 {
@@ -149,6 +189,7 @@ int main(int argc, char **argv)
     g_test_add_func("/pipeline/estimate/rate", test_rate);
     g_test_add_func("/pipeline/estimate/syncs", test_syncs);
     g_test_add_func("/pipeline/estimate/zeroes", test_zeroes);
+    g_test_add_func("/pipeline/estimate/settled", test_settled);
     g_test_add_func("/pipeline/estimate/changes", test_changes);
     g_test_add_func("/pipeline/estimate/dirty", test_dirty);
     return g_test_run();
