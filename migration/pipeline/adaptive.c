@@ -129,6 +129,7 @@ static int adaptive_send_setup(MultiFDSendParams *p, Error **errp)
         return ret;
     }
     g_clear_pointer(&p->iov, g_free);
+    migration_link_bound(p->c);
     *c = (AdaptiveChannel) {
         .choice.fast = adaptive.link > ASK_LINK_BELOW,
         .buf = adaptive_buffer(),

@@ -41,7 +41,7 @@ typedef enum HelloType {
  * enough to tell a slow link from a fast one
  */
 #define HELLO_PROBE_BYTES       (8 * MiB)
-#define HELLO_SOUNDING_BYTES    (2 * MiB)
+#define HELLO_SOUNDING_BYTES    (1 * MiB)
 
 /* As on the wire, but in the host's byte order */
 typedef struct HelloMessage {

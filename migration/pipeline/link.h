@@ -19,4 +19,12 @@
  */
 double migration_link_rate(QIOChannel *ioc);
 
+/*
+ * Have writes to @ioc wait while much of it is still to be sent: what waits in
+ * the kernel is as late as what was not written, but cannot be left out any
+ * more, and nobody knows of it.  Nothing happens if this is no TCP connection.
+ * Any thread.
+ */
+void migration_link_bound(QIOChannel *ioc);
+
 #endif /* MIGRATION_PIPELINE_LINK_H */

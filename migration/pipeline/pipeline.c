@@ -514,25 +514,25 @@ static void pipeline_explain(Error **errp)
     const PipelinePolicy *p = &pipeline.policy;
     const PipelineSample *s = &pipeline.sample;
 
-    if (p->predicted <= p->goal.max_blackout && !s->ready) {
+    if (p->worst <= p->goal.max_blackout && !s->ready) {
         error_setg(errp, "a disk has not been flushed in all that time, and "
                    "the guest would have to stand still for it; look after "
                    "the storage of its disks");
-    } else if (p->predicted == INT64_MAX) {
+    } else if (p->worst == INT64_MAX) {
         error_setg(errp, "no memory gets through; look after the link and the "
                    "destination");
     } else if (s->fixed > p->goal.max_blackout) {
-        error_setg(errp, "the guest would stand still for %" PRId64 " ms, of "
+        error_setg(errp, "the guest might stand still for %" PRId64 " ms, of "
                    "which %" PRId64 " ms are not memory: 'max-blackout' has "
-                   "to be longer", migration_pipeline_ms(p->predicted),
+                   "to be longer", migration_pipeline_ms(p->worst),
                    migration_pipeline_ms(s->fixed));
     } else {
-        error_setg(errp, "the guest would stand still for %" PRId64 " ms, "
+        error_setg(errp, "the guest might stand still for %" PRId64 " ms, "
                    "permitted are %" PRId64 " ms: it changes %.0f pages a "
                    "second, %.0f get through; what helps is a longer "
                    "'max-blackout', 'allow-throttle' above %u, "
                    "'allow-postcopy' or a faster link",
-                   migration_pipeline_ms(p->predicted),
+                   migration_pipeline_ms(p->worst),
                    migration_pipeline_ms(p->goal.max_blackout),
                    p->estimate.dirty_rate, p->estimate.page_rate,
                    p->goal.throttle_max);

@@ -26,7 +26,7 @@
 /* A pass ends when what is left of it takes so long, in microseconds. */
 #define SYNC_AT             5000
 /* What is allowed for the error of a prediction */
-#define MARGIN              1.1
+#define MARGIN              1.2
 /* With throttling passes shall shrink to this share. */
 #define SHRINK_TO           0.6
 /* Without a deadline: pages sent, in multiples of all, that are enough */
@@ -75,29 +75,27 @@ static int64_t policy_pass_time(const PipelinePolicy *p,
     return pipeline_estimate_time(&p->estimate, policy_pass_pages(s) * MARGIN);
 }
 
-/*
- * How long it takes to send what is left.  Which pages the guest changes, and
- * how well these compress, is seen in the second pass.
- */
-static int64_t policy_memory_time(const PipelinePolicy *p,
-                                  const PipelineSample *s)
+static int64_t policy_add(int64_t a, int64_t b)
 {
-    int64_t time = pipeline_estimate_time(&p->estimate,
-                                          s->pages_left * MARGIN);
-    int64_t whole = 0;
-
-    if (s->syncs <= 2 && s->link_rate >= 1) {
-        whole = s->pages_left / s->link_rate * 1000000;
-    }
-    return MAX(time, whole);
+    return b > INT64_MAX - a ? INT64_MAX : a + b;
 }
 
-/* The blackout, if the migration switched now */
-static int64_t policy_predict(const PipelinePolicy *p, const PipelineSample *s)
+/*
+ * The blackout, if the migration switched now, and if that takes longer than
+ * it should.  Which pages the guest changes, and how well these compress, is
+ * seen in the second pass; until then it could be that they do not.
+ */
+static void policy_predict(PipelinePolicy *p, const PipelineSample *s)
 {
-    int64_t memory = policy_memory_time(p, s);
+    int64_t time = pipeline_estimate_time(&p->estimate, s->pages_left);
+    int64_t worst = pipeline_estimate_time(&p->estimate,
+                                           s->pages_left * MARGIN);
 
-    return memory > INT64_MAX - s->fixed ? INT64_MAX : s->fixed + memory;
+    if (s->syncs <= 2 && s->link_rate >= 1) {
+        worst = MAX(worst, s->pages_left / s->link_rate * 1000000);
+    }
+    p->predicted = policy_add(s->fixed, time);
+    p->worst = policy_add(s->fixed, worst);
 }
 
 /* The next rung of what is permitted; the top one is to wait. */
@@ -171,7 +169,7 @@ static bool policy_enough(const PipelinePolicy *p, const PipelineSample *s)
 {
     bool waits = p->why == MIGRATE_PIPELINE_REASON_MOMENT;
 
-    if (p->predicted > p->goal.max_blackout && policy_budget(p, s) < 0 &&
+    if (p->worst > p->goal.max_blackout && policy_budget(p, s) < 0 &&
         (waits || !p->goal.deadline)) {
         return true;
     }
@@ -219,7 +217,7 @@ static MigratePipelineAction policy_within_pass(PipelinePolicy *p,
 static MigratePipelineAction policy_go_on(PipelinePolicy *p,
                                           const PipelineSample *s)
 {
-    if (p->predicted <= p->goal.max_blackout) {
+    if (p->worst <= p->goal.max_blackout) {
         p->why = MIGRATE_PIPELINE_REASON_PREPARING;
     } else if (p->stuck >= (p->throttle ? 1 : STUCK_PASSES)) {
         MigratePipelineAction action = policy_climb(p, s);
@@ -254,13 +252,13 @@ MigratePipelineAction pipeline_policy_step(PipelinePolicy *p,
 {
     bool synced = pipeline_estimate_add(&p->estimate, s);
 
-    p->predicted = policy_predict(p, s);
+    policy_predict(p, s);
     if (!synced) {
         return policy_within_pass(p, s);
     }
 
     policy_sync(p, s);
-    if (p->predicted <= p->goal.max_blackout && s->ready) {
+    if (p->worst <= p->goal.max_blackout && s->ready) {
         bool polish = policy_polish(p, s);
 
         p->why = polish ? MIGRATE_PIPELINE_REASON_SHORTER

@@ -9,7 +9,7 @@
  * The rules:
  *
  *   - The predicted blackout is what does not depend on memory, and pages
- *     left / page rate, with a margin.
+ *     left / page rate.  It must be within the promise with a margin.
  *   - It is within the promise, and the disks are ready: switch over, unless
  *     one more pass makes it much shorter, and all takes hardly longer for it.
  *   - Passes leave out what is always dirty.  One that has nothing to send
@@ -53,7 +53,8 @@ typedef struct PipelinePolicy {
 
     /* public, for the user to see */
     PipelineEstimate estimate;
-    int64_t predicted;          /* blackout, if switched now */
+    int64_t predicted;          /* blackout, if switched now, */
+    int64_t worst;              /* and what must be within the promise */
     MigratePipelineReason why;
     bool put_off;               /* hot pages may be */
     unsigned throttle;          /* percent */
