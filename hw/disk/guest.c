@@ -198,7 +198,8 @@ static void pci_remove(Disk *disk)
 
     pdev->partially_hotplugged = false;
     if (!told && port) {
-        pcie_cap_slot_surprise_removal(port);
+        pcie_cap_slot_do_unplug(port);
+        hotplug_event_notify(port);
         return;
     }
     if (!told) {

@@ -3,9 +3,8 @@
  *
  * A virtio-blk disk raises a configuration interrupt, and the guest then reads
  * its configuration.  A SCSI disk answers the next command with a unit
- * attention condition.  Both devices keep what their guest was told, and that
- * is looked at every few milliseconds: it may happen in any thread, and nothing
- * here is worth a call from there.
+ * attention condition.  Both devices keep what their guest was told, which may
+ * happen in any thread, and that is looked at every few milliseconds.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -27,6 +26,7 @@
 #include "qemu/atomic.h"
 #include "qemu/main-loop.h"
 #include "qemu/timer.h"
+#include "resize.h"
 #include "scsi/constants.h"
 #include "system/block-backend.h"
 
@@ -76,6 +76,19 @@ static Notice resize_look_virtio_blk(const DiskResize *r)
            NOTICE_TOLD : NOTICE_NOT_YET;
 }
 
+static bool is_of_capacity(const SCSISense *ua)
+{
+    return ua->asc == SENSE_CODE(CAPACITY_CHANGED).asc &&
+           ua->ascq == SENSE_CODE(CAPACITY_CHANGED).ascq;
+}
+
+void disk_resize_told(SCSIDevice *dev, const SCSISense *ua)
+{
+    if (is_of_capacity(ua)) {
+        qatomic_inc(&dev->capacity_told);
+    }
+}
+
 static unsigned resize_times_told(const Disk *disk)
 {
     return disk->place.bus == DISK_BUS_SCSI ?
@@ -98,8 +111,7 @@ static Notice resize_look_scsi(const DiskResize *r)
     if (ua.key != UNIT_ATTENTION) {
         return told ? NOTICE_TOLD : NOTICE_NOT_YET;
     }
-    if (ua.asc == SENSE_CODE(CAPACITY_CHANGED).asc &&
-        ua.ascq == SENSE_CODE(CAPACITY_CHANGED).ascq) {
+    if (is_of_capacity(&ua)) {
         /* What the guest was told since may have been an earlier resize. */
         return NOTICE_NOT_YET;
     }
