@@ -43,10 +43,17 @@ static DetachAction detach_begin(DetachPolicy *p, const DetachSample *s)
     if (s->hooks == DETACH_ANSWER_NO) {
         return detach_end(p, DISK_STATE_REFUSED, "a hook does not allow it");
     }
+    if (s->agent == DETACH_ANSWER_NO) {
+        return detach_end(p, DISK_STATE_REFUSED, "the guest's agent has not "
+                          "unmounted it");
+    }
     p->reason = s->hooks == DETACH_ANSWER_PENDING ? "a hook has to answer" :
                 s->held ? "the guest is being migrated" :
+                s->agent == DETACH_ANSWER_PENDING ?
+                "the guest's agent has to answer" :
                 !s->can_ask ? "the guest is busy with the slot" : NULL;
-    if (s->hooks != DETACH_ANSWER_PENDING && !s->held) {
+    if (s->hooks != DETACH_ANSWER_PENDING && !s->held &&
+        s->agent != DETACH_ANSWER_PENDING) {
         if (p->force || s->let_go || s->deaf) {
             p->reason = NULL;
             return detach_drain(p, s);

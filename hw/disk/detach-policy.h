@@ -36,6 +36,7 @@ typedef struct DetachSample {
     int64_t now_ms;             /* of a clock that does not go back */
     bool cancel;                /* the user wants the disk to stay */
     DetachAnswer hooks;         /* of those who may forbid it */
+    DetachAnswer agent;         /* of the guest's, when the hooks said yes */
     bool held;                  /* a migration: nothing may go now */
     bool moved;                 /* the guest is on another host now */
 

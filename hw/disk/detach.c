@@ -10,6 +10,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "agent-port.h"
 #include "block/accounting.h"
 #include "block/block-global-state.h"
 #include "block/block-io.h"
@@ -57,6 +58,11 @@ struct Detach {
     unsigned restless;          /* times that the graph was not still */
     Error *blocker;             /* of migrations */
     DiskHookRound *hooks;       /* who may forbid it; NULL: nobody */
+    DiskDetachAgent agent_how;
+    DiskAgent *agent;           /* NULL: it is not being asked */
+    bool has_agent_outcome;
+    DiskAgentOutcome agent_outcome;
+    char *agent_error;          /* why, if that is 'failed' */
     char *why;                  /* in place of the policy's reason, or NULL */
     QTAILQ_ENTRY(Detach) next;
 };
@@ -96,6 +102,9 @@ static DiskDetachInfo *detach_info(const Detach *d)
         info->left = MAX(d->policy.deadline_ms - now_ms(), 0);
     }
     info->reason = g_strdup(d->why ?: d->policy.reason);
+    info->has_agent = d->has_agent_outcome;
+    info->agent = d->agent_outcome;
+    info->agent_error = g_strdup(d->agent_error);
     return info;
 }
 
@@ -119,6 +128,7 @@ static void detach_free(Detach *d)
     QTAILQ_REMOVE(&detaches, d, next);
     g_free(d->id);
     g_free(d->node);
+    g_free(d->agent_error);
     g_free(d->why);
     g_free(d);
 }
@@ -137,6 +147,15 @@ static void detach_forget_old(void)
     }
 }
 
+/* Forget what the agent is being asked; what it has answered stays. */
+static void detach_leave_agent(Detach *d)
+{
+    g_clear_pointer(&d->agent, disk_agent_leave);
+    if (d->agent_outcome == DISK_AGENT_OUTCOME_ASKED) {
+        d->has_agent_outcome = false;
+    }
+}
+
 /* It is over, and the disk stays. */
 static void detach_over(Detach *d)
 {
@@ -148,6 +167,7 @@ static void detach_over(Detach *d)
     }
     migrate_del_blocker(&d->blocker);
     g_clear_pointer(&d->hooks, disk_hooks_free);
+    detach_leave_agent(d);
     detach_tell(d);
 }
 
@@ -173,6 +193,78 @@ void detach_gone(Detach *d)
                                    d->node, NULL));
 }
 
+/* The guest's agent */
+
+static void detach_no_agent(Detach *d)
+{
+    g_free(d->why);
+    d->why = g_strdup_printf("%s; unmount what is on the disk in the guest, or "
+                             "detach it with 'agent': 'write-out' or 'off'",
+        d->agent_outcome == DISK_AGENT_OUTCOME_NONE ?
+        "the guest has no agent that listens" :
+        d->agent_outcome == DISK_AGENT_OUTCOME_BUSY ?
+        "the guest's agent has another client" : d->agent_error);
+}
+
+/* What the agent has done, or has not; only who wants to unmount insists. */
+static DetachAnswer detach_judge_agent(Detach *d)
+{
+    switch (d->agent_outcome) {
+    case DISK_AGENT_OUTCOME_ASKED:
+        return DETACH_ANSWER_PENDING;
+    case DISK_AGENT_OUTCOME_NONE:
+    case DISK_AGENT_OUTCOME_BUSY:
+    case DISK_AGENT_OUTCOME_FAILED:
+        if (d->agent_how == DISK_DETACH_AGENT_UNMOUNT) {
+            detach_no_agent(d);
+            return DETACH_ANSWER_NO;
+        }
+        return DETACH_ANSWER_YES;
+    default:
+        return DETACH_ANSWER_YES;
+    }
+}
+
+/* Begin, when it is the disk's turn, or see what has come of it. */
+static void detach_look_agent(Detach *d)
+{
+    const char *why;
+
+    if (!d->agent) {
+        d->has_agent_outcome = true;
+        d->agent_outcome = disk_agent_port_ask(d->disk, d->agent_how,
+            MAX(d->policy.deadline_ms - now_ms(), 0) / 3, &d->agent);
+    }
+    if (d->agent) {
+        d->agent_outcome = disk_agent_outcome(d->agent, &why);
+        if (d->agent_outcome != DISK_AGENT_OUTCOME_ASKED) {
+            d->agent_error = g_strdup(why);
+            g_clear_pointer(&d->agent, disk_agent_leave);
+        }
+    }
+}
+
+/*
+ * The last thing before the guest itself is asked.  A guest that moves is not
+ * asked; where it is then, at home or at the destination, it begins again.
+ */
+static DetachAnswer detach_ask_agent(Detach *d, const DetachSample *s)
+{
+    if (d->agent_how == DISK_DETACH_AGENT_OFF || s->cancel || s->moved ||
+        d->policy.state != DISK_STATE_WAITING ||
+        s->hooks != DETACH_ANSWER_YES) {
+        return DETACH_ANSWER_YES;
+    }
+    if (s->held) {
+        detach_leave_agent(d);
+        return DETACH_ANSWER_YES;
+    }
+    if (!d->has_agent_outcome || d->agent_outcome == DISK_AGENT_OUTCOME_ASKED) {
+        detach_look_agent(d);
+    }
+    return detach_judge_agent(d);
+}
+
 /* What is seen, and what is done */
 
 static void detach_look(Detach *d, DetachSample *s)
@@ -193,6 +285,7 @@ static void detach_look(Detach *d, DetachSample *s)
                   acct->nr_ops[BLOCK_ACCT_UNMAP],
     };
     disk_guest_look(d->disk, s);
+    s->agent = detach_ask_agent(d, s);
 }
 
 static void detach_do_ask(Detach *d)
@@ -387,10 +480,15 @@ static Detach *detach_of(const char *id, Error **errp)
     return disk->detach;
 }
 
-static bool detach_check(Disk *disk, bool force, bool wait, Error **errp)
+static bool detach_check(Disk *disk, bool force, bool wait,
+                         DiskDetachAgent agent, Error **errp)
 {
     Detach *d = disk->detach;
 
+    if (force && agent != DISK_DETACH_AGENT_OFF) {
+        error_setg(errp, "'force' does not ask the guest, and not its agent");
+        return false;
+    }
     if (d && (d->policy.force || d->removing || !force)) {
         error_setg(errp, "disk '%s' is being detached already, and is now '%s'",
                    disk->id, DiskState_str(d->policy.state));
@@ -418,6 +516,7 @@ static Detach *detach_new(Disk *disk, bool force, int64_t span_ms,
     d->disk = disk;
     d->begun_ms = d->changed_ms = now_ms();
     d->told = DISK_STATE_WAITING;
+    d->agent_how = DISK_DETACH_AGENT_OFF;
     d->policy = (DetachPolicy) {
         .force = force,
         .deadline_ms = d->begun_ms + span_ms,
@@ -447,17 +546,22 @@ DiskDetachInfo *qmp_disk_detach(const char *id, bool has_mode,
                                 DiskDetachMode mode, bool has_deadline,
                                 uint32_t deadline, bool has_quiet,
                                 uint32_t quiet, bool has_on_migration,
-                                DiskOnMigration on_migration, Error **errp)
+                                DiskOnMigration on_migration, bool has_agent,
+                                DiskDetachAgent agent, Error **errp)
 {
     Disk *disk = disk_find_plugged(id, errp);
     bool force = has_mode && mode == DISK_DETACH_MODE_FORCE;
     Detach *d;
 
+    if (!has_agent) {
+        agent = force ? DISK_DETACH_AGENT_OFF : DISK_DETACH_AGENT_WRITE_OUT;
+    }
+
     if (!disk) {
         return NULL;
     }
     if (!detach_check(disk, force, has_on_migration &&
-                      on_migration == DISK_ON_MIGRATION_WAIT, errp)) {
+                      on_migration == DISK_ON_MIGRATION_WAIT, agent, errp)) {
         return NULL;
     }
     if (disk->detach) {
@@ -470,6 +574,7 @@ DiskDetachInfo *qmp_disk_detach(const char *id, bool has_mode,
     d = detach_new(disk, force, has_deadline ? deadline :
                    force ? DEADLINE_FORCE_MS : DEADLINE_MS,
                    has_quiet ? quiet : QUIET_MS);
+    d->agent_how = agent;
     detach_ask_hooks(d);
     detach_step(d);
     detach_schedule();
@@ -551,6 +656,9 @@ void detach_save(DiskManifest *list)
         r->has_let_go = r->let_go = s.let_go;
         r->left = MAX(d->policy.deadline_ms - now_ms(), 0);
         r->quiet = d->policy.quiet_ms;
+        r->has_agent = d->policy.state == DISK_STATE_WAITING &&
+                       d->agent_how != DISK_DETACH_AGENT_OFF;
+        r->agent = d->agent_how;
         QAPI_LIST_APPEND(tail, r);
     }
     list->has_detaches = list->detaches;
@@ -573,6 +681,7 @@ static bool detach_resume(const DiskDetachRecord *r, Error **errp)
     }
     d = detach_new(disk, false, r->left, r->quiet);
     if (r->state == DISK_STATE_WAITING) {
+        d->agent_how = r->has_agent ? r->agent : DISK_DETACH_AGENT_OFF;
         detach_ask_hooks(d);
     } else {
         disk_guest_resume(disk, r->let_go);

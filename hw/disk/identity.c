@@ -56,6 +56,34 @@ char *disk_guest_name(DiskBus bus, const char *serial, uint64_t wwn)
     }
 }
 
+static bool is_after(const char *text, const char *prefix, const char *rest)
+{
+    return g_str_has_prefix(text, prefix) &&
+           g_str_equal(text + strlen(prefix), rest);
+}
+
+bool disk_guest_serial_is(const char *text, DiskBus bus, const char *serial,
+                          uint64_t wwn)
+{
+    /* Of the names that a SCSI disk has, udev takes NAA's, which is type 3. */
+    g_autofree char *naa = g_strdup_printf("3%016" PRIx64, wwn);
+    g_autofree char *first_ns = g_strdup_printf("%s_1", serial);
+
+    if (g_str_equal(text, serial)) {
+        return true;
+    }
+    switch (bus) {
+    case DISK_BUS_SCSI:
+        return (wwn && g_str_equal(text, naa)) ||
+               is_after(text, "0QEMU_QEMU_HARDDISK_", serial);
+    case DISK_BUS_NVME:
+        return is_after(text, "QEMU_NVMe_Ctrl_", serial) ||
+               is_after(text, "QEMU_NVMe_Ctrl_", first_ns);
+    default:
+        return false;
+    }
+}
+
 QemuUUID disk_uuid_of_name(const char *name)
 {
     /* Made once at random, for this purpose */

@@ -39,6 +39,13 @@ char *disk_default_id(const QemuUUID *uuid);
 char *disk_guest_name(DiskBus bus, const char *serial, uint64_t wwn);
 
 /*
+ * Is @text what a guest calls the serial number of that disk?  Linux means
+ * udev's ID_SERIAL, which has more in it than Windows' number.
+ */
+bool disk_guest_serial_is(const char *text, DiskBus bus, const char *serial,
+                          uint64_t wwn);
+
+/*
  * A UUID for what has none of its own: that of the name space of this project
  * and @name (RFC 4122, version 5).
  */

@@ -103,6 +103,13 @@ static void test_waits(void)
     expect(&run, DETACH_WAIT, DISK_STATE_WAITING);
     g_assert_nonnull(strstr(run.p.reason, "migrated"));
     run.s.held = false;
+    run.s.agent = DETACH_ANSWER_PENDING;
+    run.s.can_ask = false;
+    expect(&run, DETACH_WAIT, DISK_STATE_WAITING);
+    g_assert_nonnull(strstr(run.p.reason, "agent"));
+    run.s.can_ask = true;
+    expect(&run, DETACH_WAIT, DISK_STATE_WAITING);
+    run.s.agent = DETACH_ANSWER_YES;
     run.s.can_ask = false;
     expect(&run, DETACH_WAIT, DISK_STATE_WAITING);
     g_assert_nonnull(strstr(run.p.reason, "busy"));
@@ -140,6 +147,9 @@ static void test_refused(void)
     run = begin(true);
     run.s.hooks = DETACH_ANSWER_NO;
     expect_end(&run, DISK_STATE_REFUSED, "hook");
+    run = begin(false);
+    run.s.agent = DETACH_ANSWER_NO;
+    expect_end(&run, DISK_STATE_REFUSED, "agent");
 
     run = ask();
     run.s.noticed = true;
@@ -395,6 +405,8 @@ static void sample(Run *run, unsigned busy)
     s->held = often(10);
     s->hooks = often(95) ? DETACH_ANSWER_YES : often(90) ?
                DETACH_ANSWER_PENDING : DETACH_ANSWER_NO;
+    s->agent = often(90) ? DETACH_ANSWER_YES : often(95) ?
+               DETACH_ANSWER_PENDING : DETACH_ANSWER_NO;
     s->deaf = often(3);
     s->can_ask = often(70);
     s->noticed = often(40);
@@ -420,6 +432,9 @@ static void check_action(const Run *run, DiskState before, DetachAction action,
         break;
     case DETACH_ASK:
         g_assert_true(s->can_ask && !p->force && !s->held && !s->let_go);
+        g_assert_true(before != DISK_STATE_WAITING ||
+                      (s->hooks == DETACH_ANSWER_YES &&
+                       s->agent == DETACH_ANSWER_YES));
         break;
     case DETACH_HIDE:
         g_assert_true(p->force && !*hidden);

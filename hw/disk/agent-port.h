@@ -1,0 +1,28 @@
+/*
+ * Disk hot-plug: where the guest's agent is
+ *
+ * All functions run in the main thread with the BQL held.
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef HW_DISK_AGENT_PORT_H
+#define HW_DISK_AGENT_PORT_H
+
+#include "agent.h"
+#include "disk.h"
+
+/*
+ * Begin to ask the agent about @disk, within @limit_ms.  @how is not ``off``.
+ *
+ * DISK_AGENT_OUTCOME_ASKED: see *@agent, which is the caller's to leave; if
+ * that is NULL, the agent is asked about another disk: call again later.
+ * DISK_AGENT_OUTCOME_NONE or DISK_AGENT_OUTCOME_BUSY: there is none, or it
+ * listens to somebody else.
+ */
+DiskAgentOutcome disk_agent_port_ask(const Disk *disk, DiskDetachAgent how,
+                                     int64_t limit_ms, DiskAgent **agent);
+
+#endif /* HW_DISK_AGENT_PORT_H */
