@@ -18,7 +18,7 @@
 #include "qobject/qstring.h"
 
 /* Only for failures */
-#define TIMEOUT_MS  20000
+#define TIMEOUT_MS  8000
 
 #define ONE_MOUNT   RETURN("[" FS("vda1", "/", "other") ", " \
                            FS("sda", "/hot", ID_SERIAL) "]")

@@ -18,6 +18,8 @@
 /* Long enough for everything that is answered at once */
 #define LIMIT_MS    10000
 #define SHORT_MS    200
+/* Longer than anything that a test waits for */
+#define FOREVER_MS  60000
 
 /* All of it, with one command's answer another one */
 static void try_answer(DiskDetachAgent how, const char *name,
@@ -253,6 +255,7 @@ static void test_errors(void)
 static void test_thaw_fails(void)
 {
     Fake *f = fake_new();
+    const char *why;
 
     fails("guest-fsfreeze-thaw", ERROR("cannot"), "may be frozen still",
           FREEZE " " THAW " " THAW);
@@ -264,6 +267,8 @@ static void test_thaw_fails(void)
     fake_start(f, DISK_DETACH_AGENT_WRITE_OUT, LIMIT_MS);
     fake_expect(f, DISK_AGENT_OUTCOME_FAILED,
                 "the agent's answer to 'guest-fsfreeze-freeze-list'");
+    disk_agent_outcome(f->agent, &why);
+    g_assert_null(strstr(why, "frozen"));
     fake_end(f, NULL);
 }
 
@@ -307,14 +312,14 @@ static void test_leave(void)
     Fake *f = fake_new();
 
     fake_set(f, "guest-sync-delimited", SILENCE);
-    fake_start(f, DISK_DETACH_AGENT_WRITE_OUT, LIMIT_MS);
+    fake_start(f, DISK_DETACH_AGENT_WRITE_OUT, FOREVER_MS);
     fake_wait_told(f, SYNC);
     fake_end(f, SYNC);
 
     /* What is frozen is thawed. */
     f = fake_new();
     fake_set(f, "guest-fsfreeze-freeze-list", SILENCE);
-    fake_start(f, DISK_DETACH_AGENT_WRITE_OUT, LIMIT_MS);
+    fake_start(f, DISK_DETACH_AGENT_WRITE_OUT, FOREVER_MS);
     fake_wait_told(f, FREEZE);
     g_assert_true(f->held);
     fake_end(f, FREEZE " " THAW);
@@ -322,7 +327,7 @@ static void test_leave(void)
     /* What is being unmounted is not waited for. */
     f = fake_new();
     fake_set(f, "guest-exec-status", SILENCE);
-    fake_start(f, DISK_DETACH_AGENT_UNMOUNT, LIMIT_MS);
+    fake_start(f, DISK_DETACH_AGENT_UNMOUNT, FOREVER_MS);
     fake_wait_told(f, FSINFO " exec:/hot exec-status");
     fake_end(f, FSINFO " exec:/hot exec-status");
 }
