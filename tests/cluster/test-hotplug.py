@@ -3,13 +3,15 @@
 """Disks that come and go while a real guest runs, writes and moves."""
 
 import dataclasses
+import json
+import socket
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from lib import case, say, storage              # noqa: E402
-from lib.hotplug import attach, detach, vanishes     # noqa: E402
+from lib import build, case, say, storage       # noqa: E402
+from lib.hotplug import agent_runs, attach, detach, vanishes  # noqa: E402
 from lib.machine import Machine                 # noqa: E402
 from lib.move import move                      # noqa: E402
 from lib.proc import until                      # noqa: E402
@@ -19,7 +21,9 @@ RUN = 4711                      # of the records on disks that come and go
 
 
 def begin(lab, tools) -> Scene:
-    return Scene(lab, tools, hotplug=True)
+    scene = Scene(lab, tools, hotplug=True, agent=True)
+    agent_runs(scene.guest)
+    return scene
 
 
 def node(disk: str) -> dict:
@@ -56,17 +60,56 @@ def file_system(scene: Scene) -> None:
         guest.run(f'mke2fs /dev/{disk.name} 2>&1; '
                   f'mount /dev/{disk.name} /hot')
         guest.run('cp /tmp/f /hot/f; md5sum < /tmp/f > /hot/sum')
-        if bus == 'scsi':
-            # Linux lets a SCSI disk go without writing out its cache.
-            guest.run('sync')
-        # still mounted
-        must(removed(scene, disk)['asked'] == 1, 'the guest was asked')
+        # Still mounted: Linux lets a SCSI disk go without writing out what it
+        # has in memory, so the agent does that.
+        info = removed(scene, disk)
+        must(info['asked'] == 1, 'the guest was asked')
+        must(info['agent'] == 'written-out', f'the agent, too: {info}')
         guest.run('umount -l /hot')
         disk = attach(guest, node('hot1'), bus=bus)
         guest.run(f'mount /dev/{disk.name} /hot')
         guest.run('md5sum < /hot/f | cmp - /hot/sum')
         guest.run('umount /hot')
         removed(scene, disk)
+
+
+def unmounted(scene: Scene) -> None:
+    """The agent unmounts a disk, unless it is in use."""
+    guest, how = scene.guest, {'agent': 'unmount'}
+    disk = attach(guest, node('hot1'), bus='scsi')
+    guest.run(f'mount /dev/{disk.name} /hot; mkdir -p /hot/in; '
+              'mount -t tmpfs tmpfs /hot/in')
+    # what keeps it busy is another file system, which is not the disk's
+    info = detach(guest, disk, **how)
+    must(info['state'] == 'refused' and info['agent'] == 'failed'
+         and 'umount' in info['reason'] and 'busy' in info['reason'],
+         f'detach: {info}')
+    say.step(info['reason'])
+    guest.run('umount /hot/in; sleep 1000 < /hot/f > /dev/null 2>&1 & '
+              'sleep 0.2')
+    info = detach(guest, disk, **how)
+    must(info['state'] == 'refused' and 'busy' in info['reason'],
+         f'detach: {info}')
+    guest.run('killall sleep || true; grep -q /hot /proc/mounts')
+    info = removed(scene, disk, **how)
+    must(info['agent'] == 'unmounted', f'detach: {info}')
+    guest.run('! grep -q /hot /proc/mounts')
+
+
+def managed(scene: Scene) -> None:
+    """A manager that is connected keeps the agent to itself."""
+    guest = scene.guest
+    disk = attach(guest, node('hot1'), bus='scsi')
+    with socket.socket(socket.AF_UNIX) as manager:
+        manager.settimeout(30)
+        manager.connect(str(guest.at.agent_path))
+        file = manager.makefile('rwb', buffering=0)
+        file.write(b'{"execute": "guest-ping"}\n')
+        must(json.loads(file.readline()) == {'return': {}}, 'it answers')
+        info = removed(scene, disk)
+        must(info['agent'] == 'busy', f'detach: {info}')
+        file.write(b'{"execute": "guest-ping"}\n')
+        must(json.loads(file.readline()) == {'return': {}}, 'it still does')
 
 
 def by_the_slot(scene: Scene) -> None:
@@ -112,7 +155,8 @@ def by_force(scene: Scene) -> None:
 
 def while_it_boots(scene: Scene) -> None:
     """What a guest that boots does not hear is said again."""
-    plan = dataclasses.replace(scene.plan, nodes=[], disks=(), name='second',
+    plan = dataclasses.replace(scene.plan, nodes=[], disks=(), agent=False,
+                               name='second',
                                mac='52:54:00:12:34:57',
                                address='10.77.0.51/24')
     machine = Machine(scene.lab, scene.a, plan, paused=True)
@@ -164,6 +208,6 @@ def moves(scene: Scene) -> None:
 
 if __name__ == '__main__':
     case.end(case.main(__doc__, begin,
-                       [file_system, by_the_slot, under_load, by_force, while_it_boots,
-                        moves],
-                       timeout=300))
+                       [file_system, unmounted, managed, by_the_slot,
+                        under_load, by_force, while_it_boots, moves],
+                       timeout=300, initramfs=build.initramfs_with_agent))

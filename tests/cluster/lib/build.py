@@ -21,7 +21,7 @@ GUEST = TOP / 'build' / 'guest'
 
 # The guest's drivers; what they depend on is found by itself.
 MODULES = ['virtio_pci', 'virtio_blk', 'virtio_net', 'virtio_scsi', 'sd_mod',
-           'ext4']
+           'virtio_console', 'ext4']
 FIRMWARE = {'bios-256k.bin': 'seabios', 'linuxboot_dma.bin': 'qemu-system-data',
             'kvmvapic.bin': 'qemu-system-data'}
 FIRMWARE_DIRS = ['usr/share/qemu', 'usr/share/seabios']
@@ -177,6 +177,38 @@ def initramfs() -> Path:
                 for name, data in modules.items()]
     part = target.with_suffix('.part')
     part.write_bytes(_cpio(entries))
+    os.replace(part, target)
+    return target
+
+
+def _libraries(program: Path) -> list[Path]:
+    """What PROGRAM is linked with, as this machine has it."""
+    out = subprocess.run(['ldd', str(program)], capture_output=True, text=True,
+                         check=True).stdout
+    missing = re.search(r'(\S+) => not found', out)
+    if missing:
+        raise CannotBuild(f'{program.name} needs {missing[1]}: '
+                          f'apt-get install qemu-guest-agent')
+    return [Path(path) for path in re.findall(r'(/\S+) \(', out)]
+
+
+def initramfs_with_agent() -> Path:
+    """The same, with QEMU's guest agent, which init starts then."""
+    base = initramfs()
+    program = next(unpack('qemu-guest-agent').glob('usr/*bin/qemu-ga'))
+    target = GUEST / 'initramfs-agent.cpio'
+    if _newer(target, [base, program, Path(__file__)]):
+        return target
+    files = {'usr/sbin/qemu-ga': program,
+             **{str(p).lstrip('/'): p for p in _libraries(program)}}
+    folders = {str(d) for name in files for d in Path(name).parents
+               if d.name}
+    entries = [(d, stat.S_IFDIR | 0o755, b'') for d in sorted(folders)]
+    entries += [(name, stat.S_IFREG | 0o755, path.read_bytes())
+                for name, path in files.items()]
+    part = target.with_suffix('.part')
+    # The kernel unpacks one archive after the other.
+    part.write_bytes(base.read_bytes() + _cpio(entries))
     os.replace(part, target)
     return target
 

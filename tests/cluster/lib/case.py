@@ -21,7 +21,7 @@ class TimedOut(BaseException):
 
 
 def main(doc: str, begin: Callable, scenarios: list[Callable],
-         timeout: int) -> int:
+         timeout: int, initramfs: Callable = build.initramfs) -> int:
     """Run the SCENARIOS, each called with what BEGIN(lab, tools) returned.
 
     They share that, so the first failure ends the program. The name of a
@@ -44,7 +44,7 @@ def main(doc: str, begin: Callable, scenarios: list[Callable],
     try:
         hostinit = build.hostinit()
         build.probe()
-        build.initramfs()
+        initramfs()
     except build.CannotBuild as why:
         print(f'1..0 # SKIP {str(why).splitlines()[0]}')
         return SKIP

@@ -69,9 +69,28 @@ def vanishes(guest: Guest, disk: HotDisk) -> None:
           lambda: disk.info['serial'] not in _serials(guest), TIMEOUT, 0.05)
 
 
+def _as_udev(guest: Guest, name: str) -> None:
+    """Tell the guest's agent who a disk is: there is no udev that would."""
+    guest.run(
+        f'cd /sys/block/{name}; if [ -e device/wwid ]; then'
+        ' id=$(sed "s/^naa[.]/3/" device/wwid); else id=$(cat serial'
+        ' device/serial 2>/dev/null | sed "s/ *$//"); fi;'
+        ' echo "E:ID_SERIAL=$id" > /run/udev/data/b$(cat dev)')
+
+
+def agent_runs(guest: Guest) -> None:
+    """Wait until the guest's agent has opened its port."""
+    until("the guest's agent runs", lambda: guest.run(
+        'ls -l /proc/[0-9]*/fd 2>/dev/null | grep -c /dev/vport; true'
+    ).strip() != '0', TIMEOUT, 0.1)
+
+
 def attach(guest: Guest, node: dict, **spec) -> HotDisk:
     info = guest.at.qmp.cmd('disk-attach', blockdev=node, **spec)
-    return HotDisk(info, appears(guest, info['serial']))
+    disk = HotDisk(info, appears(guest, info['serial']))
+    if guest.at.plan.agent:
+        _as_udev(guest, disk.name)
+    return disk
 
 
 def detach(guest: Guest, disk: HotDisk, **how) -> dict:

@@ -28,6 +28,7 @@ class Plan:
     name: str = 'guest'
     shared: bool = False                # others may write to the disks
     hotplug: bool = False               # there are places for more disks
+    agent: bool = False                 # QEMU's guest agent runs in the guest
     options: tuple[str, ...] = ()       # what else QEMU is told
     firmware: list[str] = field(default_factory=build.firmware_options)
 
@@ -63,6 +64,7 @@ class Machine:
         self.name = f'{host.name}-{Machine.count}'
         self.serial = lab.logs / f'{self.name}.serial'
         self._qmp_path = lab.sockets / f'{self.name}.qmp'
+        self.agent_path = lab.sockets / f'{self.name}.qga'
         self.ports = guest_ports(host, plan)
         self.process = host.popen(self.name, *self._command(incoming, paused))
         try:
@@ -82,7 +84,9 @@ class Machine:
             '-nodefaults', '-no-user-config', '-no-reboot', '-display', 'none',
             *plan.firmware, '-serial', f'file:{self.serial}',
             '-qmp', f'unix:{self._qmp_path},server=on,wait=off',
-            '-kernel', str(build.kernel()), '-initrd', str(build.initramfs()),
+            '-kernel', str(build.kernel()), '-initrd', str(
+                build.initramfs_with_agent() if plan.agent else
+                build.initramfs()),
             '-append', self._kernel_line(), *self._network()]
         for node in plan.nodes:
             command += ['-blockdev', json.dumps(node)]
@@ -92,6 +96,12 @@ class Machine:
                                    + (',share-rw=on' if plan.shared else '')]
         if plan.hotplug:
             command += ['-device', 'pcie-root-port,id=slot1,chassis=1']
+        if plan.agent:
+            command += ['-chardev', 'socket,id=qga,server=on,wait=off,'
+                        f'path={self.agent_path}',
+                        '-device', 'virtio-serial-pci',
+                        '-device', 'virtserialport,chardev=qga,'
+                                   'name=org.qemu.guest_agent.0']
         command += plan.options
         if incoming:
             command += ['-incoming', 'defer']
