@@ -365,6 +365,25 @@ static void test_migration(void)
     agent_guest_end(g);
 }
 
+/* The destination asks from the beginning. */
+static void test_destination(void)
+{
+    AgentGuest *g = agent_guest_start("");
+
+    agent_guest_open(g, true);
+    attach(g->qts, "d");
+    disk_detach(g->qts, "d", UNMOUNT);
+    agent_guest_syncs(g);
+    g_assert_null(agent_guest_hears(g, "guest-get-fsinfo"));
+    agent_guest_migrate(g);
+    disk_wait(g->qts, "d", "waiting", "the guest's agent has to answer");
+    begins(g, "d");
+    executes(g, "{\"return\": {\"exited\": true, \"exitcode\": 0}}\n");
+    disk_wait(g->qts, "d", "removed", NULL);
+    assert_agent(g->qts, "d", "unmounted", NULL);
+    agent_guest_end(g);
+}
+
 /* QEMU ends while the agent is asked. */
 static void test_quit(void)
 {
@@ -393,6 +412,7 @@ int main(int argc, char **argv)
     qtest_add_func("/disk/agent/force", test_force);
     qtest_add_func("/disk/agent/several", test_several);
     qtest_add_func("/disk/agent/migration", test_migration);
+    qtest_add_func("/disk/agent/destination", test_destination);
     qtest_add_func("/disk/agent/quit", test_quit);
     return g_test_run();
 }

@@ -95,18 +95,24 @@ static void boot(AgentGuest *g)
     }
 }
 
+static QTestState *start(AgentGuest *g, const char *incoming)
+{
+    return qtest_initf(MACHINE "-chardev socket,id=qga,server=on,wait=off,"
+                       "path=%s -device virtio-serial-pci,addr=%x "
+                       "-device virtserialport,id=port,nr=%d,chardev=qga,"
+                       "name=org.qemu.guest_agent.0 %s %s", g->socket, SLOT,
+                       PORT, g->more, incoming);
+}
+
 AgentGuest *agent_guest_start(const char *more)
 {
     AgentGuest *g = g_new0(AgentGuest, 1);
     g_autofree char *folder = g_dir_make_tmp("agent-XXXXXX", NULL);
 
     g->heard = g_string_new(NULL);
+    g->more = g_strdup(more);
     g->socket = g_build_filename(folder, "qga", NULL);
-    g->qts = qtest_initf(MACHINE "-chardev socket,id=qga,server=on,wait=off,"
-                         "path=%s -device virtio-serial-pci,addr=%x "
-                         "-device virtserialport,id=port,nr=%d,chardev=qga,"
-                         "name=org.qemu.guest_agent.0 %s", g->socket, SLOT,
-                         PORT, more);
+    g->qts = start(g, "");
     pc_alloc_init(&g->alloc, g->qts, 0);
     g->bus = qpci_new_pc(g->qts, &g->alloc);
     disk_listen(g->qts);
@@ -128,8 +134,26 @@ void agent_guest_end(AgentGuest *g)
     unlink(g->socket);
     g_assert_cmpint(rmdir(folder), ==, 0);
     g_string_free(g->heard, true);
+    g_free(g->more);
     g_free(g->socket);
     g_free(g);
+}
+
+void agent_guest_migrate(AgentGuest *g)
+{
+    g_autofree char *uri = g_strdup_printf("unix:%s.mig", g->socket);
+    QTestState *dst = start(g, "-incoming defer");
+
+    qtest_qmp_assert_success(dst, "{'execute': 'migrate-incoming', "
+                             "'arguments': {'uri': %s}}", uri);
+    qtest_qmp_assert_success(g->qts, "{'execute': 'migrate', "
+                             "'arguments': {'uri': %s}}", uri);
+    qtest_qmp_eventwait(dst, "RESUME");
+    qtest_quit(g->qts);
+    /* The driver is where its guest is. */
+    g->qts = g->bus->qts = dst;
+    disk_listen(dst);
+    unlink(strchr(uri, ':') + 1);
 }
 
 void agent_guest_open(AgentGuest *g, bool open)

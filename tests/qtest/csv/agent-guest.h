@@ -31,6 +31,7 @@ typedef struct AgentGuest {
     QVirtQueue *vq[AGENT_QUEUES];
     uint64_t buffer[AGENT_BUFFERS];
     GString *heard;             /* and not looked at yet */
+    char *more;                 /* options of the machine */
     char *socket;               /* what the port leads to */
 } AgentGuest;
 
@@ -38,6 +39,9 @@ typedef struct AgentGuest {
 AgentGuest *agent_guest_start(const char *more);
 /* Ask QEMU to quit, and free @g. */
 void agent_guest_end(AgentGuest *g);
+
+/* Move the guest to another QEMU with the same options; it runs there. */
+void agent_guest_migrate(AgentGuest *g);
 
 /* The agent opens or closes its port. */
 void agent_guest_open(AgentGuest *g, bool open);
