@@ -643,13 +643,13 @@ void detach_save(DiskManifest *list)
     Detach *d;
 
     QTAILQ_FOREACH(d, &detaches, next) {
-        DetachSample s;
+        DetachSample s = { };
         DiskDetachRecord *r;
 
         if (!detach_goes(d)) {
             continue;
         }
-        detach_look(d, &s);
+        disk_guest_look(d->disk, &s);
         r = g_new0(DiskDetachRecord, 1);
         r->id = g_strdup(d->id);
         r->state = d->policy.state;

@@ -282,6 +282,11 @@ static void test_cancel(void)
     agent_guest_open(g, true);
     attach(g->qts, "d");
     disk_detach(g->qts, "d", "");
+    qobject_unref(agent_guest_hears(g, "guest-sync-delimited"));
+    cancel(g->qts, "d");
+    disk_wait(g->qts, "d", "cancelled", NULL);
+    assert_agent(g->qts, "d", NULL, NULL);
+    disk_detach(g->qts, "d", "");
     begins(g, "d");
     hears_freeze(g);
     cancel(g->qts, "d");
