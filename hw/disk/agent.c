@@ -152,18 +152,16 @@ static bool coroutine_fn agent_fill(DiskAgent *a, Error **errp)
     char buf[READ_SIZE];
     ssize_t n;
 
-    for (;;) {
+    do {
         if (!agent_may_go_on(a, errp)) {
             return false;
         }
-        n = qio_channel_read(a->ioc, buf, sizeof(buf), errp);
-        if (n != QIO_CHANNEL_ERR_BLOCK) {
-            break;
-        }
+        /* Others have their turn, however much there is to be read. */
         a->reading = true;
         qio_channel_yield(a->ioc, G_IO_IN);
         a->reading = false;
-    }
+        n = qio_channel_read(a->ioc, buf, sizeof(buf), errp);
+    } while (n == QIO_CHANNEL_ERR_BLOCK);
     if (n <= 0) {
         if (n == 0) {
             error_setg(errp, "the connection to the agent has ended");
@@ -523,7 +521,7 @@ DiskAgent *disk_agent_start(const DiskAgentOps *ops, void *opaque,
     a->target.serial = g_strdup(target->serial);
     a->limit_ms = a->end_ms = now_ms() + limit_ms;
     a->outcome = DISK_AGENT_OUTCOME_ASKED;
-    a->in = g_byte_array_new();
+    a->in = g_byte_array_sized_new(READ_SIZE);
     a->timer = timer_new_ms(QEMU_CLOCK_REALTIME, agent_tick, a);
     timer_mod(a->timer, now_ms() + TICK_MS);
     qemu_coroutine_enter(qemu_coroutine_create(agent_entry, a));
