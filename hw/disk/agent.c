@@ -16,6 +16,7 @@
 #include "qapi/error.h"
 #include "qemu/atomic.h"
 #include "qemu/coroutine.h"
+#include "qemu/error-report.h"
 #include "qemu/timer.h"
 #include "qemu/units.h"
 #include "qobject/qdict.h"
@@ -51,7 +52,7 @@ struct DiskAgent {
     GByteArray *in;             /* read, but not looked at */
     size_t scanned;             /* of that: there is no end of a line in it */
     size_t total;               /* bytes read in the session */
-    bool answered;              /* the last command, even with an error */
+    bool refused;               /* the answer to the last command: an error */
 };
 
 static int64_t now_ms(void)
@@ -227,14 +228,17 @@ static QObject *coroutine_fn agent_execute(DiskAgent *a, const char *name,
                                            QDict *args, Error **errp)
 {
     g_autofree char *line = NULL;
+    QObject *ret;
     size_t len;
 
+    a->refused = false;
     if (!agent_send(a, name, args, errp)) {
         return NULL;
     }
     line = agent_read_line(a, &len, errp);
-    a->answered = line;
-    return line ? agent_answer_parse(name, line, len, errp) : NULL;
+    ret = line ? agent_answer_parse(name, line, len, errp) : NULL;
+    a->refused = line && !ret;
+    return ret;
 }
 
 /* What follows the last sentinel; NULL if there is none */
@@ -356,16 +360,19 @@ static bool coroutine_fn agent_freeze_thaw(DiskAgent *a,
     ERRP_GUARD();
     g_autoptr(Error) err = NULL;
     bool ok = agent_freeze(a, mounts, errp);
-    bool refused = !ok && a->answered;
+    bool refused = a->refused;
 
     if (agent_thaw(a, &err) || refused) {
         return ok;
     }
-    if (ok) {
-        error_propagate(errp, g_steal_pointer(&err));
-    }
+    error_free(*errp);
+    *errp = g_steal_pointer(&err);
     error_prepend(errp, "the guest's file systems may be frozen still, and "
                   "'guest-fsfreeze-thaw' thaws them: ");
+    if (a->left || a->outcome != DISK_AGENT_OUTCOME_ASKED) {
+        /* Nobody would hear of it otherwise. */
+        warn_report("%s", error_get_pretty(*errp));
+    }
     return false;
 }
 
