@@ -397,7 +397,7 @@ static bool coroutine_fn agent_wait_exit(DiskAgent *a, int64_t pid,
                                          Error **errp)
 {
     for (;;) {
-            QDict *args = qdict_new();
+        QDict *args = qdict_new();
         bool exited;
 
         qdict_put_int(args, "pid", pid);
