@@ -92,7 +92,9 @@ static void policy_predict(PipelinePolicy *p, const PipelineSample *s)
                                            s->pages_left * MARGIN);
 
     if (s->syncs <= 2 && s->link_rate >= 1) {
-        worst = MAX(worst, s->pages_left / s->link_rate * 1000000);
+        int64_t whole = s->pages_left / s->link_rate * 1000000;
+
+        worst = MAX(worst, whole);
     }
     p->predicted = policy_add(s->fixed, time);
     p->worst = policy_add(s->fixed, worst);

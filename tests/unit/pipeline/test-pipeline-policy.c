@@ -320,7 +320,10 @@ static MigratePipelineReason after_first_pass(int64_t time, uint64_t left,
     MigratePipelineAction action;
 
     pipeline_policy_init(&p, &goal);
-    pipeline_policy_step(&p, &s);
+    action = pipeline_policy_step(&p, &s);
+    g_assert_cmpint(action, ==, MIGRATE_PIPELINE_ACTION_GO_ON);
+    g_assert_cmpint(p.why, ==, MIGRATE_PIPELINE_REASON_FIRST_PASS);
+    g_assert_cmpint(p.worst, ==, INT64_MAX);
     s.now = time;
     s.pages_done = PAGES;
     s.pages_left = 0;
