@@ -33,7 +33,7 @@ void migration_adaptive_link(double rate);
 /* That, or 0 if it is not known.  Any thread, while a migration runs */
 double migration_adaptive_link_rate(void);
 
-/* Nothing was sent for a while, on purpose.  Any thread */
+/* It was waited until all is there, and not for pages.  Any thread */
 void migration_adaptive_paused(void);
 
 /*

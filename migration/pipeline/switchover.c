@@ -76,14 +76,12 @@ void migration_pipeline_sync_end(void)
 {
     switchover.sync_last = switchover_now() - switchover.sync_begun;
     switchover.sync_time += switchover.sync_last;
-    migration_adaptive_paused();
     migration_report_mark(MIGRATE_PIPELINE_PART_SYNC);
 }
 
 void migration_pipeline_rested(int64_t time)
 {
     switchover.sync_time += time;
-    migration_adaptive_paused();
 }
 
 void migration_pipeline_settle(MigrationState *s)
@@ -105,6 +103,7 @@ void migration_pipeline_settle(MigrationState *s)
     migration_pipeline_rested(took);
     switchover.settle_time += took;
     switchover.settles++;
+    migration_adaptive_paused();
 }
 
 void migration_pipeline_pong(uint32_t value)
