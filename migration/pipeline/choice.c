@@ -27,9 +27,9 @@
 #define OTHER_WORLD     2
 /*
  * Microseconds that a raw page takes at most where the link is fast: that of 4
- * KiB has 200 MB/s then, in one channel.
+ * KiB has 80 MB/s then, in one channel of several.
  */
-#define FAST_MOST       20
+#define FAST_MOST       50
 /* So much cheaper must what takes more CPU be. */
 #define WORTH           0.9
 /* A packet counts if one page of so many at least is not all zeroes. */
