@@ -493,6 +493,86 @@ static void test_serials(void)
                                         SERIAL, 0));
 }
 
+/* Answers that were damaged: understood or not, but nothing worse. */
+
+static const char *const good_answers[] = {
+    RETURN("[" FS("sda1", "/a", ID_SERIAL) ", " FS("sdb", "/b", "x") "]"),
+    RETURN("{\"exited\": true, \"exitcode\": 32, \"err-data\": \"bm8K\"}"),
+    RETURN("{\"pid\": 1234}"),
+    RETURN("3"),
+    ERROR("no"),
+};
+
+/* Change, take away, repeat or add some bytes. */
+static void damage(GString *text)
+{
+    unsigned at = g_test_rand_int_range(0, text->len);
+    unsigned n = g_test_rand_int_range(0, MIN(text->len - at, 12) + 1);
+    char byte = g_test_rand_int_range(0, 256);
+
+    switch (g_test_rand_int_range(0, 4)) {
+    case 0:
+        text->str[at] = byte;
+        break;
+    case 1:
+        g_string_erase(text, at, n);
+        break;
+    case 2:
+    {
+        g_autofree char *part = g_strndup(text->str + at, n);
+
+        g_string_insert(text, g_test_rand_int_range(0, text->len), part);
+        break;
+    }
+    default:
+        g_string_insert_c(text, at, byte);
+    }
+}
+
+/* A reference to what @line returns; NULL goes with an error. */
+static QObject *parse_damaged(const GString *line)
+{
+    Error *err = NULL;
+    QObject *ret = agent_answer_parse("x", line->str, line->len, &err);
+
+    g_assert_true(!ret == !!err);
+    error_free(err);
+    return ret;
+}
+
+static void read_damaged(const GString *line)
+{
+    static const DiskAgentTarget target = { DISK_BUS_SCSI, SERIAL, WWN };
+    QObject *ret = parse_damaged(line);
+    AgentMounts *mounts;
+    bool exited;
+    int64_t n;
+
+    mounts = agent_answer_mounts(qobject_ref(ret), &target, NULL);
+    if (mounts) {
+        g_assert_cmpint(mounts->devices, <=, mounts->paths->len);
+        agent_mounts_deepest_first(mounts);
+        agent_mounts_free(mounts);
+    }
+    agent_answer_frozen(qobject_ref(ret), 1, NULL);
+    agent_answer_pid(qobject_ref(ret), &n, NULL);
+    agent_answer_exited(ret, &exited, NULL);
+    agent_answer_is_number(line->str, line->len, 3);
+}
+
+static void test_damaged(void)
+{
+    for (unsigned i = 0; i < 50000; i++) {
+        const char *good = good_answers[i % ARRAY_SIZE(good_answers)];
+        g_autoptr(GString) line = g_string_new_len(good, strlen(good) - 1);
+
+        for (int n = g_test_rand_int_range(1, 6); n && line->len; n--) {
+            damage(line);
+        }
+        read_damaged(line);
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -521,5 +601,6 @@ int main(int argc, char **argv)
     g_test_add_func("/disk/agent/unmount-waits", test_unmount_waits);
     g_test_add_func("/disk/agent/unmount-busy", test_unmount_busy);
     g_test_add_func("/disk/agent/serials", test_serials);
+    g_test_add_func("/disk/agent/damaged", test_damaged);
     return g_test_run();
 }
