@@ -20,6 +20,7 @@
 #include "identity.h"
 #include "migration/misc.h"
 #include "monitor/qdev.h"
+#include "probe.h"
 #include "qapi/clone-visitor.h"
 #include "qapi/error.h"
 #include "qapi/qapi-commands-block-core.h"
@@ -408,7 +409,8 @@ static DiskInfo *attach_try(const DiskSpec *spec, Error **errp)
     DiskInfo *info = NULL;
 
     if (attach_check(disk, spec, errp) && attach_check_now(spec, errp) &&
-        disk_graph_is_still(errp) && attach_plan(disk, spec, errp)) {
+        disk_graph_is_still(errp) && disk_storage_answers(spec, errp) &&
+        attach_plan(disk, spec, errp)) {
         info = disk_info(disk);
     }
     disk_release(disk);
@@ -441,11 +443,13 @@ static bool attach_check_early(const DiskSpec *spec, Error **errp)
  */
 static bool attach_waits(const DiskSpec *spec, Error **errp)
 {
+    bool may_wait = spec->has_deadline && spec->deadline;
+
     return disk_hooks_want(DISK_HOOK_POINT_BEFORE_ATTACH) ||
            disk_hooks_want(DISK_HOOK_POINT_AFTER_ATTACH) ||
            migration_is_running() ||
-           !disk_graph_is_still(spec->has_deadline && spec->deadline ? NULL :
-                                errp);
+           !disk_graph_is_still(may_wait ? NULL : errp) ||
+           !disk_storage_answers(spec, may_wait ? NULL : errp);
 }
 
 DiskInfo *qmp_disk_attach(DiskSpec *spec, Error **errp)

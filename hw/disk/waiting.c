@@ -2,7 +2,8 @@
  * Disk hot-plug: attaches that have to wait
  *
  * For the answer of a hook, for the end of a migration, for a block graph that
- * is still: a timer looks whether what is waited for has come.
+ * is still, for storage that answers: a timer looks whether what is waited for
+ * has come.
  *
  *   before-attach --> ready --> after-attach --> attached
  *          \             \            \
@@ -17,6 +18,7 @@
 #include "detach.h"
 #include "hooks.h"
 #include "migration/misc.h"
+#include "probe.h"
 #include "qapi/clone-visitor.h"
 #include "qapi/error.h"
 #include "qapi/qapi-events-disk.h"
@@ -34,7 +36,8 @@ typedef struct Waiting {
     DiskSpec *spec;
     char *node;
     int64_t deadline_ms;
-    int64_t peace_ms;
+    int64_t peace_ms;           /* until when nobody is disturbed again, ... */
+    Error *disturbed;           /* for this reason */
     DiskHookRound *before, *after;
     bool attached;              /* or tried: after-attach is waited for */
     QTAILQ_ENTRY(Waiting) next;
@@ -91,6 +94,7 @@ static void waiting_free(Waiting *w)
     disk_hooks_free(w->before);
     disk_hooks_free(w->after);
     qapi_free_DiskSpec(w->spec);
+    error_free(w->disturbed);
     g_free(w->node);
     g_free(w);
 }
@@ -157,11 +161,15 @@ static bool waiting_is_ready(Waiting *w, Error **errp)
         return false;
     }
     if (now_ms() < w->peace_ms) {
-        error_setg(errp, "requests of other disks do not end");
+        error_propagate(errp, error_copy(w->disturbed));
         return false;
     }
-    if (!disk_graph_is_still(errp)) {
+    error_free(w->disturbed);
+    w->disturbed = NULL;
+    if (!disk_graph_is_still(&w->disturbed) ||
+        !disk_storage_answers(w->spec, &w->disturbed)) {
         w->peace_ms = now_ms() + PEACE_MS;
+        error_propagate(errp, error_copy(w->disturbed));
         return false;
     }
     return true;

@@ -53,30 +53,6 @@ static void hook_allows(QTestState *qts, const char *point)
     hook_says(qts, hook_asked(qts, "h", point), true, "");
 }
 
-static void attach_waits(QTestState *qts, const char *spec)
-{
-    QDict *disk = disk_attached(qts, spec);
-
-    g_assert_cmpstr(qdict_get_str(disk, "state"), ==, "waiting");
-    qobject_unref(disk);
-}
-
-/* The end of an attach that had to wait */
-static void attach_ends(QTestState *qts, const char *state, const char *reason)
-{
-    QDict *event = qtest_qmp_eventwait_ref(qts, "DISK_ATTACH_STATUS");
-    QDict *data = qdict_get_qdict(event, "data");
-
-    g_assert_cmpstr(qdict_get_str(data, "id"), ==, "d");
-    g_assert_cmpstr(qdict_get_str(data, "state"), ==, state);
-    g_assert_cmpint(qdict_haskey(data, "info"), ==,
-                    g_str_equal(state, "attached"));
-    if (reason) {
-        g_assert_nonnull(strstr(qdict_get_str(data, "reason"), reason));
-    }
-    qobject_unref(event);
-}
-
 #define ALL "'before-attach', 'after-attach', 'before-detach', 'after-detach'"
 
 /* All points, one after the other; a hook can also be taken out. */
@@ -87,7 +63,7 @@ static void test_asked(void)
     QList *list;
 
     hook_add(qts, "h", ALL, 60000);
-    attach_waits(qts, SPEC);
+    disk_attach_waits(qts, SPEC);
     /* Nothing is made before it has answered, but the name is taken. */
     g_assert_cmpint(disk_count(qts, "query-named-block-nodes"), ==, 0);
     disk_refused(qts, "'id': 'd', " NULL_NODE("m"), "a device 'd' already");
@@ -97,7 +73,7 @@ static void test_asked(void)
     qobject_unref(list);
     hook_allows(qts, "before-attach");
     hook_allows(qts, "after-attach");
-    attach_ends(qts, "attached", NULL);
+    disk_attach_ends(qts, "d", "attached", NULL);
 
     disk_detach(qts, "d", "");
     disk_wait(qts, "d", "waiting", "a hook has to answer");
@@ -106,11 +82,11 @@ static void test_asked(void)
     hook_asked(qts, "h", "after-detach");
     g_assert_cmpint(disk_count_all(qts), ==, before);
 
-    attach_waits(qts, SPEC);
+    disk_attach_waits(qts, SPEC);
     hook_asked(qts, "h", "before-attach");
     qtest_qmp_assert_success(qts, "{'execute': 'disk-hook-remove', "
                              "'arguments': {'name': 'h'}}");
-    attach_ends(qts, "attached", NULL);
+    disk_attach_ends(qts, "d", "attached", NULL);
     qtest_quit(qts);
 }
 
@@ -121,22 +97,22 @@ static void test_refuses(void)
     unsigned before = disk_count_all(qts);
 
     hook_add(qts, "h", ALL, 60000);
-    attach_waits(qts, SPEC);
+    disk_attach_waits(qts, SPEC);
     hook_says(qts, hook_asked(qts, "h", "before-attach"), false, "no LUN");
-    attach_ends(qts, "refused", "hook 'h' does not allow it: no LUN");
+    disk_attach_ends(qts, "d", "refused", "hook 'h' does not allow it: no LUN");
     g_assert_cmpint(disk_count_all(qts), ==, before);
 
-    attach_waits(qts, SPEC);
+    disk_attach_waits(qts, SPEC);
     hook_allows(qts, "before-attach");
     hook_says(qts, hook_asked(qts, "h", "after-attach"), false, "no key");
-    attach_ends(qts, "refused", "no key");
+    disk_attach_ends(qts, "d", "refused", "no key");
     hook_asked(qts, "h", "after-detach");
     g_assert_cmpint(disk_count_all(qts), ==, before);
 
-    attach_waits(qts, SPEC);
+    disk_attach_waits(qts, SPEC);
     hook_allows(qts, "before-attach");
     hook_allows(qts, "after-attach");
-    attach_ends(qts, "attached", NULL);
+    disk_attach_ends(qts, "d", "attached", NULL);
     for (unsigned i = 0; i < 2; i++) {
         disk_detach(qts, "d", i ? ", 'mode': 'force'" : "");
         hook_says(qts, hook_asked(qts, "h", "before-detach"), false, "in use");
@@ -152,9 +128,9 @@ static void test_silent(void)
 
     hook_add(qts, "quick", "'before-attach'", 60000);
     hook_add(qts, "slow", "'before-attach', 'before-detach'", 1500);
-    attach_waits(qts, SPEC);
+    disk_attach_waits(qts, SPEC);
     hook_says(qts, hook_asked(qts, "quick", "before-attach"), true, "");
-    attach_ends(qts, "refused", "hook 'slow' has not answered");
+    disk_attach_ends(qts, "d", "refused", "hook 'slow' has not answered");
     g_assert_cmpint(disk_count_all(qts), ==, before);
     /* It is too late now. */
     disk_error(qts, "disk-hook-answer", "'token': 2, 'allow': true",
@@ -182,9 +158,9 @@ static void test_errors(void)
     disk_refused(qts, SPEC ", 'uuid': 'x'", "must be a UUID");
     g_assert_null(qtest_qmp_event_ref(qts, "DISK_HOOK"));
     /* What is not, later. */
-    attach_waits(qts, "'id': 'd', 'blockdev': 'n'");
+    disk_attach_waits(qts, "'id': 'd', 'blockdev': 'n'");
     hook_allows(qts, "before-attach");
-    attach_ends(qts, "refused", "no block node 'n'");
+    disk_attach_ends(qts, "d", "refused", "no block node 'n'");
     qtest_quit(qts);
 }
 
@@ -222,11 +198,11 @@ static void test_migration_waits(void)
     migrate(qts, "exec:cat > /dev/null");
     migration_wait(qts, "active");
     disk_refused(qts, SPEC, "is being migrated");
-    attach_waits(qts, SPEC ", 'on-migration': 'wait', 'deadline': 50");
-    attach_ends(qts, "timed-out", "still being migrated");
-    attach_waits(qts, SPEC ", 'on-migration': 'wait', 'deadline': 60000");
+    disk_attach_waits(qts, SPEC ", 'on-migration': 'wait', 'deadline': 50");
+    disk_attach_ends(qts, "d", "timed-out", "still being migrated");
+    disk_attach_waits(qts, SPEC ", 'on-migration': 'wait', 'deadline': 60000");
     qtest_qmp_assert_success(qts, "{'execute': 'migrate_cancel'}");
-    attach_ends(qts, "attached", NULL);
+    disk_attach_ends(qts, "d", "attached", NULL);
     qtest_quit(qts);
 }
 

@@ -154,6 +154,30 @@ void disk_refused(QTestState *qts, const char *spec, const char *why)
     disk_error(qts, "disk-attach", spec, why);
 }
 
+void disk_attach_waits(QTestState *qts, const char *spec)
+{
+    QDict *disk = disk_attached(qts, spec);
+
+    g_assert_cmpstr(qdict_get_str(disk, "state"), ==, "waiting");
+    qobject_unref(disk);
+}
+
+void disk_attach_ends(QTestState *qts, const char *id, const char *state,
+                      const char *reason)
+{
+    QDict *event = qtest_qmp_eventwait_ref(qts, "DISK_ATTACH_STATUS");
+    QDict *data = qdict_get_qdict(event, "data");
+
+    g_assert_cmpstr(qdict_get_str(data, "id"), ==, id);
+    g_assert_cmpstr(qdict_get_str(data, "state"), ==, state);
+    g_assert_cmpint(qdict_haskey(data, "info"), ==,
+                    g_str_equal(state, "attached"));
+    if (reason) {
+        g_assert_nonnull(strstr(qdict_get_str(data, "reason"), reason));
+    }
+    qobject_unref(event);
+}
+
 /* Detach */
 
 static char *detach_args(const char *id, const char *more)

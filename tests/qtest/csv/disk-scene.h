@@ -62,6 +62,11 @@ QDict *disk_attach(QTestState *qts, const char *spec);
 /* What was returned */
 QDict *disk_attached(QTestState *qts, const char *spec);
 void disk_refused(QTestState *qts, const char *spec, const char *why);
+/* It has to wait. */
+void disk_attach_waits(QTestState *qts, const char *spec);
+/* The end of that, which is to come: a state, and a reason, or NULL */
+void disk_attach_ends(QTestState *qts, const char *id, const char *state,
+                      const char *reason);
 
 /* Detach; @more: further arguments, each with a comma before it, or "" */
 
