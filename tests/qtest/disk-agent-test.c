@@ -66,6 +66,17 @@ static void says_mounted(AgentGuest *g, const char *id, const char *path)
     qobject_unref(list);
 }
 
+/* The agent of this guest is there, and disk 'd' is being detached. */
+static AgentGuest *agent_guest_detaching(const char *more)
+{
+    AgentGuest *g = agent_guest_start("");
+
+    agent_guest_open(g, true);
+    attach(g->qts, "d");
+    disk_detach(g->qts, "d", more);
+    return g;
+}
+
 /* From the first word to the place where @id is mounted */
 static void begins(AgentGuest *g, const char *id)
 {
@@ -173,13 +184,10 @@ static void test_busy(void)
 
 static void test_write_out(void)
 {
-    AgentGuest *g = agent_guest_start("");
+    AgentGuest *g = agent_guest_detaching("");
     char buf[16] = "";
     int fd;
 
-    agent_guest_open(g, true);
-    attach(g->qts, "d");
-    disk_detach(g->qts, "d", "");
     disk_wait(g->qts, "d", "waiting", "the guest's agent has to answer");
     assert_agent(g->qts, "d", "asked", NULL);
     begins(g, "d");
@@ -222,11 +230,8 @@ static void test_silent(void)
 
 static void test_reset(void)
 {
-    AgentGuest *g = agent_guest_start("");
+    AgentGuest *g = agent_guest_detaching("");
 
-    agent_guest_open(g, true);
-    attach(g->qts, "d");
-    disk_detach(g->qts, "d", "");
     begins(g, "d");
     hears_freeze(g);
     qtest_system_reset(g->qts);
@@ -238,11 +243,8 @@ static void test_reset(void)
 /* The port goes, and with it the way to the agent. */
 static void test_unplug(void)
 {
-    AgentGuest *g = agent_guest_start("");
+    AgentGuest *g = agent_guest_detaching("");
 
-    agent_guest_open(g, true);
-    attach(g->qts, "d");
-    disk_detach(g->qts, "d", "");
     disk_wait(g->qts, "d", "waiting", "agent");
     qtest_qmp_device_del(g->qts, "port");
     disk_wait(g->qts, "d", "removed", NULL);
@@ -254,11 +256,8 @@ static void test_unplug(void)
 
 static void test_unmount(void)
 {
-    AgentGuest *g = agent_guest_start("");
+    AgentGuest *g = agent_guest_detaching(UNMOUNT);
 
-    agent_guest_open(g, true);
-    attach(g->qts, "d");
-    disk_detach(g->qts, "d", UNMOUNT);
     begins(g, "d");
     executes(g, "{\"return\": {\"exited\": true, \"exitcode\": 32, "
              "\"err-data\": \"YnVzeQo=\"}}\n");
@@ -276,12 +275,9 @@ static void test_unmount(void)
 /* Until the thaw, the guest does not move; it comes whatever happens. */
 static void test_cancel(void)
 {
-    AgentGuest *g = agent_guest_start("");
+    AgentGuest *g = agent_guest_detaching("");
     QDict *rsp;
 
-    agent_guest_open(g, true);
-    attach(g->qts, "d");
-    disk_detach(g->qts, "d", "");
     qobject_unref(agent_guest_hears(g, "guest-sync-delimited"));
     cancel(g->qts, "d");
     disk_wait(g->qts, "d", "cancelled", NULL);
@@ -306,11 +302,8 @@ static void test_cancel(void)
 
 static void test_force(void)
 {
-    AgentGuest *g = agent_guest_start("");
+    AgentGuest *g = agent_guest_detaching("");
 
-    agent_guest_open(g, true);
-    attach(g->qts, "d");
-    disk_detach(g->qts, "d", "");
     begins(g, "d");
     hears_freeze(g);
     disk_detach(g->qts, "d", ", 'mode': 'force'");
@@ -347,11 +340,8 @@ static void test_several(void)
 /* While the guest moves it is not asked; then it begins again. */
 static void test_migration(void)
 {
-    AgentGuest *g = agent_guest_start("");
+    AgentGuest *g = agent_guest_detaching("");
 
-    agent_guest_open(g, true);
-    attach(g->qts, "d");
-    disk_detach(g->qts, "d", "");
     agent_guest_syncs(g);
     g_assert_null(agent_guest_hears(g, "guest-get-fsinfo"));
     qtest_qmp_assert_success(g->qts, "{'execute': 'migrate-set-parameters', "
@@ -373,11 +363,8 @@ static void test_migration(void)
 /* The destination asks from the beginning. */
 static void test_destination(void)
 {
-    AgentGuest *g = agent_guest_start("");
+    AgentGuest *g = agent_guest_detaching(UNMOUNT);
 
-    agent_guest_open(g, true);
-    attach(g->qts, "d");
-    disk_detach(g->qts, "d", UNMOUNT);
     agent_guest_syncs(g);
     g_assert_null(agent_guest_hears(g, "guest-get-fsinfo"));
     agent_guest_migrate(g);
@@ -392,11 +379,8 @@ static void test_destination(void)
 /* QEMU ends while the agent is asked. */
 static void test_quit(void)
 {
-    AgentGuest *g = agent_guest_start("");
+    AgentGuest *g = agent_guest_detaching("");
 
-    agent_guest_open(g, true);
-    attach(g->qts, "d");
-    disk_detach(g->qts, "d", "");
     begins(g, "d");
     hears_freeze(g);
     agent_guest_end(g);
