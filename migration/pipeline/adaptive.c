@@ -49,6 +49,7 @@
 typedef struct AdaptiveChannel {
     PacketChoice choice;
     unsigned pauses;            /* that were known at the last packet */
+    bool bound;                 /* little waits in the kernel */
     uint8_t *buf;               /* of pages and their lengths */
 } AdaptiveChannel;
 
@@ -129,7 +130,6 @@ static int adaptive_send_setup(MultiFDSendParams *p, Error **errp)
         return ret;
     }
     g_clear_pointer(&p->iov, g_free);
-    migration_link_bound(p->c);
     *c = (AdaptiveChannel) {
         .choice.fast = adaptive.link > ASK_LINK_BELOW,
         .buf = adaptive_buffer(),
@@ -231,6 +231,18 @@ static void adaptive_ask_link(MultiFDSendParams *p, PacketChoice *choice)
     }
 }
 
+/*
+ * In the first pass the guest does not wait for what waits in the kernel, and
+ * that keeps the link busy while pages of zeroes are looked at.
+ */
+static void adaptive_bound(MultiFDSendParams *p, AdaptiveChannel *c)
+{
+    if (!c->bound && stat64_get(&mig_stats.dirty_sync_count) > 1) {
+        migration_link_bound(p->c);
+        c->bound = true;
+    }
+}
+
 /* Was there a pause since the last packet? */
 static bool adaptive_was_paused(AdaptiveChannel *c)
 {
@@ -274,6 +286,7 @@ static int adaptive_send_prepare(MultiFDSendParams *p, Error **errp)
     if (adaptive_was_paused(c)) {
         packet_choice_pause(&c->choice);
     }
+    adaptive_bound(p, c);
     adaptive_ask_link(p, &c->choice);
     ret = adaptive_prepare(p, packet_choice_next(&c->choice, now,
                                                  adaptive_methods(c)), errp);
