@@ -243,6 +243,13 @@ static void adaptive_bound(MultiFDSendParams *p, AdaptiveChannel *c)
     }
 }
 
+/* The guest has stopped, and waits for each packet. */
+static bool adaptive_is_last(void)
+{
+    return qatomic_read(&migrate_get_current()->state) ==
+           MIGRATION_STATUS_DEVICE;
+}
+
 /* Was there a pause since the last packet? */
 static bool adaptive_was_paused(AdaptiveChannel *c)
 {
@@ -287,6 +294,7 @@ static int adaptive_send_prepare(MultiFDSendParams *p, Error **errp)
         packet_choice_pause(&c->choice);
     }
     adaptive_bound(p, c);
+    c->choice.last = adaptive_is_last();
     adaptive_ask_link(p, &c->choice);
     ret = adaptive_prepare(p, packet_choice_next(&c->choice, now,
                                                  adaptive_methods(c)), errp);

@@ -138,7 +138,7 @@ static void choice_turn(PacketChoice *c, unsigned methods)
     choice_decide(c, methods);
     c->fast = c->fast && c->cost[PACKET_RAW] <= FAST_MOST;
     c->interval = MAX(c->interval, INTERVAL_MIN);
-    if (c->trial) {
+    if (c->trial || c->last) {
         c->trial = false;
     } else if (!c->fast && choice_find_unknown(c, methods)) {
         c->trial = true;
@@ -221,7 +221,7 @@ PacketMethod packet_choice_next(PacketChoice *c, int64_t now, unsigned methods)
         c->other = PACKET_ZSTD;
     }
     choice_count(c, now);
-    if (c->packets == RUN || c->over) {
+    if (c->packets == RUN || c->over || (c->last && c->trial)) {
         choice_turn(c, methods);
     } else if (choice_hopeless(c)) {
         if (!c->counted) {

@@ -45,6 +45,7 @@ typedef struct PacketChoice {
     double bytes[PACKET_METHODS];   /* that a page has become */
     unsigned packets;               /* of this run, that count */
     bool fast;                      /* the link, so far; set at the beginning */
+    bool last;                      /* there is no time for trials; set later */
 
     /* private */
     bool begun;                     /* there was a run */

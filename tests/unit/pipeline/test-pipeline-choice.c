@@ -173,6 +173,32 @@ static void test_pause(void)
     g_assert_cmpfloat(c.cost[PACKET_ZSTD], <, cost * 1.1);
 }
 
+/* When each packet counts, all go the best way, and a trial ends at once. */
+static void test_last(void)
+{
+    unsigned share[PACKET_METHODS];
+    PacketChoice c = { 0 };
+
+    run(&worlds[2], 1024, -1, share, &c);
+    g_assert_cmpint(c.best, ==, PACKET_ZSTD);
+    c.last = true;
+    c.sent = 0;
+    run(&worlds[2], 4096, -1, share, &c);
+    g_assert_cmpint(share[PACKET_ZSTD], ==, 4096);
+
+    c.last = false;
+    c.sent = 0;
+    for (int64_t now = 0; !c.trial; now += 1000) {
+        g_assert_cmpint(now, <, 100000000);
+        packet_choice_next(&c, now, 2);
+        packet_choice_sent(&c, PAGES, PAGES, 1, 1);
+    }
+    c.last = true;
+    c.sent = 0;
+    run(&worlds[2], 64, -1, share, &c);
+    g_assert_cmpint(share[PACKET_ZSTD], ==, 64);
+}
+
 /* What was said of the link was wrong. */
 static void test_not_fast(void)
 {
@@ -303,6 +329,7 @@ int main(int argc, char **argv)
     g_test_add_func("/pipeline/choice/fast", test_fast);
     g_test_add_func("/pipeline/choice/not-fast", test_not_fast);
     g_test_add_func("/pipeline/choice/pause", test_pause);
+    g_test_add_func("/pipeline/choice/last", test_last);
     g_test_add_func("/pipeline/choice/know-slow", test_know_slow);
     g_test_add_func("/pipeline/choice/know-otherwise", test_know_otherwise);
     g_test_add_func("/pipeline/choice/know-better", test_know_better);
