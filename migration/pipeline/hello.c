@@ -7,6 +7,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "block/aio.h"
 #include "exec/target_page.h"
 #include "io/channel-socket.h"
 #include "io/channel-tls.h"
@@ -17,6 +18,7 @@
 #include "migration/postcopy-ram.h"
 #include "migration/tls.h"
 #include "qapi/error.h"
+#include "qemu/atomic.h"
 #include "qemu/bswap.h"
 #include "qemu/coroutine.h"
 #include "qemu/error-report.h"
@@ -61,6 +63,16 @@ static int64_t hello_now(void)
     return qemu_clock_get_ms(QEMU_CLOCK_REALTIME);
 }
 
+/* A socket that is full does not say by itself that its peer is gone. */
+static void hello_wake_writer(QIOChannel *ioc)
+{
+    Coroutine *co = qatomic_xchg(&ioc->write_coroutine, NULL);
+
+    if (co) {
+        aio_co_wake(co);
+    }
+}
+
 static void hello_look(void *opaque)
 {
     Hello *h = opaque;
@@ -71,6 +83,7 @@ static void hello_look(void *opaque)
         qio_channel_shutdown(h->ioc, QIO_CHANNEL_SHUTDOWN_BOTH, NULL);
     }
     qio_channel_wake_read(h->ioc);
+    hello_wake_writer(h->ioc);
 }
 
 /*
