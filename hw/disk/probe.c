@@ -1,8 +1,8 @@
 /*
  * Disk hot-plug: does the storage answer?
  *
- * One thread for each file.  One that hangs is not started again, and when it
- * comes back, that is the answer.
+ * One thread for each file.  One that hangs is not started again; when it comes
+ * back while somebody waits, that is the answer.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -37,7 +37,7 @@ typedef struct Probe {
 
 static QemuMutex lock;
 static QemuCond cond;
-/* Of Probe, by path: those that have not answered; main thread */
+/* Of Probe, by path: those whose answer nobody has taken; main thread */
 static GHashTable *probes;
 
 static void __attribute__((constructor)) probe_construct(void)
@@ -82,6 +82,23 @@ static void probe_free(void *opaque)
     g_free(p);
 }
 
+/* What has answered meanwhile says nothing of now, and is forgotten. */
+static bool probe_is_under_way(const char *path)
+{
+    Probe *p = g_hash_table_lookup(probes, path);
+    bool answered = false;
+
+    if (p) {
+        WITH_QEMU_LOCK_GUARD(&lock) {
+            answered = p->answered;
+        }
+    }
+    if (answered) {
+        g_hash_table_remove(probes, path);
+    }
+    return p && !answered;
+}
+
 static void probe_ask(const char *path)
 {
     QemuThread thread;
@@ -91,7 +108,7 @@ static void probe_ask(const char *path)
         probes = g_hash_table_new_full(g_str_hash, g_str_equal, NULL,
                                        probe_free);
     }
-    if (g_hash_table_contains(probes, path)) {
+    if (probe_is_under_way(path)) {
         return;
     }
     p = g_new0(Probe, 1);
@@ -105,24 +122,17 @@ static void probe_ask(const char *path)
 static bool probe_wait(const char *path, int64_t end_us)
 {
     Probe *p = g_hash_table_lookup(probes, path);
-    bool answered;
 
-    if (!p) {
-        return true;
-    }
-    WITH_QEMU_LOCK_GUARD(&lock) {
+    if (p) {
         int64_t left_us = end_us - g_get_monotonic_time();
 
+        QEMU_LOCK_GUARD(&lock);
         while (!p->answered && left_us > 0) {
             qemu_cond_timedwait(&cond, &lock, left_us / 1000 + 1);
             left_us = end_us - g_get_monotonic_time();
         }
-        answered = p->answered;
     }
-    if (answered) {
-        g_hash_table_remove(probes, path);
-    }
-    return answered;
+    return !probe_is_under_way(path);
 }
 
 /* Which files there are */
