@@ -12,9 +12,8 @@
 #include "qemu/osdep.h"
 #include "agent.h"
 #include "agent-answers.h"
-#include "block/aio.h"
+#include "io/channel-wake.h"
 #include "qapi/error.h"
-#include "qemu/atomic.h"
 #include "qemu/coroutine.h"
 #include "qemu/error-report.h"
 #include "qemu/timer.h"
@@ -79,16 +78,6 @@ static bool agent_may_go_on(DiskAgent *a, Error **errp)
     return true;
 }
 
-/* A socket that is full does not say by itself that it was shut down. */
-static void agent_wake_writer(DiskAgent *a)
-{
-    Coroutine *co = qatomic_xchg(&a->ioc->write_coroutine, NULL);
-
-    if (co) {
-        aio_co_wake(co);
-    }
-}
-
 static void agent_tick(void *opaque)
 {
     DiskAgent *a = opaque;
@@ -102,7 +91,7 @@ static void agent_tick(void *opaque)
         qio_channel_wake_read(a->ioc);
     } else if (a->writing) {
         qio_channel_shutdown(a->ioc, QIO_CHANNEL_SHUTDOWN_BOTH, NULL);
-        agent_wake_writer(a);
+        qio_channel_wake_write(a->ioc);
     }
 }
 

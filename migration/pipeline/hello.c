@@ -7,10 +7,10 @@
  */
 
 #include "qemu/osdep.h"
-#include "block/aio.h"
 #include "exec/target_page.h"
 #include "io/channel-socket.h"
 #include "io/channel-tls.h"
+#include "io/channel-wake.h"
 #include "migration/channel.h"
 #include "migration/migration.h"
 #include "migration/misc.h"
@@ -18,7 +18,6 @@
 #include "migration/postcopy-ram.h"
 #include "migration/tls.h"
 #include "qapi/error.h"
-#include "qemu/atomic.h"
 #include "qemu/bswap.h"
 #include "qemu/coroutine.h"
 #include "qemu/error-report.h"
@@ -63,16 +62,6 @@ static int64_t hello_now(void)
     return qemu_clock_get_ms(QEMU_CLOCK_REALTIME);
 }
 
-/* A socket that is full does not say by itself that its peer is gone. */
-static void hello_wake_writer(QIOChannel *ioc)
-{
-    Coroutine *co = qatomic_xchg(&ioc->write_coroutine, NULL);
-
-    if (co) {
-        aio_co_wake(co);
-    }
-}
-
 static void hello_look(void *opaque)
 {
     Hello *h = opaque;
@@ -83,7 +72,7 @@ static void hello_look(void *opaque)
         qio_channel_shutdown(h->ioc, QIO_CHANNEL_SHUTDOWN_BOTH, NULL);
     }
     qio_channel_wake_read(h->ioc);
-    hello_wake_writer(h->ioc);
+    qio_channel_wake_write(h->ioc);
 }
 
 /*

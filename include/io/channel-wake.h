@@ -1,0 +1,33 @@
+/*
+ * I/O channels: wake up whoever waits to write
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef QIO_CHANNEL_WAKE_H
+#define QIO_CHANNEL_WAKE_H
+
+#include "block/aio.h"
+#include "io/channel.h"
+#include "qemu/atomic.h"
+
+/*
+ * If qio_channel_yield() is waiting for the channel to become writable,
+ * interrupt it, as qio_channel_wake_read() does for readers.  Any thread.
+ *
+ * A Unix socket that is full does not say by itself that its peer is gone, or
+ * that it was shut down: the kernel reports a hang-up only, for which an
+ * AioContext calls no writer.
+ */
+static inline void qio_channel_wake_write(QIOChannel *ioc)
+{
+    Coroutine *co = qatomic_xchg(&ioc->write_coroutine, NULL);
+
+    if (co) {
+        aio_co_wake(co);
+    }
+}
+
+#endif /* QIO_CHANNEL_WAKE_H */
