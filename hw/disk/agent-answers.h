@@ -14,8 +14,18 @@
 #ifndef HW_DISK_AGENT_ANSWERS_H
 #define HW_DISK_AGENT_ANSWERS_H
 
-#include "agent.h"
+#include "qapi/qapi-types-disk.h"
 #include "qobject/qobject.h"
+
+/* A disk has not more file systems. */
+#define DISK_AGENT_MOUNTS_MAX   256
+
+/* Who a disk is, to its guest; see identity.h */
+typedef struct DiskAgentTarget {
+    DiskBus bus;
+    const char *serial;
+    uint64_t wwn;
+} DiskAgentTarget;
 
 /*
  * What the @len bytes of @line say that command @name has returned, a

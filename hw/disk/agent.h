@@ -14,14 +14,12 @@
 #ifndef HW_DISK_AGENT_H
 #define HW_DISK_AGENT_H
 
+#include "agent-answers.h"
 #include "io/channel.h"
-#include "qapi/qapi-types-disk.h"
 
 /* An answer is not longer, and all that comes in a session, in bytes */
 #define DISK_AGENT_ANSWER_MAX   MiB
 #define DISK_AGENT_SESSION_MAX  (4 * MiB)
-/* A disk has not more file systems. */
-#define DISK_AGENT_MOUNTS_MAX   256
 /* One that does not run does not answer: how long to wait for the first one */
 #define DISK_AGENT_SYNC_MS      10000
 /* How long to wait until what was frozen is thawed */
@@ -49,13 +47,6 @@ typedef struct DiskAgentOps {
     /* The last call, which may be long after disk_agent_leave(). */
     void (*free)(void *opaque);
 } DiskAgentOps;
-
-/* Who a disk is, to its guest; see identity.h */
-typedef struct DiskAgentTarget {
-    DiskBus bus;
-    const char *serial;
-    uint64_t wwn;
-} DiskAgentTarget;
 
 /*
  * Have the file systems of @target written out or unmounted, within @limit_ms.

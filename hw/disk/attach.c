@@ -11,11 +11,10 @@
  */
 
 #include "qemu/osdep.h"
+#include "attach.h"
 #include "block/block-global-state.h"
 #include "block/block_int.h"
 #include "block/csv.h"
-#include "disk.h"
-#include "hooks.h"
 #include "hw/boards.h"
 #include "identity.h"
 #include "migration/misc.h"
@@ -24,7 +23,6 @@
 #include "qapi/clone-visitor.h"
 #include "qapi/error.h"
 #include "qapi/qapi-commands-block-core.h"
-#include "qapi/qapi-commands-disk.h"
 #include "qapi/qapi-types-qom.h"
 #include "qapi/qapi-visit-block-core.h"
 #include "qapi/qapi-visit-disk.h"
@@ -34,9 +32,10 @@
 #include "qobject/qdict.h"
 #include "qobject/qnum.h"
 #include "qom/object_interfaces.h"
+#include "release.h"
+#include "slots.h"
 #include "still.h"
 #include "system/runstate.h"
-#include "waiting.h"
 
 /* What the spec says by itself */
 
@@ -47,7 +46,7 @@ static bool attach_id_is_free(const char *id, Error **errp)
                    "letters, digits, '-', '.' and '_'", id);
         return false;
     }
-    if (disk_find(id) || disk_is_waiting(id) ||
+    if (disk_find(id) || disk_name_is_reserved(id) ||
         object_resolve_path_component(machine_get_container("peripheral"),
                                       id)) {
         error_setg(errp, "there is a device '%s' already", id);
@@ -403,7 +402,7 @@ Disk *disk_attach_at(const DiskSpec *spec, const DiskPlace *at, Error **errp)
     return disk;
 }
 
-static DiskInfo *attach_try(const DiskSpec *spec, Error **errp)
+DiskInfo *disk_attach_try(const DiskSpec *spec, Error **errp)
 {
     Disk *disk = g_new0(Disk, 1);
     DiskInfo *info = NULL;
@@ -424,8 +423,7 @@ char *disk_spec_node(const DiskSpec *spec)
     return g_strdup(opts ? opts->node_name : spec->blockdev->u.reference);
 }
 
-/* What is known at once, before somebody outside is asked */
-static bool attach_check_early(const DiskSpec *spec, Error **errp)
+bool disk_attach_check(const DiskSpec *spec, Error **errp)
 {
     g_autofree Disk *disk = g_new0(Disk, 1);
     g_autofree char *node = disk_spec_node(spec);
@@ -435,37 +433,4 @@ static bool attach_check_early(const DiskSpec *spec, Error **errp)
         return false;
     }
     return attach_check(disk, spec, errp) && attach_check_now(spec, errp);
-}
-
-/*
- * True: something is in the way that may end by the deadline, or a hook is to
- * be asked.  An error is set if it must not be waited for.
- */
-static bool attach_waits(const DiskSpec *spec, Error **errp)
-{
-    bool may_wait = spec->has_deadline && spec->deadline;
-
-    return disk_hooks_want(DISK_HOOK_POINT_BEFORE_ATTACH) ||
-           disk_hooks_want(DISK_HOOK_POINT_AFTER_ATTACH) ||
-           migration_is_running() ||
-           !disk_graph_is_still(may_wait ? NULL : errp) ||
-           !disk_storage_answers(spec, may_wait ? NULL : errp);
-}
-
-DiskInfo *qmp_disk_attach(DiskSpec *spec, Error **errp)
-{
-    ERRP_GUARD();
-    Disk *disk;
-
-    if (spec->has_dry_run && spec->dry_run) {
-        return attach_try(spec, errp);
-    }
-    if (!attach_check_early(spec, errp)) {
-        return NULL;
-    }
-    if (attach_waits(spec, errp)) {
-        return *errp ? NULL : disk_attach_waiting(spec, errp);
-    }
-    disk = disk_attach_at(spec, NULL, errp);
-    return disk ? disk_info(disk) : NULL;
 }

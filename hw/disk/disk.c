@@ -7,21 +7,12 @@
  */
 
 #include "qemu/osdep.h"
-#include "block/aio.h"
-#include "detach.h"
 #include "disk.h"
-#include "guest.h"
 #include "identity.h"
 #include "qapi/error.h"
-#include "qapi/qapi-commands-block-core.h"
-#include "qapi/qapi-commands-disk.h"
-#include "qemu/error-report.h"
-#include "qemu/main-loop.h"
-#include "qom/object_interfaces.h"
-#include "waiting.h"
 
-/* The property whose end tells that of the device */
-#define WATCH   "disk-hotplug"
+/* Names that are taken by disks which are not attached yet */
+static QTAILQ_HEAD(, DiskName) names = QTAILQ_HEAD_INITIALIZER(names);
 
 DiskList disks = QTAILQ_HEAD_INITIALIZER(disks);
 
@@ -48,90 +39,31 @@ Disk *disk_find_plugged(const char *id, Error **errp)
     return disk;
 }
 
-static void disk_del_node(Disk *disk, char **node)
+void disk_name_reserve(DiskName *name, const char *id)
 {
-    Error *err = NULL;
+    assert(!name->id);
+    name->id = g_strdup(id);
+    QTAILQ_INSERT_TAIL(&names, name, next);
+}
 
-    if (*node) {
-        qmp_blockdev_del(*node, &err);
-        if (err) {
-            warn_reportf_err(err, "disk '%s' is gone, but its node stays: ",
-                             disk->id);
+void disk_name_release(DiskName *name)
+{
+    if (name->id) {
+        QTAILQ_REMOVE(&names, name, next);
+        g_clear_pointer(&name->id, g_free);
+    }
+}
+
+bool disk_name_is_reserved(const char *id)
+{
+    DiskName *name;
+
+    QTAILQ_FOREACH(name, &names, next) {
+        if (g_str_equal(name->id, id)) {
+            return true;
         }
-        g_clear_pointer(node, g_free);
     }
-}
-
-static void disk_del_object(Disk *disk, char **id)
-{
-    Error *err = NULL;
-
-    if (*id) {
-        if (!user_creatable_del(*id, &err)) {
-            warn_reportf_err(err, "disk '%s' is gone, but its object stays: ",
-                             disk->id);
-        }
-        g_clear_pointer(id, g_free);
-    }
-}
-
-void disk_release(Disk *disk)
-{
-    assert(!disk->dev);
-    disk_resize_forget(disk);
-    disk_del_node(disk, &disk->own_filter);
-    disk_del_object(disk, &disk->own_group);
-    disk_del_object(disk, &disk->own_iothread);
-    disk_del_node(disk, &disk->own_node);
-    qapi_free_DiskSpec(disk->spec);
-    g_free(disk->opened);
-    g_free(disk->place.name);
-    g_free(disk->node);
-    g_free(disk->serial);
-    g_free(disk->id);
-    g_free(disk);
-}
-
-static void disk_gone_bh(void *opaque)
-{
-    Disk *disk = opaque;
-    Detach *d = detach_leave(disk);
-
-    QTAILQ_REMOVE(&disks, disk, next);
-    disk_guest_unhide(disk);
-    disk_quarantine_begin(disk->place.name, disk->place.address);
-    disk_release(disk);
-    if (d) {
-        detach_gone(d);
-    }
-}
-
-/*
- * The device is being freed, by whatever thread does that, with the BQL; it
- * has not let go of the drive yet.  To do so may take a change of the block
- * graph, which waits in the main context; so not there.
- */
-static void disk_dev_gone(Object *obj, const char *name, void *opaque)
-{
-    Disk *disk = opaque;
-
-    disk->dev = NULL;
-    aio_bh_schedule_oneshot(iohandler_get_aio_context(), disk_gone_bh, disk);
-}
-
-static void disk_get_watch(Object *obj, Visitor *v, const char *name,
-                           void *opaque, Error **errp)
-{
-    bool yes = true;
-
-    visit_type_bool(v, name, &yes, errp);
-}
-
-void disk_watch(Disk *disk)
-{
-    object_property_add(OBJECT(disk->dev), WATCH, "bool", disk_get_watch, NULL,
-                        disk_dev_gone, disk);
-    QTAILQ_INSERT_TAIL(&disks, disk, next);
+    return false;
 }
 
 DiskInfo *disk_info(const Disk *disk)
@@ -158,30 +90,4 @@ DiskInfo *disk_info(const Disk *disk)
     info->has_wwn = disk->wwn;
     info->wwn = disk->wwn;
     return info;
-}
-
-DiskInfoList *qmp_query_disks(Error **errp)
-{
-    DiskInfoList *list = NULL, **tail = &list;
-    Disk *disk;
-
-    QTAILQ_FOREACH(disk, &disks, next) {
-        QAPI_LIST_APPEND(tail, disk_info(disk));
-    }
-    disk_waiting_infos(tail);
-    return list;
-}
-
-DiskSlotsList *qmp_query_disk_slots(Error **errp)
-{
-    return disk_slots();
-}
-
-void qmp_disk_slot_release(const char *place, int64_t address, Error **errp)
-{
-    if (address < 0 || address > UINT_MAX ||
-        !disk_quarantine_end(place, address)) {
-        error_setg(errp, "address %" PRId64 " of '%s' is not quarantined",
-                   address, place);
-    }
 }

@@ -16,7 +16,12 @@
 #include "qapi/qapi-types-disk.h"
 #include "qemu/queue.h"
 #include "qemu/uuid.h"
-#include "slots.h"
+
+typedef struct DiskPlace {
+    DiskBus bus;                /* not DISK_BUS_AUTO */
+    char *name;                 /* of the bus, to be freed */
+    unsigned address;           /* SCSI target, or PCI slot */
+} DiskPlace;
 
 /* What has passed between a disk's guest and us */
 typedef struct DiskGuest {
@@ -81,31 +86,19 @@ static inline bool disk_has_device(const Disk *disk)
 /* What @disk is, to be freed */
 DiskInfo *disk_info(const Disk *disk);
 
-/*
- * Release everything of a disk without a device, and free it.  A node that
- * somebody else uses stays, with a warning.
- */
-void disk_release(Disk *disk);
+/* The name of a disk that is not attached yet; all zero: none */
+typedef struct DiskName {
+    char *id;
+    QTAILQ_ENTRY(DiskName) next;
+} DiskName;
 
-/*
- * Attach @spec's disk at @at, or where there is room if that is NULL.  The disk
- * is among those attached; NULL and nothing is left if something fails.
- */
-Disk *disk_attach_at(const DiskSpec *spec, const DiskPlace *at, Error **errp);
+/* From now on @id is taken, until @name is released. */
+void disk_name_reserve(DiskName *name, const char *id);
 
-/* The node that @spec opens or names, to be freed; NULL: it has no name */
-char *disk_spec_node(const DiskSpec *spec);
+/* Harmless if it holds none */
+void disk_name_release(DiskName *name);
 
-/* The type of a disk's device; not for DISK_BUS_AUTO */
-const char *disk_driver(DiskBus bus);
-
-/* What is under @node, as one string; it changes when that is exchanged. */
-char *disk_node_filename(const char *node);
-
-/* @disk has its device now: when that goes, however it does, so does @disk. */
-void disk_watch(Disk *disk);
-
-/* @disk goes: so does the resize that waits for its guest, with its event. */
-void disk_resize_forget(Disk *disk);
+/* True: a disk that is not attached yet has @id. */
+bool disk_name_is_reserved(const char *id);
 
 #endif /* HW_DISK_DISK_H */

@@ -11,9 +11,9 @@
  */
 
 #include "qemu/osdep.h"
+#include "attach.h"
 #include "block/block-global-state.h"
 #include "block/block_int.h"
-#include "disk.h"
 #include "hw/boards.h"
 #include "hw/hotplug.h"
 #include "hw/pci/pci_device.h"
@@ -37,6 +37,8 @@
 #include "qobject/qstring.h"
 #include "qom/object_interfaces.h"
 #include "qom/qom-qobject.h"
+#include "release.h"
+#include "slots.h"
 #include "system/runstate.h"
 
 /* What a device reads and writes, with all that was put above it */

@@ -14,7 +14,6 @@
 #include "qemu/osdep.h"
 #include "block/aio.h"
 #include "block/block-global-state.h"
-#include "disk.h"
 #include "guest.h"
 #include "hw/scsi/scsi.h"
 #include "hw/virtio/virtio-blk.h"

@@ -9,6 +9,7 @@
 #ifndef HW_DISK_RESIZE_H
 #define HW_DISK_RESIZE_H
 
+#include "disk.h"
 #include "hw/scsi/scsi.h"
 
 /*
@@ -16,5 +17,8 @@
  * be called before @ua is cleared, in any thread.
  */
 void disk_resize_told(SCSIDevice *dev, const SCSISense *ua);
+
+/* @disk goes: so does the resize that waits for its guest, with its event. */
+void disk_resize_forget(Disk *disk);
 
 #endif /* HW_DISK_RESIZE_H */

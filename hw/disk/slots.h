@@ -12,13 +12,7 @@
 #ifndef HW_DISK_SLOTS_H
 #define HW_DISK_SLOTS_H
 
-#include "qapi/qapi-types-disk.h"
-
-typedef struct DiskPlace {
-    DiskBus bus;                /* not DISK_BUS_AUTO */
-    char *name;                 /* of the bus, to be freed */
-    unsigned address;           /* SCSI target, or PCI slot */
-} DiskPlace;
+#include "disk.h"
 
 /*
  * Find a free place for a disk that is to be seen as @bus says: the first one,

@@ -15,6 +15,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "attach.h"
 #include "detach.h"
 #include "hooks.h"
 #include "migration/misc.h"
@@ -34,6 +35,7 @@
 
 typedef struct Waiting {
     DiskSpec *spec;
+    DiskName name;              /* reserved until it is attached */
     char *node;
     int64_t deadline_ms;
     int64_t peace_ms;           /* until when nobody is disturbed again, ... */
@@ -49,18 +51,6 @@ static QEMUTimer *timer;
 static int64_t now_ms(void)
 {
     return qemu_clock_get_ms(QEMU_CLOCK_REALTIME);
-}
-
-bool disk_is_waiting(const char *id)
-{
-    Waiting *w;
-
-    QTAILQ_FOREACH(w, &all, next) {
-        if (!w->attached && g_str_equal(w->spec->id, id)) {
-            return true;
-        }
-    }
-    return false;
 }
 
 static DiskInfo *waiting_info(const Waiting *w)
@@ -91,6 +81,7 @@ void disk_waiting_infos(DiskInfoList **tail)
 static void waiting_free(Waiting *w)
 {
     QTAILQ_REMOVE(&all, w, next);
+    disk_name_release(&w->name);
     disk_hooks_free(w->before);
     disk_hooks_free(w->after);
     qapi_free_DiskSpec(w->spec);
@@ -125,7 +116,8 @@ static void waiting_attach(Waiting *w)
 {
     Error *err = NULL;
 
-    w->attached = true;         /* its name is not reserved any more */
+    w->attached = true;
+    disk_name_release(&w->name);
     if (!disk_attach_at(w->spec, NULL, &err)) {
         waiting_over(w, DISK_STATE_REFUSED, error_get_pretty(err));
         error_free(err);
@@ -224,6 +216,7 @@ DiskInfo *disk_attach_waiting(const DiskSpec *spec, Error **errp)
     w = g_new0(Waiting, 1);
     w->spec = QAPI_CLONE(DiskSpec, spec);
     w->node = disk_spec_node(spec);
+    disk_name_reserve(&w->name, spec->id);
     w->deadline_ms = now_ms() + (spec->has_deadline ? spec->deadline : 0);
     QTAILQ_INSERT_TAIL(&all, w, next);
     w->before = disk_hooks_ask(DISK_HOOK_POINT_BEFORE_ATTACH, spec->id,

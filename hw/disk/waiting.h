@@ -13,9 +13,6 @@
 
 #include "disk.h"
 
-/* True: an attach of a disk @id waits. */
-bool disk_is_waiting(const char *id);
-
 /*
  * Attach @spec's disk, which passed all checks that need no time, as soon as
  * hooks, a migration and the block graph let it; by then or not at all.

@@ -1,0 +1,40 @@
+/*
+ * Disk hot-plug: attach
+ *
+ * All functions run in the main thread with the BQL held, and in no coroutine.
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef HW_DISK_ATTACH_H
+#define HW_DISK_ATTACH_H
+
+#include "disk.h"
+
+/*
+ * Attach @spec's disk at @at, or where there is room if that is NULL.  The disk
+ * is among those attached; NULL and nothing is left if something fails.
+ */
+Disk *disk_attach_at(const DiskSpec *spec, const DiskPlace *at, Error **errp);
+
+/*
+ * What @spec's disk would be, to be freed; NULL and an error if it could not be
+ * attached now.  Nothing is left of the attempt.
+ */
+DiskInfo *disk_attach_try(const DiskSpec *spec, Error **errp);
+
+/* What is known at once, before somebody outside is asked */
+bool disk_attach_check(const DiskSpec *spec, Error **errp);
+
+/* The node that @spec opens or names, to be freed; NULL: it has no name */
+char *disk_spec_node(const DiskSpec *spec);
+
+/* The type of a disk's device; not for DISK_BUS_AUTO */
+const char *disk_driver(DiskBus bus);
+
+/* What is under @node, as one string; it changes when that is exchanged. */
+char *disk_node_filename(const char *node);
+
+#endif /* HW_DISK_ATTACH_H */
