@@ -30,6 +30,19 @@ def spread(values: list) -> dict | None:
             'max': round(values[-1], 1)}
 
 
+def _off(run: Run) -> float | None:
+    """By how much the prediction was wrong."""
+    if not run.ended or run.predicted is None or not run.blackout_ms:
+        return None
+    return abs(run.predicted - run.blackout_ms)
+
+
+def _part(runs: list[Run]) -> float | None:
+    """The median of that, as a part of what was seen."""
+    return round(statistics.median(_off(r) / r.blackout_ms for r in runs),
+                 3) if runs else None
+
+
 def summary(guest: str, link: str, method: str, runs: list[Run],
             ram: int) -> dict:
     return {
@@ -42,12 +55,19 @@ def summary(guest: str, link: str, method: str, runs: list[Run],
         'tcp_gap_ms': spread([r.tcp_gap_ms for r in runs]),
         'bytes': spread([r.bytes for r in runs]), 'ram_bytes': ram,
         'predicted_blackout_ms': spread([r.predicted for r in runs]),
+        'prediction_off_ms': spread([_off(r) for r in runs]),
+        'prediction_off_part': _part([r for r in runs if _off(r) is not None]),
         'why': sorted({r.why for r in runs if r.why})}
 
 
 HEADER = (f'{"guest":12} {"link":10} {"method":18} {"ended":>6} '
           f'{"total s":>8} {"MB":>7} {"blackout":>9} {"predicted":>9} '
+          f'{"off":>5} {"max":>5} '
           f'{"gap p50":>8} {"p95":>6} {"TCP p50":>8} {"pings":>6}')
+
+
+def percent(part: float | None) -> str:
+    return '-' if part is None else f'{part:.0%}'
 
 
 def line(row: dict) -> str:
@@ -59,6 +79,8 @@ def line(row: dict) -> str:
             f'{row["ended"]:>3}/{row["runs"]:<2} '
             f'{p("total_ms", scale=1000, digits=2):>8} '
             f'{p("bytes", scale=MB):>7} {p("blackout_ms"):>9} '
-            f'{p("predicted_blackout_ms"):>9} {p("guest_gap_ms"):>8} '
+            f'{p("predicted_blackout_ms"):>9} '
+            f'{percent(row["prediction_off_part"]):>5} '
+            f'{p("prediction_off_ms", "max"):>5} {p("guest_gap_ms"):>8} '
             f'{p("guest_gap_ms", "p95"):>6} {p("tcp_gap_ms"):>8} '
             f'{p("pings_lost_100hz"):>6}')
