@@ -1,0 +1,108 @@
+/*
+ * Migration pipeline: how busy the host is
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/lockable.h"
+#include "qemu/thread.h"
+#include "qemu/timer.h"
+#include "stall.h"
+
+#define NONE            1000
+/* More is no use to anybody. */
+#define MOST            64000
+/* Not measured anew before so many microseconds have passed, */
+#define WINDOW          200000
+/* nor before work has taken so many nanoseconds; what it counts for then */
+#define LEAST_WORK      2000000
+#define WEIGHT          0.5
+/* In percent; the host's pressure says little about a single process. */
+#define PRESSURE_MOST   75
+
+static struct {
+    QemuMutex lock;
+    int64_t at;                 /* of the last look, in microseconds */
+    uint64_t ran, waited;       /* until then, in nanoseconds */
+    double stall;               /* 0: not known yet */
+} stall;
+
+static void __attribute__((constructor)) stall_init(void)
+{
+    qemu_mutex_init(&stall.lock);
+}
+
+/*
+ * What it is likely to be, from the share of time in which anything on the host
+ * waited for a CPU in the last ten seconds; 0 if the kernel does not say
+ */
+static double stall_of_host(void)
+{
+    g_autofree char *text = NULL;
+    double some;
+
+    if (!g_file_get_contents("/proc/pressure/cpu", &text, NULL, NULL) ||
+        sscanf(text, "some avg10=%lf", &some) != 1) {
+        return 0;
+    }
+    return NONE / (1 - MIN(some, PRESSURE_MOST) / 100);
+}
+
+/* What all threads of this process ran and waited for a CPU, until now */
+static void stall_count(uint64_t *ran, uint64_t *waited)
+{
+    g_autoptr(GDir) dir = g_dir_open("/proc/self/task", 0, NULL);
+    const char *tid;
+
+    *ran = *waited = 0;
+    while (dir && (tid = g_dir_read_name(dir))) {
+        g_autofree char *path = g_strdup_printf("/proc/self/task/%s/schedstat",
+                                                tid);
+        g_autofree char *text = NULL;
+        uint64_t r, w;
+
+        /* A thread that has ended since is not there any more. */
+        if (g_file_get_contents(path, &text, NULL, NULL) &&
+            sscanf(text, "%" SCNu64 " %" SCNu64, &r, &w) == 2) {
+            *ran += r;
+            *waited += w;
+        }
+    }
+}
+
+void migration_stall_begin(void)
+{
+    QEMU_LOCK_GUARD(&stall.lock);
+    stall_count(&stall.ran, &stall.waited);
+    stall.at = qemu_clock_get_us(QEMU_CLOCK_REALTIME);
+    stall.stall = stall_of_host();
+}
+
+unsigned migration_stall(void)
+{
+    int64_t now = qemu_clock_get_us(QEMU_CLOCK_REALTIME);
+    uint64_t ran, waited;
+    double new;
+
+    QEMU_LOCK_GUARD(&stall.lock);
+    if (now - stall.at >= WINDOW) {
+        stall_count(&ran, &waited);
+        /* Less than before when a thread has ended: begin again. */
+        if (ran < stall.ran || waited < stall.waited) {
+            stall.ran = ran;
+            stall.waited = waited;
+        } else if (ran - stall.ran >= LEAST_WORK) {
+            new = NONE * (1 + (double)(waited - stall.waited) /
+                              (ran - stall.ran));
+            stall.stall = stall.stall ? stall.stall +
+                          WEIGHT * (new - stall.stall) : new;
+            stall.ran = ran;
+            stall.waited = waited;
+        }
+        stall.at = now;
+    }
+    return stall.stall ? MIN(stall.stall, MOST) : NONE;
+}
