@@ -21,6 +21,7 @@
 #include "choice.h"
 #include "delta.h"
 #include "link.h"
+#include "stall.h"
 
 /* No other method has these bits in this field. */
 #define FLAG_DELTA      (3 << 1)
@@ -39,8 +40,14 @@
 #define ASK_LINK_AFTER  3
 #define ASK_LINK_UNTIL  6
 #define ASK_LINK_BELOW  200e6
+/* The same where CPU time is short, which makes any link look slow */
+#define ASK_BUSY_BELOW  25e6
+/* It is, when work costs others so much. */
+#define BUSY_FROM       1
 /* It is fast after all.  For a moment it may seem to be so. */
 #define ASK_LINK_ABOVE  800e6
+/* What a microsecond of work costs others at most, in microseconds */
+#define WORK_COSTS_MOST 3
 /* How much of the guest's memory copies may take, and how many bytes */
 #define COPY_SHARE      4
 #define COPY_MOST       (1 * GiB)
@@ -55,10 +62,10 @@ typedef struct AdaptiveChannel {
 
 static struct {
     bool on, delta;
-    double link;                /* bytes a second, or 0 */
     unsigned pauses;            /* atomic */
     const MultiFDMethods *raw, *zstd;
     Stat64 pages[PACKET_METHODS];
+    Stat64 rate[UINT8_MAX + 1];         /* bytes a second; 0: not known */
     AdaptiveChannel channels[UINT8_MAX + 1];
 } adaptive;
 
@@ -75,20 +82,27 @@ void migration_adaptive_set(bool on, bool delta)
 {
     adaptive.on = on && migration_adaptive_available();
     adaptive.delta = adaptive.on && delta;
-    adaptive.link = 0;
+    for (unsigned i = 0; i < ARRAY_SIZE(adaptive.rate); i++) {
+        stat64_init(&adaptive.rate[i], 0);
+    }
     for (unsigned m = 0; m < PACKET_METHODS; m++) {
         stat64_init(&adaptive.pages[m], 0);
     }
 }
 
-void migration_adaptive_link(double rate)
-{
-    adaptive.link = rate;
-}
-
 double migration_adaptive_link_rate(void)
 {
-    return adaptive.link;
+    double rate = 0;
+
+    for (int i = 0; adaptive.on && i < migrate_multifd_channels(); i++) {
+        double channel = stat64_get(&adaptive.rate[i]);
+
+        if (!channel) {
+            return 0;
+        }
+        rate += channel;
+    }
+    return rate;
 }
 
 void migration_adaptive_paused(void)
@@ -131,7 +145,7 @@ static int adaptive_send_setup(MultiFDSendParams *p, Error **errp)
     }
     g_clear_pointer(&p->iov, g_free);
     *c = (AdaptiveChannel) {
-        .choice.fast = adaptive.link > ASK_LINK_BELOW,
+        .choice.fast = true,
         .buf = adaptive_buffer(),
     };
     if (!p->id && adaptive.delta) {
@@ -216,14 +230,17 @@ static int adaptive_prepare_copied(MultiFDSendParams *p, DeltaShadow *shadow,
 static void adaptive_ask_link(MultiFDSendParams *p, PacketChoice *choice)
 {
     size_t page = multifd_ram_page_size();
+    double below = choice->work_costs < BUSY_FROM ? ASK_LINK_BELOW :
+                                                    ASK_BUSY_BELOW;
     double rate;
 
-    if (choice->fast || (choice->cost[PACKET_RAW] && !choice->told) ||
+    if ((choice->cost[PACKET_RAW] && !choice->told) ||
         choice->packets < ASK_LINK_AFTER) {
         return;
     }
     rate = migration_link_rate(p->c);
-    if (rate > 0 && rate < ASK_LINK_BELOW) {
+    stat64_set(&adaptive.rate[p->id], rate);
+    if (rate > 0 && rate < below) {
         packet_choice_know_raw(choice, page * 1e6 / rate, page);
     } else if (choice->told ? rate > ASK_LINK_ABOVE :
                rate > 0 || choice->packets >= ASK_LINK_UNTIL) {
@@ -248,6 +265,12 @@ static bool adaptive_is_last(void)
 {
     return qatomic_read(&migrate_get_current()->state) ==
            MIGRATION_STATUS_DEVICE;
+}
+
+/* The time that work waits for a CPU, others wait for it as well. */
+static double adaptive_work_costs(void)
+{
+    return MIN((migration_stall() - 1000) / 1000.0, WORK_COSTS_MOST);
 }
 
 /* Was there a pause since the last packet? */
@@ -295,6 +318,7 @@ static int adaptive_send_prepare(MultiFDSendParams *p, Error **errp)
     }
     adaptive_bound(p, c);
     c->choice.last = adaptive_is_last();
+    c->choice.work_costs = adaptive_work_costs();
     adaptive_ask_link(p, &c->choice);
     ret = adaptive_prepare(p, packet_choice_next(&c->choice, now,
                                                  adaptive_methods(c)), errp);

@@ -25,12 +25,9 @@ bool migration_adaptive_available(void);
 void migration_adaptive_set(bool on, bool delta);
 
 /*
- * The link takes so many bytes a second; what is set begins as that suggests.
- * Source, main thread, before the set-up of multifd.
+ * Bytes a second that all channels together get through, as the kernel saw it
+ * when each asked last; 0 if that is not known of one of them.  Any thread.
  */
-void migration_adaptive_link(double rate);
-
-/* That, or 0 if it is not known.  Any thread, while a migration runs */
 double migration_adaptive_link_rate(void);
 
 /* It was waited until all is there, and not for pages.  Any thread */

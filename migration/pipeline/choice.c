@@ -27,7 +27,8 @@
 #define OTHER_WORLD     2
 /*
  * Microseconds that a raw page takes at most where the link is fast: that of 4
- * KiB has 80 MB/s then, in one channel of several.
+ * KiB has 80 MB/s then, in one channel of several.  More where the channel
+ * itself has to wait for a CPU.
  */
 #define FAST_MOST       50
 /* So much cheaper must what takes more CPU be. */
@@ -85,6 +86,13 @@ static void choice_learn(PacketChoice *c)
     *cost = *cost && !c->trial ? *cost + WEIGHT * (new - *cost) : new;
 }
 
+/* What a page costs the channel, and all others */
+static double choice_cost(const PacketChoice *c, PacketMethod m)
+{
+    return c->cost[m] + c->work_costs *
+                        MAX(0, c->work[m] - c->work[PACKET_RAW]);
+}
+
 /* The cheapest one, when raw pages were measured as well */
 static PacketMethod choice_cheapest(const PacketChoice *c, unsigned methods)
 {
@@ -92,8 +100,8 @@ static PacketMethod choice_cheapest(const PacketChoice *c, unsigned methods)
     PacketMethod best = PACKET_RAW;
 
     for (unsigned m = PACKET_RAW + 1; m < methods; m++) {
-        if (c->cost[m] && c->cost[m] < limit) {
-            limit = c->cost[m];
+        if (c->cost[m] && choice_cost(c, m) < limit) {
+            limit = choice_cost(c, m);
             best = m;
         }
     }
@@ -136,7 +144,8 @@ static void choice_turn(PacketChoice *c, unsigned methods)
 {
     choice_learn(c);
     choice_decide(c, methods);
-    c->fast = c->fast && c->cost[PACKET_RAW] <= FAST_MOST;
+    c->fast = c->fast && c->cost[PACKET_RAW] <= FAST_MOST *
+                                                (1 + c->work_costs);
     c->interval = MAX(c->interval, INTERVAL_MIN);
     if (c->trial || c->last) {
         c->trial = false;

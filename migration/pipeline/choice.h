@@ -7,7 +7,7 @@
  * now and then there is a run another way, and the cheapest one is used.  That
  * includes whatever the link, the other side and whoever delivers the pages
  * add.  When there is no difference, because pages do not come faster, raw
- * takes less CPU.
+ * takes less CPU; and when the host has none to spare, the work counts twice.
  *
  * A run's first half does not count: it fills the buffers of the socket, which
  * take raw pages as fast as memory.  A trial that goes badly is cut short, and
@@ -46,6 +46,11 @@ typedef struct PacketChoice {
     unsigned packets;               /* of this run, that count */
     bool fast;                      /* the link, so far; set at the beginning */
     bool last;                      /* there is no time for trials; set later */
+    /*
+     * CPU time is short, so that work takes from the guest and from the other
+     * side: what a microsecond of it costs them; set later
+     */
+    double work_costs;
 
     /* private */
     bool begun;                     /* there was a run */

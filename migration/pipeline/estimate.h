@@ -31,7 +31,8 @@ typedef struct PipelineSample {
     unsigned settles;           /* how often that was waited for */
     unsigned syncs;             /* how many that were */
     double link_rate;           /* pages a second that it takes whole, or 0 */
-    int64_t fixed;              /* what the blackout takes without pages */
+    int64_t fixed;              /* what the blackout takes without pages, */
+    int64_t spread;             /* and it may well be so much longer */
     bool ready;                 /* disks were flushed, so that fixed is true */
 } PipelineSample;
 

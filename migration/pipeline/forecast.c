@@ -15,6 +15,9 @@
 /* After so many of them, a day, whatever it is has no end. */
 #define STEPS_MAX   8640000
 #define US_PER_S    1000000.0
+#define US_PER_MS   1000
+/* No guest is asked to stand still for longer, in microseconds. */
+#define FLOOR_MOST  (2000 * US_PER_MS * (int64_t)1000)
 
 /* Pages that are dirty after a step, if @dirty were before */
 static double forecast_dirty(const PipelineModel *m, double dirty,
@@ -49,7 +52,8 @@ PipelineForecast pipeline_forecast(const PipelineGoal *goal,
                                    const PipelineModel *m)
 {
     PipelineSample s = {
-        .syncs = 1, .pages_left = m->pages, .fixed = m->fixed, .ready = true,
+        .syncs = 1, .pages_left = m->pages, .fixed = m->fixed,
+        .spread = m->spread, .ready = true,
     };
     double left = m->pages, done = 0, dirty = 0;
     PipelinePolicy p;
@@ -76,4 +80,34 @@ PipelineForecast pipeline_forecast(const PipelineGoal *goal,
         .end = action, .why = p.why, .time = s.now, .blackout = p.predicted,
         .throttle = p.throttle, .pages_sent = done,
     };
+}
+
+static bool forecast_keeps(const PipelineGoal *goal, const PipelineModel *m,
+                           int64_t max_blackout)
+{
+    PipelineGoal g = *goal;
+
+    g.max_blackout = max_blackout;
+    g.margin = 0;
+    return pipeline_forecast(&g, m).end == MIGRATE_PIPELINE_ACTION_SWITCH_OVER;
+}
+
+int64_t pipeline_forecast_floor(const PipelineGoal *goal,
+                                const PipelineModel *m)
+{
+    int64_t no = 0, yes = FLOOR_MOST;
+
+    if (!forecast_keeps(goal, m, yes)) {
+        return -1;
+    }
+    while (yes - no > US_PER_MS) {
+        int64_t middle = (no + yes) / 2 / US_PER_MS * US_PER_MS;
+
+        if (forecast_keeps(goal, m, middle)) {
+            yes = middle;
+        } else {
+            no = middle;
+        }
+    }
+    return yes;
 }

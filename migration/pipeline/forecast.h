@@ -23,7 +23,8 @@ typedef struct PipelineModel {
     uint64_t working_set;       /* pages that the guest writes to at all */
     double page_rate;           /* pages sent a second */
     double dirty_rate;          /* pages written to a second */
-    int64_t fixed;              /* of the blackout, in microseconds */
+    int64_t fixed;              /* of the blackout, in microseconds, */
+    int64_t spread;             /* and how much longer that may be */
 } PipelineModel;
 
 typedef struct PipelineForecast {
@@ -37,5 +38,12 @@ typedef struct PipelineForecast {
 
 PipelineForecast pipeline_forecast(const PipelineGoal *goal,
                                    const PipelineModel *m);
+
+/*
+ * The shortest max_blackout for which @goal would be met by switching over, in
+ * microseconds, rounded up to milliseconds; -1 if there is none.
+ */
+int64_t pipeline_forecast_floor(const PipelineGoal *goal,
+                                const PipelineModel *m);
 
 #endif /* MIGRATION_PIPELINE_FORECAST_H */

@@ -26,6 +26,8 @@
 #include "system/runstate.h"
 #include "adaptive.h"
 #include "hello.h"
+#include "history.h"
+#include "link.h"
 #include "pipeline.h"
 #include "trace.h"
 
@@ -103,15 +105,6 @@ static void hello_free(Hello *h)
     object_unref(OBJECT(h->ioc));
     g_free(h->hostname);
     g_free(h);
-}
-
-/* What follows the first YES to a message of @type, if @features are agreed */
-static size_t hello_probe_bytes(HelloType type, uint64_t features)
-{
-    if (type == HELLO_ASK) {
-        return features & HELLO_PROBE ? HELLO_PROBE_BYTES : 0;
-    }
-    return features & HELLO_SOUNDING ? HELLO_SOUNDING_BYTES : 0;
 }
 
 /* Wait until there is something to read.  False if that makes no sense. */
@@ -208,17 +201,19 @@ static bool hello_is_yes(const HelloMessage *theirs, const char *text,
 }
 
 /*
- * Send so many @bytes, a multiple of a MiB.  How many there are a second until
- * the last one is there; 0 and an error if they are not.
+ * Send HELLO_PROBE_BYTES.  How many there are a second until the last one is
+ * there, or more if the kernel says so, since that is not what the main loops
+ * take; 0 and an error if they do not come.
  */
-static double coroutine_fn hello_co_probe(Hello *h, size_t bytes, Error **errp)
+static double coroutine_fn hello_co_probe(Hello *h, Error **errp)
 {
     g_autofree char *text = NULL, *zeroes = g_malloc0(MiB);
     int64_t begun = qemu_clock_get_us(QEMU_CLOCK_REALTIME);
     HelloMessage done;
+    double rate;
 
     h->deadline = hello_now() + HELLO_TIMEOUT;
-    for (size_t sent = 0; sent < bytes; sent += MiB) {
+    for (size_t sent = 0; sent < HELLO_PROBE_BYTES; sent += MiB) {
         if (qio_channel_write_all(h->ioc, zeroes, MiB, errp) < 0) {
             return 0;
         }
@@ -226,23 +221,9 @@ static double coroutine_fn hello_co_probe(Hello *h, size_t bytes, Error **errp)
     if (!hello_co_receive(h, &done, &text, errp)) {
         return 0;
     }
-    return bytes * 1e6 /
+    rate = HELLO_PROBE_BYTES * 1e6 /
            MAX(1, qemu_clock_get_us(QEMU_CLOCK_REALTIME) - begun);
-}
-
-/* How to begin depends on the link. */
-static bool coroutine_fn hello_co_sound(Hello *h, Error **errp)
-{
-    double rate = hello_co_probe(h, HELLO_SOUNDING_BYTES, errp);
-    uint64_t most = migrate_max_bandwidth();
-
-    if (!rate) {
-        error_prepend(errp, "the link cannot be measured: ");
-        return false;
-    }
-    trace_migration_pipeline_sounding(rate);
-    migration_adaptive_link(most ? MIN(rate, most) : rate);
-    return true;
+    return MAX(rate, migration_link_rate_at_least(h->ioc));
 }
 
 static bool coroutine_fn hello_co_greet(Hello *h, Error **errp)
@@ -266,9 +247,9 @@ static bool coroutine_fn hello_co_greet(Hello *h, Error **errp)
                                    theirs.channels,
                                    qemu_clock_get_us(QEMU_CLOCK_REALTIME) -
                                    begun);
+    migration_history_round_trip(migration_link_round_trip(h->ioc));
     migration_pipeline_accepted(ours.features & theirs.features);
-    return !(ours.features & theirs.features & HELLO_SOUNDING) ||
-           hello_co_sound(h, errp);
+    return true;
 }
 
 static bool coroutine_fn hello_co_ask(Hello *h, const PipelineGoal *goal,
@@ -290,8 +271,9 @@ static bool coroutine_fn hello_co_ask(Hello *h, const PipelineGoal *goal,
     }
     answer->features = ours.features & theirs.features;
     answer->round_trip = qemu_clock_get_us(QEMU_CLOCK_REALTIME) - begun;
+    answer->wire = migration_link_round_trip(h->ioc);
     if (answer->features & HELLO_PROBE) {
-        answer->bandwidth = hello_co_probe(h, HELLO_PROBE_BYTES, errp);
+        answer->bandwidth = hello_co_probe(h, errp);
         if (!answer->bandwidth) {
             error_prepend(errp, "the link cannot be measured: ");
             return false;
@@ -365,13 +347,13 @@ static uint64_t hello_accepts(uint64_t features, Error **errp)
 {
     uint64_t accepts = features & (HELLO_MULTIFD | HELLO_POSTCOPY |
                                    HELLO_ADAPTIVE | HELLO_PROBE |
-                                   HELLO_DELTA | HELLO_SOUNDING);
+                                   HELLO_DELTA | HELLO_HISTORY);
 
     if (!(accepts & HELLO_MULTIFD) || !migration_adaptive_available()) {
         accepts &= ~HELLO_ADAPTIVE;
     }
     if (!(accepts & HELLO_ADAPTIVE)) {
-        accepts &= ~(HELLO_DELTA | HELLO_SOUNDING);
+        accepts &= ~HELLO_DELTA;
     }
     if (accepts & HELLO_POSTCOPY &&
         !postcopy_ram_supported_by_host(migration_incoming_get_current(),
@@ -453,12 +435,12 @@ void migration_hello_end(void)
 
 /* A probe of the link: take it in, and say when it is there. */
 static bool coroutine_fn hello_co_probed(Hello *h, HelloMessage *ours,
-                                         size_t bytes, Error **errp)
+                                         Error **errp)
 {
     g_autofree char *buf = g_malloc(MiB);
 
     h->deadline = hello_now() + HELLO_TIMEOUT;
-    for (size_t have = 0; have < bytes; have += MiB) {
+    for (size_t have = 0; have < HELLO_PROBE_BYTES; have += MiB) {
         if (!hello_co_read(h, buf, MiB, 0, errp)) {
             return false;
         }
@@ -472,7 +454,7 @@ static bool coroutine_fn hello_co_answer(Hello *h, Error **errp)
     g_autofree char *text = NULL;
     HelloMessage theirs, ours = { .type = HELLO_YES };
     Error *refusal = NULL;
-    size_t probe;
+    bool probe;
 
     if (!hello_co_receive(h, &theirs, &text, errp)) {
         return false;
@@ -487,9 +469,9 @@ static bool coroutine_fn hello_co_answer(Hello *h, Error **errp)
     if (theirs.type == HELLO_GO) {
         hello_agree(ours.features, theirs.channels);
     }
-    probe = hello_probe_bytes(theirs.type, ours.features);
+    probe = theirs.type == HELLO_ASK && ours.features & HELLO_PROBE;
     if (!hello_co_send(h, &ours, NULL, errp) ||
-        (probe && !hello_co_probed(h, &ours, probe, errp))) {
+        (probe && !hello_co_probed(h, &ours, errp))) {
         migration_hello_end();
         return false;
     }

@@ -34,14 +34,10 @@ typedef enum HelloType {
 #define HELLO_ADAPTIVE      (1ULL << 2)
 #define HELLO_PROBE         (1ULL << 3)
 #define HELLO_DELTA         (1ULL << 4)
-#define HELLO_SOUNDING      (1ULL << 5)
+#define HELLO_HISTORY       (1ULL << 5)
 
-/*
- * What a probe of the link consists of; and one that the guest waits for, long
- * enough to tell a slow link from a fast one
- */
-#define HELLO_PROBE_BYTES       (8 * MiB)
-#define HELLO_SOUNDING_BYTES    (1 * MiB)
+/* What a probe of the link consists of */
+#define HELLO_PROBE_BYTES   (8 * MiB)
 
 /* As on the wire, but in the host's byte order */
 typedef struct HelloMessage {
@@ -91,6 +87,7 @@ bool migration_hello_connect(MigrationState *s, QIOChannel *ioc,
 typedef struct HelloAnswer {
     uint64_t features;          /* that it accepts, and the goal permits */
     int64_t round_trip;         /* in microseconds */
+    int64_t wire;               /* the part of that on the wire; 0: unknown */
     double bandwidth;           /* in bytes a second */
 } HelloAnswer;
 

@@ -13,6 +13,7 @@
 #include "qapi/qapi-visit-pipeline.h"
 #include "qemu/lockable.h"
 #include "adaptive.h"
+#include "history.h"
 #include "exec/target_page.h"
 #include "lazy.h"
 #include "pipeline-int.h"
@@ -57,6 +58,7 @@ static MigratePipelinePromise *pipeline_promise(const PipelineGoal *goal)
     MigratePipelinePromise *p = g_new0(MigratePipelinePromise, 1);
 
     p->max_blackout = goal->max_blackout / 1000;
+    p->margin = goal->margin / 1000;
     p->has_deadline = goal->deadline;
     p->deadline = goal->deadline / 1000000;
     p->allow_throttle = goal->throttle_max;
@@ -93,7 +95,19 @@ static MigratePipelineEstimate *pipeline_estimate(MigrationState *s)
     info->blackout = migration_pipeline_ms(p->predicted);
     info->has_flush = migration_quiesce_time() >= 0;
     info->flush = migration_pipeline_ms(migration_quiesce_time());
+    info->fixed = migration_pipeline_ms(sample->fixed);
+    info->costs = migration_history_info();
     return info;
+}
+
+static MigratePipelinePrediction *pipeline_prediction(void)
+{
+    MigratePipelinePrediction *p = g_new0(MigratePipelinePrediction, 1);
+
+    p->predicted = pipeline.predicted;
+    p->seen = migration_report_total();
+    p->error = p->predicted - p->seen;
+    return p;
 }
 
 /* Called with the lock held */
@@ -117,6 +131,10 @@ static void pipeline_info_driven(MigratePipelineInfo *info, MigrationState *s)
         QAPI_LIST_APPEND(tail, QAPI_CLONE(MigratePipelineDecision, d));
     }
     info->has_decisions = true;
+    if (info->stage == MIGRATE_PIPELINE_STAGE_COMPLETED &&
+        pipeline.predicted && info->blackout) {
+        info->prediction = pipeline_prediction();
+    }
 }
 
 MigratePipelineInfo *migration_pipeline_info(void)

@@ -20,12 +20,15 @@
 #define UNSENT          (256 * KiB)
 
 /*
- * Where struct tcp_info of Linux 4.9 and later has what we want.  That of libc
+ * Where struct tcp_info of Linux 4.10 and later has what we want.  That of libc
  * ends before, and goes not with the kernel's header.
  */
 #define APP_LIMITED     7           /* a bit, the first one of this byte */
+#define MIN_RTT         148         /* 32 bits; all of them: unknown */
 #define DELIVERY_RATE   160         /* 64 bits */
-#define INFO_SIZE       168
+#define BUSY_TIME       168         /* 64 bits; microseconds with data unsent */
+#define RWND_LIMITED    176         /* 64 bits; of that, for want of a window */
+#define INFO_SIZE       184
 
 /* The socket below @ioc, or NULL */
 static QIOChannelSocket *link_socket(QIOChannel *ioc)
@@ -38,15 +41,43 @@ static QIOChannelSocket *link_socket(QIOChannel *ioc)
                             TYPE_QIO_CHANNEL_SOCKET);
 }
 
-double migration_link_rate(QIOChannel *ioc)
+/* Fill @info, of INFO_SIZE bytes; false if @ioc is no TCP connection. */
+static bool link_info(QIOChannel *ioc, uint8_t *info)
 {
     QIOChannelSocket *sioc = link_socket(ioc);
-    uint8_t info[INFO_SIZE] = { 0 };
-    socklen_t len = sizeof(info);
+    socklen_t len = INFO_SIZE;
 
-    if (!sioc ||
-        getsockopt(sioc->fd, IPPROTO_TCP, TCP_INFO, info, &len) < 0 ||
-        len < INFO_SIZE ||
+    return sioc &&
+           getsockopt(sioc->fd, IPPROTO_TCP, TCP_INFO, info, &len) == 0 &&
+           len == INFO_SIZE;
+}
+
+int64_t migration_link_round_trip(QIOChannel *ioc)
+{
+    uint8_t info[INFO_SIZE] = { 0 };
+    uint32_t time;
+
+    if (!link_info(ioc, info)) {
+        return 0;
+    }
+    time = ldl_he_p(info + MIN_RTT);
+    return time == UINT32_MAX ? 0 : time;
+}
+
+double migration_link_rate_at_least(QIOChannel *ioc)
+{
+    uint8_t info[INFO_SIZE] = { 0 };
+
+    return link_info(ioc, info) ? ldq_he_p(info + DELIVERY_RATE) : 0;
+}
+
+double migration_link_rate(QIOChannel *ioc)
+{
+    uint8_t info[INFO_SIZE] = { 0 };
+
+    /* A window that is full all the time is that of a busy receiver. */
+    if (!link_info(ioc, info) ||
+        ldq_he_p(info + RWND_LIMITED) > ldq_he_p(info + BUSY_TIME) / 2 ||
         info[APP_LIMITED] & (HOST_BIG_ENDIAN ? 0x80 : 0x01)) {
         return 0;
     }
@@ -65,6 +96,16 @@ void migration_link_bound(QIOChannel *ioc)
 }
 
 #else
+
+int64_t migration_link_round_trip(QIOChannel *ioc)
+{
+    return 0;
+}
+
+double migration_link_rate_at_least(QIOChannel *ioc)
+{
+    return 0;
+}
 
 double migration_link_rate(QIOChannel *ioc)
 {

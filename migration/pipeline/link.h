@@ -13,11 +13,25 @@
 
 /*
  * Bytes a second that arrive at the other end of @ioc, while we send as much as
- * it takes; 0 if that is not known, or if this is no TCP connection.  The
- * kernel knows it from acknowledgements (tcp(7), TCP_INFO), long before the
- * socket's buffer is full and writes begin to wait.  Any thread.
+ * it takes; 0 if that is not known, if it is the other end that does not take
+ * more, or if this is no TCP connection.  The kernel knows it from
+ * acknowledgements (tcp(7), TCP_INFO), long before the socket's buffer is full
+ * and writes begin to wait.  Any thread.
  */
 double migration_link_rate(QIOChannel *ioc);
+
+/*
+ * The same from what was sent last, also if that was too little to fill the
+ * link all the time.  Then it may take more.
+ */
+double migration_link_rate_at_least(QIOChannel *ioc);
+
+/*
+ * The round trip on the wire, in microseconds: what the kernel has seen at
+ * least, without the time in which either side waits for a CPU.  0 if that is
+ * not known.  Any thread.
+ */
+int64_t migration_link_round_trip(QIOChannel *ioc);
 
 /*
  * Have writes to @ioc wait while much of it is still to be sent: what waits in

@@ -36,9 +36,7 @@ typedef struct Pipeline {
     MigratePipelineDecision decision;
     bool decided;
     MigratePipelineStage stage;
-    int64_t fixed_time;         /* atomic; 0: not known yet */
-    int64_t fixed_guess;        /* atomic */
-    int64_t arrived;            /* atomic; how long it took here, or 0 */
+    int64_t predicted;          /* blackout, at the switch-over; or 0 */
 
     /* main thread */
     int64_t elapsed;            /* of a migration that has ended, in ms; or 0 */
@@ -52,7 +50,7 @@ extern Pipeline pipeline;
 /* In milliseconds, as the user has them */
 static inline int64_t migration_pipeline_ms(int64_t us)
 {
-    return DIV_ROUND_UP(us, 1000);
+    return us / 1000 + (us % 1000 > 0);
 }
 
 /* How far a migration has come, on the source or the destination */

@@ -25,29 +25,21 @@
 #include "adaptive.h"
 #include "announce.h"
 #include "hello.h"
+#include "history.h"
 #include "hot.h"
 #include "pipeline-int.h"
 #include "quick.h"
 #include "quiesce.h"
 #include "report.h"
+#include "stall.h"
 #include "switchover.h"
 #include "trace.h"
 
-/* Disks are flushed when the blackout would be so many times what it may be. */
+/* Disks are flushed when memory takes so many times what a blackout may. */
 #define NEAR                4
 /* How many decisions are kept: the first ones, and the last ones */
 #define DECISIONS_FIRST     32
 #define DECISIONS_LAST      32
-/*
- * Stop, release, device state and the destination, as long as it is a guess;
- * and what is more when disks change hands in a volume
- */
-#define FIXED_GUESS         10000
-#define FIXED_GUESS_CSV     10000
-/* A side does about as much as the other one. */
-#define FIXED_SIDES         2
-/* What a new measure of that counts for */
-#define FIXED_WEIGHT        0.5
 /* How often whoever rests looks up, in microseconds */
 #define REST_SLICE          10000
 /* How late after the deadline it is that something must be wrong, in ms */
@@ -194,6 +186,8 @@ void migration_pipeline_arm(const PipelineGoal *goal, uint64_t max_bandwidth,
     }
     pipeline_apply(s, &pipeline.set);
     migration_report_reset();
+    migration_history_begin(csv_handover_needed());
+    migration_history_agreed(false);
     pipeline_watch(goal->deadline);
 
     QEMU_LOCK_GUARD(&pipeline.lock);
@@ -204,6 +198,7 @@ void migration_pipeline_arm(const PipelineGoal *goal, uint64_t max_bandwidth,
     }
     g_array_set_size(pipeline.decisions, 0);
     pipeline.decided = false;
+    pipeline.predicted = 0;
     pipeline.sample = (PipelineSample) { 0 };
     pipeline.stage = MIGRATE_PIPELINE_STAGE_NONE;
     pipeline.start_time = 0;
@@ -241,18 +236,6 @@ bool migration_pipeline_drives(MigrationState *s)
     return pipeline.on && pipeline.start_time == s->start_time;
 }
 
-int64_t migration_pipeline_fixed_time(void)
-{
-    return qatomic_read(&pipeline.fixed_time) ?:
-           qatomic_read(&pipeline.arrived) * FIXED_SIDES ?:
-           qatomic_read(&pipeline.fixed_guess) ?: FIXED_GUESS;
-}
-
-void migration_pipeline_arrived(int64_t time)
-{
-    qatomic_set(&pipeline.arrived, time);
-}
-
 bool migration_pipeline_greets(MigrationState *s)
 {
     QEMU_LOCK_GUARD(&pipeline.lock);
@@ -269,14 +252,15 @@ void migration_pipeline_offer(const PipelineGoal *goal, uint64_t *features,
                               uint32_t *channels)
 {
     goal = goal ?: &pipeline.policy.goal;
+    *features = HELLO_HISTORY;
     if (goal->postcopy) {
-        *features = HELLO_POSTCOPY;
+        *features |= HELLO_POSTCOPY;
     } else if (!migrate_xbzrle()) {
-        *features = HELLO_MULTIFD;
+        *features |= HELLO_MULTIFD;
         *channels = migrate_multifd_channels();
         if (goal->compression && !migrate_zero_copy_send() &&
             migrate_multifd_compression() == MULTIFD_COMPRESSION_NONE) {
-            *features |= HELLO_ADAPTIVE | HELLO_DELTA | HELLO_SOUNDING;
+            *features |= HELLO_ADAPTIVE | HELLO_DELTA;
         }
     }
 }
@@ -289,34 +273,9 @@ void migration_pipeline_accepted(uint64_t features)
     s->capabilities[MIGRATION_CAPABILITY_POSTCOPY_RAM] =
         features & HELLO_POSTCOPY;
     migration_adaptive_set(features & HELLO_ADAPTIVE, features & HELLO_DELTA);
+    migration_history_agreed(features & HELLO_HISTORY);
     QEMU_LOCK_GUARD(&pipeline.lock);
     pipeline.policy.goal.postcopy = features & HELLO_POSTCOPY;
-}
-
-/* What the blackout took that is likely to be the same the next time */
-static void pipeline_learn(void)
-{
-    MigratePipelineBlackout *b = migration_report_get();
-    int64_t time = 0;
-
-    for (MigratePipelineSpanList *p = b ? b->parts : NULL; p; p = p->next) {
-        switch (p->value->part) {
-        case MIGRATE_PIPELINE_PART_FLUSH:
-        case MIGRATE_PIPELINE_PART_SYNC:
-        case MIGRATE_PIPELINE_PART_MEMORY:
-            break;
-        default:
-            time += p->value->time;
-        }
-    }
-    if (time) {
-        if (pipeline.fixed_time) {
-            time = pipeline.fixed_time +
-                   FIXED_WEIGHT * (time - pipeline.fixed_time);
-        }
-        qatomic_set(&pipeline.fixed_time, time);
-    }
-    qapi_free_MigratePipelineBlackout(b);
 }
 
 void migration_pipeline_fall_back(void)
@@ -347,10 +306,7 @@ static void pipeline_setup(MigrationState *s)
     migration_report_reset();
     migration_hot_reset();
     pipeline.elapsed = 0;
-    if (!pipeline.fixed_time) {
-        qatomic_set(&pipeline.fixed_guess, FIXED_GUESS +
-                    (csv_handover_needed() ? FIXED_GUESS_CSV : 0));
-    }
+    migration_stall_begin();
     WITH_QEMU_LOCK_GUARD(&pipeline.lock) {
         ours = pipeline.on && (!pipeline.start_time ||
                                pipeline.start_time == s->start_time);
@@ -416,9 +372,6 @@ static int pipeline_notify(NotifierWithReturn *notifier, MigrationEvent *event,
     case MIG_EVENT_PRECOPY_DONE:
         /* That is also when postcopy begins. */
         if (s->state == MIGRATION_STATUS_COMPLETED) {
-            if (!migration_quick_saves()) {
-                pipeline_learn();
-            }
             pipeline_ended(s, MIGRATE_PIPELINE_STAGE_COMPLETED);
         }
         break;
@@ -462,7 +415,11 @@ static bool pipeline_record(MigratePipelineAction action)
         .throttle = p->throttle,
         .has_blackout = p->predicted != INT64_MAX,
         .blackout = migration_pipeline_ms(p->predicted),
+        .fixed = migration_pipeline_ms(s->fixed),
     };
+    if (action == MIGRATE_PIPELINE_ACTION_SWITCH_OVER && s->fixed) {
+        pipeline.predicted = p->predicted;
+    }
     pipeline.decided = true;
     if (!news) {
         return false;
@@ -486,8 +443,8 @@ static MigratePipelineAction pipeline_ask(MigrationState *s, uint64_t pending)
         pipeline.sample = sample;
         action = pipeline_policy_step(&pipeline.policy, &sample);
         migration_hot_permit(pipeline.policy.put_off);
-        near = pipeline.policy.predicted / NEAR <
-               pipeline.policy.goal.max_blackout;
+        near = (pipeline.policy.predicted - sample.fixed) / NEAR <
+               pipeline.policy.goal.max_blackout + pipeline.policy.goal.margin;
         if (action != MIGRATE_PIPELINE_ACTION_SYNC) {
             news = pipeline_record(action);
             d = pipeline.decision;
@@ -499,12 +456,36 @@ static MigratePipelineAction pipeline_ask(MigrationState *s, uint64_t pending)
                                           d.passes, d.remaining, d.blackout);
         qapi_event_send_migrate_pipeline_decision(
             d.time, d.action, d.reason, d.passes, d.remaining, d.throttle,
-            d.has_blackout, d.blackout);
+            d.has_blackout, d.blackout, d.fixed);
     }
     if (near && runstate_is_running()) {
         migration_quiesce();
     }
     return action;
+}
+
+/* Too long without memory: what that is made of */
+static void pipeline_explain_fixed(Error **errp)
+{
+    const PipelinePolicy *p = &pipeline.policy;
+    const PipelineSample *s = &pipeline.sample;
+    g_autoptr(MigratePipelineCostList) costs = migration_history_info();
+    g_autoptr(GString) parts = g_string_new(NULL);
+
+    for (MigratePipelineCostList *c = costs; c; c = c->next) {
+        g_string_append_printf(parts, "%s %.1f, ",
+                               MigratePipelinePart_str(c->value->part),
+                               c->value->time / 1000.0);
+    }
+    error_setg(errp, "the guest would stop for %" PRId64 " ms, %" PRId64 " ms "
+               "are permitted, and %" PRId64 " ms are not memory (%sflush, "
+               "last sync and wire %.1f ms): a 'max-blackout' of %" PRId64
+               " ms would do, or 'margin', or less load on both hosts",
+               migration_pipeline_ms(p->predicted),
+               migration_pipeline_ms(p->goal.max_blackout + p->goal.margin),
+               migration_pipeline_ms(s->fixed), parts->str,
+               (s->fixed - migration_history_costs().total) / 1000.0,
+               migration_pipeline_ms(p->worst));
 }
 
 /* Why the guest would have stood still for too long; what would help */
@@ -521,11 +502,8 @@ static void pipeline_explain(Error **errp)
     } else if (p->worst == INT64_MAX) {
         error_setg(errp, "no memory gets through; look after the link and the "
                    "destination");
-    } else if (s->fixed > p->goal.max_blackout) {
-        error_setg(errp, "the guest might stand still for %" PRId64 " ms, of "
-                   "which %" PRId64 " ms are not memory: 'max-blackout' has "
-                   "to be longer", migration_pipeline_ms(p->worst),
-                   migration_pipeline_ms(s->fixed));
+    } else if (p->why == MIGRATE_PIPELINE_REASON_FIXED) {
+        pipeline_explain_fixed(errp);
     } else {
         error_setg(errp, "the guest might stand still for %" PRId64 " ms, "
                    "permitted are %" PRId64 " ms: it changes %.0f pages a "

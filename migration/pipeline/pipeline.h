@@ -65,18 +65,6 @@ void migration_pipeline_accepted(uint64_t features);
  */
 uint64_t migration_pipeline_step(MigrationState *s, uint64_t pending);
 
-/*
- * What a blackout takes but for memory, syncs and flushes, in microseconds:
- * learned from those before, or a guess.  Any thread.
- */
-int64_t migration_pipeline_fixed_time(void);
-
-/*
- * The guest has come by a connection, and stood still here for @time, in
- * microseconds.  Any thread.
- */
-void migration_pipeline_arrived(int64_t time);
-
 /* May a migration start as far as its settings go?  Main thread. */
 bool migration_pipeline_may_start(Error **errp);
 

@@ -37,8 +37,13 @@
 #define QUICK_MOST          60000000
 /* A pass that sends nearly nothing takes so long, to see what is changed. */
 #define PASS_LEAST          20000
-/* Who waits for a moment rests no longer than that. */
+/* The upper bound for one pause, in microseconds */
 #define REST_MAX            2000000
+/* At the floor memory takes at most this part of what is fixed. */
+#define FLOOR_PART          8
+/* So long it is measured there before it counts, in microseconds. */
+#define FLOOR_TIME          1000000
+#define FLOOR_LOOKS         10
 
 void pipeline_policy_init(PipelinePolicy *p, const PipelineGoal *goal)
 {
@@ -48,6 +53,7 @@ void pipeline_policy_init(PipelinePolicy *p, const PipelineGoal *goal)
         .best_left = UINT64_MAX,
         .within_since = -1,
         .waits_since = -1,
+        .fixed_since = -1,
     };
 }
 
@@ -97,7 +103,21 @@ static void policy_predict(PipelinePolicy *p, const PipelineSample *s)
         worst = MAX(worst, whole);
     }
     p->predicted = policy_add(s->fixed, time);
-    p->worst = policy_add(s->fixed, worst);
+    p->worst = policy_add(s->fixed + s->spread, worst);
+}
+
+/* What the blackout may be where nothing makes it shorter */
+static int64_t policy_most(const PipelinePolicy *p)
+{
+    return p->goal.max_blackout + p->goal.margin;
+}
+
+/* Is so little left of memory that no pass makes the blackout shorter? */
+static bool policy_memory_is_little(const PipelinePolicy *p,
+                                    const PipelineSample *s)
+{
+    return s->syncs > 1 && p->predicted != INT64_MAX &&
+           p->predicted - s->fixed <= s->fixed / FLOOR_PART;
 }
 
 /* The next rung of what is permitted; the top one is to wait. */
@@ -129,6 +149,7 @@ static MigratePipelineAction policy_climb(PipelinePolicy *p,
         return MIGRATE_PIPELINE_ACTION_POSTCOPY;
     }
     p->why = MIGRATE_PIPELINE_REASON_MOMENT;
+    p->top = true;
     return MIGRATE_PIPELINE_ACTION_GO_ON;
 }
 
@@ -140,7 +161,7 @@ static bool policy_too_late(const PipelinePolicy *p, const PipelineSample *s)
 /*
  * Within the promise.  Is it worth another pass?  It takes as long as what it
  * sends would take in the blackout, and leaves what is dirtied meanwhile, which
- * is what all takes longer.
+ * is what all takes longer.  Not if most of the blackout is fixed.
  */
 static bool policy_polish(PipelinePolicy *p, const PipelineSample *s)
 {
@@ -152,7 +173,7 @@ static bool policy_polish(PipelinePolicy *p, const PipelineSample *s)
         p->within_since = s->now;
     }
     return leaves < POLISH_GAIN && pass * leaves < s->now / POLISH_PART &&
-           !p->stuck && pass > s->fixed / 4 &&
+           !p->stuck && pass > s->fixed &&
            s->now - p->within_since < POLISH_TIME &&
            !policy_too_late(p, s);
 }
@@ -169,7 +190,8 @@ static int64_t policy_budget(const PipelinePolicy *p, const PipelineSample *s)
  */
 static bool policy_enough(const PipelinePolicy *p, const PipelineSample *s)
 {
-    bool waits = p->why == MIGRATE_PIPELINE_REASON_MOMENT;
+    bool waits = p->why == MIGRATE_PIPELINE_REASON_MOMENT ||
+                 p->why == MIGRATE_PIPELINE_REASON_FIXED;
 
     if (p->worst > p->goal.max_blackout && policy_budget(p, s) < 0 &&
         (waits || !p->goal.deadline)) {
@@ -187,13 +209,48 @@ static int64_t policy_rest(const PipelinePolicy *p, const PipelineSample *s)
     int64_t budget = MAX(policy_budget(p, s), 0);
     int64_t passes = budget / (int64_t)MAX(1, policy_pass_pages(s)) + 1;
     int64_t rest = (end - s->now) / passes - pass;
+    int64_t most = p->fixed_since >= 0 ? FLOOR_TIME / FLOOR_LOOKS : REST_MAX;
 
-    return MIN(MAX(rest, 0), REST_MAX);
+    return MIN(MAX(rest, 0), most);
+}
+
+/*
+ * Not surely within the promise, but nothing makes it shorter, and it is likely
+ * to be.
+ */
+static bool policy_at_floor(const PipelinePolicy *p, const PipelineSample *s)
+{
+    if (!s->ready || p->predicted > policy_most(p)) {
+        return false;
+    }
+    return p->goal.deadline ? policy_too_late(p, s) :
+           p->top || policy_memory_is_little(p, s) || policy_enough(p, s);
+}
+
+/* Above the promise for what is fixed, and that does not change? */
+static bool policy_is_fixed(PipelinePolicy *p, const PipelineSample *s)
+{
+    bool above = s->syncs > 1 && s->fixed > policy_most(p);
+    bool floor = s->ready && policy_memory_is_little(p, s);
+
+    if (p->goal.quick || p->goal.deadline || !(above || floor)) {
+        p->fixed_since = -1;
+        return false;
+    }
+    if (p->fixed_since < 0) {
+        p->fixed_since = s->now;
+    }
+    return s->now - p->fixed_since >= FLOOR_TIME ||
+           (above && policy_budget(p, s) < 0);
 }
 
 /* Is it time to end, one way or the other?  Then @p->why says why. */
 static bool policy_ends(PipelinePolicy *p, const PipelineSample *s)
 {
+    if (policy_is_fixed(p, s)) {
+        p->why = MIGRATE_PIPELINE_REASON_FIXED;
+        return true;
+    }
     if (policy_too_late(p, s)) {
         p->why = MIGRATE_PIPELINE_REASON_DEADLINE;
         return true;
@@ -215,33 +272,54 @@ static MigratePipelineAction policy_within_pass(PipelinePolicy *p,
     return MIGRATE_PIPELINE_ACTION_GO_ON;
 }
 
+/* Wait, if there is nothing else to be done. */
+static void policy_wait(PipelinePolicy *p, const PipelineSample *s)
+{
+    switch (p->why) {
+    case MIGRATE_PIPELINE_REASON_FIXED:
+        if (s->syncs <= 1) {
+            return;
+        }
+        break;
+    case MIGRATE_PIPELINE_REASON_MOMENT:
+    case MIGRATE_PIPELINE_REASON_PREPARING:
+        break;
+    default:
+        p->waits_since = -1;
+        return;
+    }
+    if (p->waits_since < 0) {
+        p->waits_since = s->now;
+    }
+    if (p->why != MIGRATE_PIPELINE_REASON_PREPARING) {
+        p->rest_until = s->now + policy_rest(p, s);
+    }
+}
+
 /* After a sync that found the promise cannot be kept now */
 static MigratePipelineAction policy_go_on(PipelinePolicy *p,
                                           const PipelineSample *s)
 {
-    if (p->worst <= p->goal.max_blackout) {
+    bool little = policy_memory_is_little(p, s);
+
+    if (!s->ready && p->predicted <= policy_most(p)) {
         p->why = MIGRATE_PIPELINE_REASON_PREPARING;
+    } else if (little && p->predicted <= policy_most(p)) {
+        p->why = MIGRATE_PIPELINE_REASON_MOMENT;
+    } else if (!p->goal.quick && (little || s->fixed > policy_most(p))) {
+        p->why = MIGRATE_PIPELINE_REASON_FIXED;
     } else if (p->stuck >= (p->throttle ? 1 : STUCK_PASSES)) {
         MigratePipelineAction action = policy_climb(p, s);
 
         if (action != MIGRATE_PIPELINE_ACTION_GO_ON) {
             return action;
         }
-    } else if (p->why != MIGRATE_PIPELINE_REASON_MOMENT) {
-        p->why = p->passes > 1 ? MIGRATE_PIPELINE_REASON_CONVERGES
-                               : MIGRATE_PIPELINE_REASON_FIRST_PASS;
-    }
-    if (p->why == MIGRATE_PIPELINE_REASON_MOMENT ||
-        p->why == MIGRATE_PIPELINE_REASON_PREPARING) {
-        if (p->waits_since < 0) {
-            p->waits_since = s->now;
-        }
-        if (p->why == MIGRATE_PIPELINE_REASON_MOMENT) {
-            p->rest_until = s->now + policy_rest(p, s);
-        }
     } else {
-        p->waits_since = -1;
+        p->why = p->top ? MIGRATE_PIPELINE_REASON_MOMENT :
+                 p->passes > 1 ? MIGRATE_PIPELINE_REASON_CONVERGES :
+                                 MIGRATE_PIPELINE_REASON_FIRST_PASS;
     }
+    policy_wait(p, s);
     if (s->pages_hot) {
         p->rest_until = MAX(p->rest_until,
                             s->now + PASS_LEAST - policy_pass_time(p, s));
@@ -269,7 +347,14 @@ MigratePipelineAction pipeline_policy_step(PipelinePolicy *p,
                       : MIGRATE_PIPELINE_ACTION_SWITCH_OVER;
     }
     p->within_since = -1;
+    if (policy_at_floor(p, s)) {
+        p->why = MIGRATE_PIPELINE_REASON_FLOOR;
+        return MIGRATE_PIPELINE_ACTION_SWITCH_OVER;
+    }
     if (policy_ends(p, s)) {
+        if (p->why == MIGRATE_PIPELINE_REASON_FIXED) {
+            return MIGRATE_PIPELINE_ACTION_GIVE_UP;
+        }
         return p->goal.quick && p->predicted < QUICK_MOST ?
                                   MIGRATE_PIPELINE_ACTION_SWITCH_OVER :
                p->goal.postcopy ? MIGRATE_PIPELINE_ACTION_POSTCOPY :

@@ -8,8 +8,9 @@
  *
  * The rules:
  *
- *   - The predicted blackout is what does not depend on memory, and pages
- *     left / page rate.  It must be within the promise with a margin.
+ *   - The predicted blackout is what does not depend on memory, the fixed
+ *     part, and pages left / page rate.  It must be within the promise with
+ *     something to spare for either.
  *   - It is within the promise, and the disks are ready: switch over, unless
  *     one more pass makes it much shorter, and all takes hardly longer for it.
  *   - Passes leave out what is always dirty.  One that has nothing to send
@@ -18,6 +19,11 @@
  *     ladder.  The first is to leave nothing out, since pages that are always
  *     dirty may get through faster than others, as what has changed in them;
  *     then what is permitted: throttle, postcopy.
+ *   - The floor is reached when passes cannot make the blackout shorter, since
+ *     memory is little beside the fixed part.  Without a deadline the guest
+ *     goes then if the prediction itself is within promise and margin.
+ *   - If the fixed part alone is longer, the reason says so from the first
+ *     sample on, and it ends after a moment or at the deadline.
  *   - In quick migration there is no ladder: the guest stops then.
  *   - The top is reached: wait for a moment that keeps the promise, until the
  *     deadline, or until more makes no sense; then give up.  It always ends.
@@ -39,7 +45,8 @@
 
 /* What the user allows.  Times in microseconds. */
 typedef struct PipelineGoal {
-    int64_t max_blackout;       /* the promise */
+    int64_t max_blackout;       /* the promise, */
+    int64_t margin;             /* and so much more at the floor */
     int64_t deadline;           /* since the start; 0: none */
     unsigned throttle_max;      /* percent of the vCPUs' time; 0: do not */
     bool postcopy;
@@ -64,8 +71,10 @@ typedef struct PipelinePolicy {
     /* private */
     uint64_t best_left;         /* fewest pages after a sync, on this rung */
     unsigned stuck;             /* syncs since then */
+    bool top;                   /* of the ladder was reached */
     int64_t within_since;       /* within the promise, and going on; or -1 */
     int64_t waits_since;        /* with nothing to be done but wait; or -1 */
+    int64_t fixed_since;        /* at the floor, above the promise; or -1 */
 } PipelinePolicy;
 
 void pipeline_policy_init(PipelinePolicy *p, const PipelineGoal *goal);

@@ -24,8 +24,10 @@
 #include "system/runstate.h"
 #include "forecast.h"
 #include "hello.h"
+#include "history.h"
 #include "pipeline.h"
 #include "preflight.h"
+#include "stall.h"
 
 /* How long to look at what the guest writes, in milliseconds */
 #define LOOK_MIN        100
@@ -59,6 +61,10 @@ static void plan_here(MigratePipelinePlan *plan, const PipelineGoal *goal)
     strList *reason;
     QemuUUID uuid;
 
+    if (!migration_is_running()) {
+        migration_history_begin(csv_handover_needed());
+        migration_stall_begin();
+    }
     for (reason = info->blocked_reasons; reason; reason = reason->next) {
         plan_obstacle(plan, reason->value);
     }
@@ -233,6 +239,7 @@ static bool coroutine_fn plan_co_there(MigratePipelinePlan *plan,
     }
     plan->has_round_trip = plan->has_bandwidth = true;
     plan->round_trip = answer.round_trip;
+    migration_history_round_trip(answer.wire);
     plan->bandwidth = answer.bandwidth;
     plan->multifd = answer.features & HELLO_MULTIFD;
     plan->postcopy = answer.features & HELLO_POSTCOPY;
@@ -280,7 +287,7 @@ static double coroutine_fn plan_co_dirty_rate(const PipelineGoal *goal,
 }
 
 static void plan_forecast(MigratePipelinePlan *plan, const PipelineGoal *goal,
-                          double dirty_rate)
+                          const PipelineCosts *costs, double dirty_rate)
 {
     PipelineGoal g = *goal;
     PipelineModel m = {
@@ -288,12 +295,15 @@ static void plan_forecast(MigratePipelinePlan *plan, const PipelineGoal *goal,
         .working_set = goal->ram_pages,
         .page_rate = plan->bandwidth / qemu_target_page_size(),
         .dirty_rate = dirty_rate,
-        .fixed = runstate_is_running() ?
-                 migration_pipeline_fixed_time() + plan->round_trip : 0,
     };
     PipelineForecast f;
+    int64_t floor;
 
     g.postcopy = plan->postcopy;
+    if (runstate_is_running()) {
+        m.fixed = costs->total + migration_history_wire();
+        m.spread = costs->spread;
+    }
     f = pipeline_forecast(&g, &m);
     plan->has_action = plan->has_reason = true;
     plan->action = f.end;
@@ -306,7 +316,17 @@ static void plan_forecast(MigratePipelinePlan *plan, const PipelineGoal *goal,
         plan->has_blackout = true;
         plan->blackout = DIV_ROUND_UP(f.blackout, 1000);
     }
-    if (f.end == MIGRATE_PIPELINE_ACTION_GIVE_UP) {
+    g.postcopy = false;
+    floor = pipeline_forecast_floor(&g, &m);
+    if (floor >= 0) {
+        plan->has_floor = true;
+        plan->floor = floor / 1000;
+    }
+    if (f.why == MIGRATE_PIPELINE_REASON_FIXED) {
+        plan_note(plan, "what the blackout takes besides memory is above the "
+                  "promise, see 'costs'; a 'max-blackout' of 'floor' would "
+                  "help, or less load on both hosts");
+    } else if (f.end == MIGRATE_PIPELINE_ACTION_GIVE_UP) {
         plan_note(plan, "the guest writes more than the link takes, if it goes "
                   "on like this; 'allow-throttle', 'allow-postcopy' or a "
                   "longer 'max-blackout' would help");
@@ -317,6 +337,7 @@ MigratePipelinePlan *coroutine_fn
 migration_preflight_co(const PipelineGoal *goal, const SocketAddress *addr)
 {
     MigratePipelinePlan *plan = g_new0(MigratePipelinePlan, 1);
+    PipelineCosts costs;
     bool asked;
     double dirty_rate;
 
@@ -324,11 +345,13 @@ migration_preflight_co(const PipelineGoal *goal, const SocketAddress *addr)
     plan_co_here(plan, goal);
     asked = plan_co_there(plan, goal, addr);
     dirty_rate = plan_co_dirty_rate(goal, plan);
+    costs = migration_history_costs();
+    plan->costs = migration_history_info();
     if (dirty_rate >= 0) {
         plan->has_dirty_rate = true;
         plan->dirty_rate = dirty_rate;
         if (asked) {
-            plan_forecast(plan, goal, dirty_rate);
+            plan_forecast(plan, goal, &costs, dirty_rate);
         }
     }
     plan->possible = !plan->obstacles;

@@ -106,6 +106,7 @@ static bool pipeline_goal(PipelineGoal *goal, const MigratePipelineWish *wish,
     *goal = (PipelineGoal) {
         .max_blackout = 1000LL * (wish->has_max_blackout ? wish->max_blackout
                                                     : DEFAULT_MAX_BLACKOUT),
+        .margin = wish->has_margin ? 1000LL * wish->margin : 0,
         .deadline = wish->has_deadline ? 1000000LL * wish->deadline : 0,
         .throttle_max = wish->has_allow_throttle ? wish->allow_throttle : 0,
         .postcopy = wish->has_allow_postcopy && wish->allow_postcopy,
@@ -124,6 +125,10 @@ static bool pipeline_goal(PipelineGoal *goal, const MigratePipelineWish *wish,
     if (!goal->max_blackout || goal->max_blackout > MAX_BLACKOUT * 1000LL) {
         error_setg(errp, "'max-blackout' must be from 1 to %d ms",
                    MAX_BLACKOUT);
+        return false;
+    }
+    if (goal->margin > MAX_BLACKOUT * 1000LL) {
+        error_setg(errp, "'margin' must be from 0 to %d ms", MAX_BLACKOUT);
         return false;
     }
     if (goal->quick && (wish->uri || wish->channels)) {

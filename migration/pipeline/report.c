@@ -12,12 +12,16 @@
 #include "qemu/lockable.h"
 #include "qemu/thread.h"
 #include "qemu/timer.h"
-#include "pipeline.h"
 #include "report.h"
 #include "trace.h"
 
-/* A pong with such a number, and in the lower bits microseconds */
-#define PONG            0x52000000
+/*
+ * Pongs with such numbers say how long a part was there, the last one all of
+ * it; in the lower bits are microseconds.
+ */
+#define PONG_CLAIM      0x53000000
+#define PONG_START      0x54000000
+#define PONG_TOTAL      0x52000000
 #define PONG_TIME       0x00ffffff
 
 bool migration_report_awaits_packet;
@@ -26,7 +30,9 @@ static struct {
     QemuMutex lock;
     bool active;
     int64_t begun, last;        /* in microseconds; begun 0: no report */
-    int64_t there;              /* how long on the other side; 0: unknown */
+    /* how long on the other side; 0: unknown */
+    int64_t there, there_claim, there_start;
+    int64_t heard;              /* when it said so; 0: it has not */
     int64_t first_packet;       /* after the end; 0: there was none yet */
     int64_t time[MIGRATE_PIPELINE_PART__MAX];
     bool seen[MIGRATE_PIPELINE_PART__MAX];
@@ -50,7 +56,9 @@ static void report_clear(bool active)
 {
     report.active = active;
     report.begun = report.last = active ? report_now() : 0;
-    report.there = report.first_packet = 0;
+    report.there = report.there_claim = report.there_start = 0;
+    report.heard = 0;
+    report.first_packet = 0;
     qatomic_set(&migration_report_awaits_packet, false);
     memset(report.time, 0, sizeof(report.time));
     memset(report.seen, 0, sizeof(report.seen));
@@ -91,6 +99,30 @@ static void report_add(MigratePipelinePart part, int64_t until)
     report.last = until;
 }
 
+/*
+ * The destination's word is there, and says what it has done.  It began to load
+ * while the devices' state was still being sent: of that time only what came
+ * after counts, as what nobody else has claimed.  Called with the lock held.
+ */
+static void report_add_remote(int64_t now)
+{
+    int64_t start, claim;
+
+    if (!report.heard) {
+        report_add(MIGRATE_PIPELINE_PART_REMOTE, now);
+        return;
+    }
+    /* The guest runs since then; what the destination still does is its own. */
+    now = MAX(report.last, report.heard);
+    report_add(MIGRATE_PIPELINE_PART_WIRE,
+               MAX(report.last, now - report.there));
+    start = MAX(report.last, now - report.there_start);
+    claim = MAX(report.last, start - report.there_claim);
+    report_add(MIGRATE_PIPELINE_PART_LOAD, claim);
+    report_add(MIGRATE_PIPELINE_PART_CLAIM, start);
+    report_add(MIGRATE_PIPELINE_PART_START, now);
+}
+
 void migration_report_mark(MigratePipelinePart part)
 {
     int64_t now = report_now();
@@ -99,11 +131,11 @@ void migration_report_mark(MigratePipelinePart part)
     if (!report.active) {
         return;
     }
-    if (part == MIGRATE_PIPELINE_PART_REMOTE && report.there) {
-        report_add(MIGRATE_PIPELINE_PART_WIRE,
-                   MAX(report.last, now - report.there));
+    if (part == MIGRATE_PIPELINE_PART_REMOTE) {
+        report_add_remote(now);
+    } else {
+        report_add(part, now);
     }
-    report_add(part, now);
 }
 
 bool migration_report_end(void)
@@ -113,26 +145,64 @@ bool migration_report_end(void)
     return report.begun;
 }
 
-void migration_report_end_here(MigrationIncomingState *mis)
+bool migration_report_end_here(MigrationIncomingState *mis)
 {
-    int64_t time;
+    int64_t total, claim, start;
+    bool tell;
 
     WITH_QEMU_LOCK_GUARD(&report.lock) {
-        time = report.last - report.begun;
+        total = report.last - report.begun;
+        claim = report.time[MIGRATE_PIPELINE_PART_CLAIM];
+        start = report.time[MIGRATE_PIPELINE_PART_START];
     }
-    if (migration_report_end() && mis->to_src_file) {
-        migrate_send_rp_pong(mis, PONG | MIN(time, PONG_TIME));
-        migration_pipeline_arrived(time);
+    tell = migration_report_end() && mis->to_src_file;
+    if (tell) {
+        migrate_send_rp_pong(mis, PONG_CLAIM | MIN(claim, PONG_TIME));
+        migrate_send_rp_pong(mis, PONG_START | MIN(start, PONG_TIME));
+        migrate_send_rp_pong(mis, PONG_TOTAL | MIN(total, PONG_TIME));
     }
     qatomic_set(&migration_report_awaits_packet, true);
+    return tell;
 }
 
 void migration_report_pong(uint32_t value)
 {
-    if ((value & ~PONG_TIME) == PONG && (value & PONG_TIME) != PONG_TIME) {
-        QEMU_LOCK_GUARD(&report.lock);
-        report.there = value & PONG_TIME;
+    uint32_t time = value & PONG_TIME;
+
+    if (time == PONG_TIME) {
+        return;
     }
+    QEMU_LOCK_GUARD(&report.lock);
+    switch (value & ~PONG_TIME) {
+    case PONG_CLAIM:
+        report.there_claim = time;
+        break;
+    case PONG_START:
+        report.there_start = time;
+        break;
+    case PONG_TOTAL:
+        report.there = time;
+        report.heard = report_now();
+        break;
+    }
+}
+
+int64_t migration_report_time(MigratePipelinePart part)
+{
+    QEMU_LOCK_GUARD(&report.lock);
+    return report.time[part];
+}
+
+int64_t migration_report_since(void)
+{
+    QEMU_LOCK_GUARD(&report.lock);
+    return report.active ? report_now() - report.last : 0;
+}
+
+int64_t migration_report_total(void)
+{
+    QEMU_LOCK_GUARD(&report.lock);
+    return report.begun ? report.last - report.begun : 0;
 }
 
 void migration_report_first_packet(void)

@@ -2,9 +2,10 @@
  * Migration pipeline: what the blackout is made of
  *
  * While the guest stands still, the code that works on its move says when it
- * is done with a part; that part has taken the time since the one before.
- * The report stays until the next blackout.  Both sides make one of their own,
- * with their own clock.
+ * is done with a part; that part has taken the time since the one before, so
+ * the parts add up to the whole.  The report stays until the next blackout.
+ * Both sides make one of their own, with their own clock; the destination tells
+ * the source how long its parts were.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -39,12 +40,20 @@ bool migration_report_end(void);
 
 /*
  * Destination: it has ended, and the guest runs.  The source is told how long
- * it was here, and the first packet is waited for.
+ * it was here and what made it, and the first packet is waited for.  False if
+ * there was no blackout, or nobody to tell.
  */
-void migration_report_end_here(MigrationIncomingState *mis);
+bool migration_report_end_here(MigrationIncomingState *mis);
 
-/* Source: is this number of a pong how long it was there? */
+/* Source: if this number of a pong is a time there, take note of it. */
 void migration_report_pong(uint32_t value);
+
+/* How long a part of the last blackout was, or all of it, in microseconds */
+int64_t migration_report_time(MigratePipelinePart part);
+int64_t migration_report_total(void);
+
+/* How long the last part ago was done with, in microseconds; 0: no blackout */
+int64_t migration_report_since(void);
 
 extern bool migration_report_awaits_packet;     /* atomic */
 void migration_report_first_packet(void);

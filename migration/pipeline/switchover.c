@@ -18,6 +18,7 @@
 #include "qemu/timer.h"
 #include "system/runstate.h"
 #include "adaptive.h"
+#include "history.h"
 #include "hot.h"
 #include "pipeline.h"
 #include "quiesce.h"
@@ -33,14 +34,24 @@
 #define NAP                 2000
 /* Pings have numbers above this one; QEMU's own are small. */
 #define PING                0x51500000
-/* How long to wait for the answer, in milliseconds */
-#define SETTLE_MAX          500
+/*
+ * How long to wait for the answer, in milliseconds.  A destination that takes
+ * longer waits for a CPU; the guest should not stand still so long, nor should
+ * all the rest.
+ */
+#define SETTLE_MAX          50
 
 /* Of this migration */
 static struct {
     int64_t sync_begun;
     int64_t sync_time;          /* of syncs and rests, in microseconds */
     int64_t sync_last;
+    /*
+     * The shortest one after the first: what it takes with no vCPU in the way,
+     * as in the blackout
+     */
+    int64_t sync_least;
+    unsigned syncs;
     int64_t settle_time;        /* of @sync_time */
     unsigned settles;
     int64_t waits_since;        /* for the disks; 0: does not */
@@ -76,6 +87,9 @@ void migration_pipeline_sync_end(void)
 {
     switchover.sync_last = switchover_now() - switchover.sync_begun;
     switchover.sync_time += switchover.sync_last;
+    switchover.sync_least = switchover.syncs++ > 1 ?
+                            MIN(switchover.sync_least, switchover.sync_last) :
+                            switchover.sync_last;
     migration_report_mark(MIGRATE_PIPELINE_PART_SYNC);
 }
 
@@ -136,9 +150,12 @@ PipelineSample migration_pipeline_sample(MigrationState *s, uint64_t pending)
 
     /* A guest that does not run has no blackout. */
     if (runstate_is_running()) {
+        PipelineCosts costs = migration_history_costs();
+
         sample.ready = flush >= 0;
-        sample.fixed = switchover.sync_last + MAX(flush, 0) +
-                       migration_pipeline_fixed_time();
+        sample.fixed = switchover.sync_least + MAX(flush, 0) +
+                       migration_history_wire() + costs.total;
+        sample.spread = costs.spread;
     }
     return sample;
 }

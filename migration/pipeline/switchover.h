@@ -40,8 +40,7 @@ void migration_pipeline_rested(int64_t time);
 /*
  * Migration thread: send nothing until the destination has taken in what was
  * sent, for what is on its way would be part of the blackout.  It says so by
- * answering a ping; no longer than half a second, and not without a return
- * path.
+ * answering a ping; no longer than 50 ms, and not without a return path.
  */
 void migration_pipeline_settle(MigrationState *s);
 

@@ -113,6 +113,15 @@ static QDict *plan(PipelineScene *s, const char *options)
     return qtest_qmp(s->src, cmd, NULL);
 }
 
+/* From how many blackouts the costs are known */
+static int64_t blackouts_known(QDict *plan)
+{
+    const QListEntry *e = qlist_first(qdict_get_qlist(plan, "costs"));
+
+    g_assert_nonnull(e);
+    return qdict_get_int(qobject_to(QDict, qlist_entry_obj(e)), "blackouts");
+}
+
 /* Look first, then move: looking changes nothing. */
 static void test_plan(void)
 {
@@ -135,6 +144,8 @@ static void test_plan(void)
         g_assert_cmpint(qdict_get_int(ret, "dirty-rate"), >, 0);
         g_assert_cmpint(qdict_get_int(ret, "bandwidth"), >, 0);
         g_assert_cmpstr(qdict_get_str(ret, "action"), ==, "switch-over");
+        g_assert_cmpint(qdict_get_int(ret, "floor"), >, 0);
+        g_assert_cmpint(blackouts_known(ret), ==, 0);
         /* What decides in the end is said. */
         g_assert_cmpint(qlist_size(qdict_get_qlist(ret, "notes")), ==, 1);
         qobject_unref(rsp);
@@ -146,8 +157,21 @@ static void test_plan(void)
     expect_success(pipeline_start(&s, options));
     rsp = pipeline_wait_report(s.src);
     g_assert_cmpstr(qdict_get_str(rsp, "stage"), ==, "completed");
+    ret = qdict_get_qdict(rsp, "prediction");
+    g_assert_cmpint(qdict_get_int(ret, "predicted"), >, 0);
+    g_assert_cmpint(qdict_get_int(ret, "seen"), ==, qdict_get_int(
+        qdict_get_qdict(rsp, "blackout"), "total"));
+    g_assert_cmpint(qdict_get_int(ret, "error"), ==,
+                    qdict_get_int(ret, "predicted") -
+                    qdict_get_int(ret, "seen"));
     qobject_unref(rsp);
     pipeline_assert_moved(&s);
+
+    /* What the blackout took has come along. */
+    rsp = qtest_qmp(s.dst, "{'execute': 'migrate-pipeline-plan'}");
+    ret = qdict_get_qdict(rsp, "return");
+    g_assert_cmpint(blackouts_known(ret), ==, 1);
+    qobject_unref(rsp);
 
     rsp = plan(&s, options);
     ret = qdict_get_qdict(rsp, "return");

@@ -112,6 +112,44 @@ static void test_give_up(void)
     pipeline_end(&s);
 }
 
+/*
+ * What is fixed is above the promise: that is said at once, it ends soon, and
+ * the guest goes on.  With a margin it moves.
+ */
+static void test_fixed(void)
+{
+    PipelineScene s = { 0 };
+    const QListEntry *first;
+    QDict *rsp;
+
+    pipeline_begin(&s, "", "");
+    expect_success(pipeline_start(&s, ", 'max-blackout': 1"));
+    rsp = pipeline_wait_report(s.src);
+    g_assert_cmpstr(qdict_get_str(rsp, "stage"), ==, "failed");
+    first = qlist_first(qdict_get_qlist(rsp, "decisions"));
+    g_assert_cmpstr(qdict_get_str(qobject_to(QDict, qlist_entry_obj(first)),
+                                  "reason"), ==, "fixed");
+    g_assert_true(pipeline_has_decision(rsp, "give-up", "fixed"));
+    g_assert_nonnull(strstr(qdict_get_str(rsp, "error"), "are not memory"));
+    g_assert_nonnull(strstr(qdict_get_str(rsp, "error"), "load"));
+    g_assert_cmpint(qlist_size(qdict_get_qlist(
+        qdict_get_qdict(rsp, "estimate"), "costs")), >, 0);
+    qobject_unref(rsp);
+    g_assert_true(pipeline_has_run_state(s.src, "running"));
+    pipeline_wait_for_guest(&s, "src");
+
+    pipeline_end_destination(&s);
+    pipeline_start_destination(&s, "");
+    expect_success(pipeline_start(&s, ", 'max-blackout': 1, "
+                                  "'margin': 60000"));
+    rsp = pipeline_wait_report(s.src);
+    g_assert_cmpstr(qdict_get_str(rsp, "stage"), ==, "completed");
+    g_assert_true(pipeline_has_decision(rsp, "switch-over", "floor"));
+    qobject_unref(rsp);
+    pipeline_assert_moved(&s);
+    pipeline_end(&s);
+}
+
 static void test_throttle(void)
 {
     PipelineScene s = { 0 };
@@ -119,8 +157,10 @@ static void test_throttle(void)
     QDict *rsp;
 
     pipeline_begin(&s, "", "");
-    expect_success(pipeline_start(&s, ", 'max-blackout': 2, 'deadline': 8, "
-                                  "'allow-throttle': 70"));
+    expect_success(pipeline_start(&s, ", 'max-blackout': 200, 'deadline': 8, "
+                                  "'allow-throttle': 70, "
+                                  "'max-bandwidth': 100000000, "
+                                  "'allow-compression': false"));
     rsp = pipeline_wait_report(s.src);
     /* Whether that was enough is for the host to say. */
     g_assert_true(pipeline_has_decision(rsp, "throttle", "stuck"));
@@ -228,7 +268,7 @@ static void test_postcopy(void)
         return;
     }
     pipeline_begin(&s, "", "");
-    expect_success(pipeline_start(&s, ", 'max-blackout': 1, "
+    expect_success(pipeline_start(&s, ", 'max-blackout': 200, "
                                   "'allow-postcopy': true, "
                                   "'max-bandwidth': 100000000"));
     rsp = pipeline_wait_report(s.src);
@@ -279,6 +319,7 @@ static void test_errors(void)
     } errors[] = {
         { ", 'max-blackout': 0", "'max-blackout' must be from 1" },
         { ", 'max-blackout': 2000001", "'max-blackout' must be from 1" },
+        { ", 'margin': 2000001", "'margin' must be from 0" },
         { ", 'deadline': 0", "'deadline' must be more" },
         { ", 'allow-throttle': 100", "'allow-throttle' is a percentage" },
     };
@@ -435,6 +476,7 @@ int main(int argc, char **argv)
     qtest_add_func("/pipeline/move", test_move);
     qtest_add_func("/pipeline/stages", test_stages);
     qtest_add_func("/pipeline/give-up", test_give_up);
+    qtest_add_func("/pipeline/fixed", test_fixed);
     qtest_add_func("/pipeline/throttle", test_throttle);
     qtest_add_func("/pipeline/changes", test_changes);
     qtest_add_func("/pipeline/postcopy", test_postcopy);

@@ -228,7 +228,7 @@ void pipeline_assert_blackout(QDict *report, const char *const *parts)
 
 const char *const pipeline_source_parts[] = {
     "stop", "flush", "release", "sync", "memory", "device-state", "wire",
-    "remote", NULL
+    "load", "claim", "start", NULL
 };
 
 const char *const pipeline_destination_parts[] = {

@@ -69,6 +69,29 @@ static void test_dead(void)
     g_assert_cmpint(f.end, !=, MIGRATE_PIPELINE_ACTION_SWITCH_OVER);
 }
 
+/* The floor is what is fixed and may be longer, and little memory. */
+static void test_floor(void)
+{
+    PipelineModel m = { .pages = PAGES, .page_rate = 28000, .fixed = 80 * MS,
+                        .spread = 20 * MS };
+    int64_t floor = pipeline_forecast_floor(&goal, &m);
+    PipelineGoal g = goal;
+
+    g_assert_cmpint(floor, >=, 80 * MS);
+    g_assert_cmpint(floor, <, 110 * MS);
+    g_assert_cmpint(floor % MS, ==, 0);
+    g.max_blackout = floor;
+    g_assert_cmpint(pipeline_forecast(&g, &m).end, ==,
+                    MIGRATE_PIPELINE_ACTION_SWITCH_OVER);
+    g.max_blackout = floor - MS;
+    g_assert_cmpint(pipeline_forecast(&g, &m).end, ==,
+                    MIGRATE_PIPELINE_ACTION_GIVE_UP);
+    g_assert_cmpint(pipeline_forecast(&g, &m).why, ==,
+                    MIGRATE_PIPELINE_REASON_FIXED);
+    m.page_rate = 0;
+    g_assert_cmpint(pipeline_forecast_floor(&goal, &m), ==, -1);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -76,5 +99,6 @@ int main(int argc, char **argv)
     g_test_add_func("/pipeline/forecast/converges", test_converges);
     g_test_add_func("/pipeline/forecast/hot", test_hot);
     g_test_add_func("/pipeline/forecast/dead", test_dead);
+    g_test_add_func("/pipeline/forecast/floor", test_floor);
     return g_test_run();
 }
