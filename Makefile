@@ -8,9 +8,12 @@ export CSV_T0 := $(shell date +%s)
 CONFIGURE_OPTS ?=
 JOBS ?=
 
-# what the demo needs of QEMU
-DEMO_TARGETS = qemu-system-x86_64 qemu-img qemu-io qemu-nbd \
-	storage-daemon/qemu-storage-daemon
+# build QEMU as released, too, for the demo to compare with
+COMPARE ?=
+
+# what the demo needs of QEMU, and what other tests need
+DEMO_TARGETS = qemu-system-x86_64 qemu-img
+TOOLS = $(DEMO_TARGETS) qemu-io qemu-nbd storage-daemon/qemu-storage-daemon
 
 BENCH_TARGETS = qemu-img storage-daemon/qemu-storage-daemon tests/unit/csv/bench-csv-block
 
@@ -19,7 +22,8 @@ all: configured
 
 help:
 	@echo 'make                 build all of QEMU into build/qemu'
-	@echo 'make demo            build what the demo needs, and show a guest move'
+	@echo 'make demo            build what the demo needs, and show what a guest survives;'
+	@echo '                     COMPARE=1 to build QEMU as released and compare with it'
 	@echo 'make check           build, and run all tests; SUITE=NAME for one suite'
 	@echo "make check-upstream  QEMU's own block and migration tests, with and"
 	@echo '                     without the series: shows differences only'
@@ -42,10 +46,11 @@ configured:
 	@./configure --recheck $(CONFIGURE_OPTS)
 
 tools: configured
-	@scripts/build $(DEMO_TARGETS)
+	@scripts/build $(TOOLS)
 
-demo: tools
-	@scripts/build-pristine qemu-system-x86_64
+demo: configured
+	@scripts/build $(DEMO_TARGETS)
+	@$(if $(COMPARE),scripts/build-pristine qemu-system-x86_64)
 	@tests/cluster/demo --build build/qemu
 
 check: configured

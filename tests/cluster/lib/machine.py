@@ -161,8 +161,7 @@ class Machine:
 
     def listen(self) -> str:
         """Start to wait for a guest; returns the address to migrate to."""
-        self.qmp.cmd('migrate-set-capabilities',
-                     capabilities=[{'capability': 'events', 'state': True}])
+        self.capabilities(events=True)
         if self.lab.namespaces:
             uri = f'tcp:{self.host.address}:4444'
         else:
@@ -173,10 +172,13 @@ class Machine:
     def migrate(self, uri: str, **capabilities: bool) -> None:
         wanted = {'events': True, 'pause_before_switchover': False,
                   **capabilities}
+        self.capabilities(**wanted)
+        self.qmp.cmd('migrate', uri=uri)
+
+    def capabilities(self, **wanted: bool) -> None:
         self.qmp.cmd('migrate-set-capabilities', capabilities=[
             {'capability': name.replace('_', '-'), 'state': state}
             for name, state in wanted.items()])
-        self.qmp.cmd('migrate', uri=uri)
 
     def wait_migration(self, *ends: str, timeout: float = 60) -> str:
         """Wait until the migration's status is one of ENDS."""
@@ -227,10 +229,10 @@ class Guest:
                                f'(exit code {code.strip() or "unknown"})')
         return text
 
-    def wait_booted(self) -> None:
+    def wait_booted(self, timeout: float = 90) -> None:
         """Wait until the guest is up and can be reached."""
-        self.at.wait_booted()
-        if not self.alive(20):
+        self.at.wait_booted(timeout)
+        if not self.alive(timeout / 4):
             raise RuntimeError('the guest cannot be reached')
 
     def state(self) -> dict:

@@ -8,6 +8,7 @@ from .lab import Host
 from .machine import Guest, Machine
 from .owners import Owners
 from .proc import until
+from .promise import GaveUp
 from .qmp import QmpError, QmpGone
 
 
@@ -37,10 +38,17 @@ def pipeline(machine: Machine) -> dict:
         return {}
 
 
+def plainly(source: Machine, uri: str) -> str:
+    """By migrate, with its defaults. How it ended"""
+    source.migrate(uri)
+    return source.wait_migration('completed', 'failed', 'cancelled')
+
+
 def move(guest: Guest, target: Host, settle: float = 0,
-         owners: Owners | None = None, promise: int = 0) -> Move:
-    """Migrate GUEST to TARGET; wait SETTLE seconds; end the source. With a
-    PROMISE, in milliseconds, the pipeline does it."""
+         owners: Owners | None = None, how=plainly) -> Move:
+    """Migrate GUEST to TARGET; wait SETTLE seconds; end the source. What HOW
+    raises when the guest did not move is raised when the destination has
+    ended."""
     source = guest.at
     destination = Machine(source.lab, target, source.plan, incoming=True)
     if owners:
@@ -51,20 +59,17 @@ def move(guest: Guest, target: Host, settle: float = 0,
     except OSError:
         pass
     started = time.monotonic()
-    if promise:
-        source.qmp.cmd('migrate-set-capabilities', capabilities=[
-            {'capability': 'events', 'state': True}])
-        source.qmp.cmd('migrate-pipeline-start', uri=uri,
-                       max_blackout=promise)
-    else:
-        source.migrate(uri)
-    end = source.wait_migration('completed', 'failed', 'cancelled')
+    try:
+        end = how(source, uri)
+    except GaveUp:
+        destination.quit()
+        raise
     if end != 'completed':
         raise RuntimeError(f'the migration {end}: '
                            f'{source.migration().get("error-desc", "")}\n'
                            f'source: {source.process.output()}\n'
                            f'destination: {destination.process.output()}')
-    resumed = destination.qmp.wait('RESUME', 10, started).at
+    resumed = destination.qmp.wait('RESUME', 30, started).at
     ended = time.monotonic()
     stopped = source.qmp.wait('STOP', 1, started).at
     info = source.migration()

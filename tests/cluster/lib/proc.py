@@ -13,20 +13,28 @@ import subprocess
 import time
 from pathlib import Path
 
+from . import say
+
 
 class Unfinished(Exception):
     """Something did not happen within its time."""
 
 
-def until(what: str, condition, timeout: float, every: float = 0.01):
-    """Call CONDITION until it gives something true, and return that."""
-    end = time.monotonic() + timeout
+def until(what: str, condition, timeout: float, every: float = 0.01,
+          tell: bool = True):
+    """Call CONDITION until it gives something true, and return that. TELL
+    what is waited for, if that is wanted at all (lib/say.py)."""
+    begun = time.monotonic()
     while True:
         result = condition()
         if result:
             return result
-        if time.monotonic() > end:
+        waited = time.monotonic() - begun
+        if waited > timeout:
             raise Unfinished(f'not within {timeout:g} s: {what}')
+        if tell and waited > 1:
+            say.status(f'waits until {what} ({waited:.0f} s, at most '
+                       f'{timeout:g})')
         time.sleep(every)
 
 

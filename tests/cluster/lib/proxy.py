@@ -23,8 +23,7 @@ class Proxy:
     def __init__(self, host: Host, target: str, drop: tuple[int, ...] = ()):
         """Wait on HOST for a source; TARGET is the destination's URI.
         Messages of a type in DROP are lost on the way back."""
-        _, ip, port = target.split(':')
-        self._target = (ip, int(port))
+        self._target = target
         self._host, self._drop = host, drop
         self.dropped: list[int] = []
         self.passed: list[int] = []
@@ -34,7 +33,8 @@ class Proxy:
         self._hold = self._closing = False
         self._lock = threading.Lock()
         self._listener = host.socket()
-        self._listener.bind((host.address, 0))
+        self._listener.bind((host.address if host.lab.namespaces
+                             else '127.0.0.1', 0))
         self._listener.listen(1)
         self.uri = 'tcp:%s:%d' % self._listener.getsockname()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -64,6 +64,17 @@ class Proxy:
         self._closing = True
         self._thread.join(5)
 
+    def _connect(self) -> socket.socket:
+        kind, _, where = self._target.partition(':')
+        if kind == 'unix':
+            out = socket.socket(socket.AF_UNIX)
+            out.connect(where)
+        else:
+            ip, _, port = where.partition(':')
+            out = self._host.socket()
+            out.connect((ip, int(port)))
+        return out
+
     def _run(self) -> None:
         source = destination = None
         try:
@@ -75,8 +86,7 @@ class Proxy:
                     continue
             if source is None:
                 return
-            destination = self._host.socket()
-            destination.connect(self._target)
+            destination = self._connect()
             self._relay(source, destination)
         except OSError:
             pass

@@ -2,18 +2,26 @@
 """What a person reads while something runs: steps, notes and tables."""
 
 import os
+import shutil
 import sys
 import time
+
+EVERY = 5                       # seconds between two status lines in a log
 
 _start = time.monotonic()
 _colour = sys.stdout.isatty() and 'NO_COLOR' not in os.environ
 _prefix = ''
+_live = False                   # are status lines wanted?
+_shown = False                  # is there one on the terminal?
+_drawn = _start                 # when it was written
+_told = _start                  # when a log got its last line
 
 
-def configure(prefix: str = '') -> None:
-    """Put PREFIX before each line (test output needs '# ')."""
-    global _prefix
-    _prefix = prefix
+def configure(prefix: str = '', live: bool = False) -> None:
+    """Put PREFIX before each line (test output needs '# '). LIVE: show what
+    is waited for."""
+    global _prefix, _live
+    _prefix, _live = prefix, live
 
 
 def elapsed() -> float:
@@ -41,8 +49,31 @@ def faint(text: str) -> str:
 
 
 def line(text: str = '') -> None:
+    global _shown, _told
+    if _shown:
+        sys.stdout.write('\r\033[K')
+    _shown, _told = False, time.monotonic()
     for one in text.split('\n'):
         print(f'{_prefix}{one}'.rstrip() if _prefix else one, flush=True)
+
+
+def status(text: str) -> None:
+    """What is waited for: on a terminal in place, until the next line; in a
+    log as a line of its own, from time to time."""
+    global _shown, _drawn
+    if not _live:
+        return
+    now = time.monotonic()
+    text = f'[{elapsed():5.1f}s]   … {text}'
+    if sys.stdout.isatty():
+        if _shown and now - _drawn < 0.1:
+            return
+        width = shutil.get_terminal_size().columns - 1
+        sys.stdout.write(f'\r\033[K{faint(text[:width])}')
+        sys.stdout.flush()
+        _shown, _drawn = True, now
+    elif now - _told > EVERY:
+        line(text)
 
 
 def step(text: str) -> None:

@@ -6,10 +6,9 @@ witness that reads the volume without taking part."""
 import dataclasses
 import json
 import random
-import time
 from pathlib import Path
 
-from . import accel, say, storage
+from . import accel, say, storage, switchover
 from .lab import Host, Lab
 from .machine import Guest, Machine, Plan, guest_ports
 from .move import runners, settled
@@ -120,8 +119,7 @@ class Scene:
         """Migrate up to the point where the guest is stopped and everything
         but the hand-over of the disks and the devices' state has been done.
         """
-        source.migrate(uri, pause_before_switchover=True)
-        source.wait_migration('pre-switchover')
+        switchover.stop_before(source, uri)
 
     def disk_is(self, name: str, state: str) -> None:
         until(f'disk {name} is {state}',
@@ -130,11 +128,8 @@ class Scene:
     def hand_over(self, source: Machine, proxy: Proxy) -> None:
         """From there on to the point where the source has let the disks go
         and sent all it has, and the destination has got none of that."""
-        proxy.hold()
-        source.qmp.cmd('migrate-continue', state='pre-switchover')
-        until('the disks are handed over', lambda: all(
-            self.witness.disk(d)['state'] == 'handover' for d in DISKS), 20)
-        proxy.wait_quiet()
+        switchover.hand_over(source, proxy, lambda: all(
+            self.witness.disk(d)['state'] == 'handover' for d in DISKS))
 
     # ---- what must be true ----
 
@@ -143,11 +138,7 @@ class Scene:
 
     def hears(self, timeout: float = 10) -> None:
         """The client hears from the guest, and the guest's clock ticks."""
-        start, begun = self.traffic.live(), time.monotonic_ns()
-        until('the guest is heard, its clock ticks and it writes', lambda: (
-            (now := self.traffic.live()).last_answer_ns > begun
-            and now.tick > start.tick and now.durable > start.durable),
-            timeout)
+        self.traffic.hear(timeout)
 
     def owned_by(self, machine: Machine) -> None:
         for name in DISKS:

@@ -3,12 +3,14 @@
 
 import mmap
 import struct
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import build
 from .lab import Host
 from .machine import TCP, UDP, Ports
+from .proc import until
 
 # The structures Entry and Live of host/probe.c
 _ENTRY = struct.Struct('<BBBBIQQQQQ')
@@ -83,6 +85,14 @@ class Traffic:
         if self.process.alive():
             self.process.signal(15)
             self.process.wait(10)
+
+    def hear(self, timeout: float = 10) -> None:
+        """Wait until the guest is heard, its clock ticks, and it writes."""
+        start, begun = self.live(), time.monotonic_ns()
+        until('the guest is heard, its clock ticks and it writes', lambda: (
+            (now := self.live()).last_answer_ns > begun
+            and now.tick > start.tick and now.durable > start.durable),
+            timeout)
 
     def _read(self) -> list[tuple]:
         if self._entries is None:
