@@ -2,7 +2,10 @@
 #
 # Each target does all its set-up and starts from what is already there.
 
-export CSV_T0 := $(shell date +%s)
+ifndef CSV_T0
+CSV_T0 := $(shell date +%s)
+endif
+export CSV_T0
 
 # options for ./configure, when there has been none yet
 CONFIGURE_OPTS ?=
@@ -48,10 +51,16 @@ configured:
 tools: configured
 	@scripts/build $(TOOLS)
 
-demo: configured
+# the guest is unpacked on one CPU while QEMU is configured on another
+demo:
+	@scripts/install-packages
+	@$(MAKE) --no-print-directory -j2 configured guest
 	@scripts/build $(DEMO_TARGETS)
 	@$(if $(COMPARE),scripts/build-pristine qemu-system-x86_64)
 	@tests/cluster/demo --build build/qemu
+
+guest:
+	@tests/cluster/demo --prepare
 
 check: configured
 	@scripts/build
@@ -102,6 +111,6 @@ clean:
 distclean:
 	@scripts/distclean
 
-.PHONY: all help configured tools demo check check-upstream bench-csv bench-migration bench-hotplug \
+.PHONY: all help configured tools demo guest check check-upstream bench-csv bench-migration bench-hotplug \
 	check-crash check-stress check-migration-cuts check-fuzz check-sanitize \
 	dist clean distclean

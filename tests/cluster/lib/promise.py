@@ -58,16 +58,20 @@ def ask(source: Machine, uri: str, wanted: int, least: int = 0) -> Promise:
     known = f' ({costs_text(costs)})' if costs_text(costs) else ''
     expected = plan.get('blackout', 0)
     # what this guest, link and hosts need at the least
-    floor = plan.get('floor') or (
-        expected * ROOM if expected > wanted else expected)
+    floor = plan.get('floor', 0)
     if least > max(wanted, floor):
         return Promise(least, 'as the last attempt has shown', costs)
     if floor > wanted:
         return Promise(rounded(floor), f'by the plan {wanted} ms cannot be '
-                                       f'kept, {floor:.0f} can{known}', costs)
-    if floor:
-        return Promise(wanted, f'by the plan {floor} ms can be kept{known}',
-                       costs)
+                                       f'kept, {floor} can{known}', costs)
+    if not floor and expected > wanted:
+        return Promise(rounded(expected * ROOM),
+                       f'by the plan {wanted} ms cannot be kept, it expects '
+                       f'{expected}{known}', costs)
+    if floor or expected:
+        return Promise(wanted, 'by the plan it can be kept, ' + (
+            f'as {floor} could' if floor else f'it expects {expected}')
+            + known, costs)
     return Promise(wanted, 'the plan says nothing of it', costs)
 
 
