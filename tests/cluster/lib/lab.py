@@ -254,5 +254,5 @@ class Lab:
             shutil.rmtree(self.work, ignore_errors=True)
         left = processes + self.hosts
         until('all processes of the lab are gone',
-              lambda: not any(one.remains() for one in left), 10)
+              lambda: not any(one.remains() for one in left), 60)
         self.hosts = []

@@ -196,7 +196,7 @@ class Machine:
 
     # ---- end ----
 
-    def quit(self, timeout: float = 20) -> None:
+    def quit(self, timeout: float = 60) -> None:
         try:
             self.qmp.cmd('quit')
         except (QmpGone, QmpError):
@@ -214,7 +214,7 @@ class Guest:
     def __init__(self, client: Host, machine: Machine):
         self.client, self.at = client, machine
 
-    def run(self, line: str, timeout: float = 30) -> str:
+    def run(self, line: str, timeout: float = 90) -> str:
         """Run a shell command in the guest, give its output."""
         with self.client.socket() as s:
             s.settimeout(timeout)
@@ -242,7 +242,7 @@ class Guest:
         """Start the disk writer, RATE records a second."""
         self.run(f'agent write /dev/{disk} {rate} {run} {first}')
         until('the guest writes',
-              lambda: self.state()['durable'] >= first + 2, 20, 0.1)
+              lambda: self.state()['durable'] >= first + 2, 60, 0.1)
 
     def dirty(self, arguments: str) -> None:
         """Start to dirty memory, which is filled first: see "agent dirty"."""

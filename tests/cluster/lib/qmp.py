@@ -36,7 +36,7 @@ class _Call:
 
 
 class Qmp:
-    def __init__(self, path: Path, alive, timeout: float = 20):
+    def __init__(self, path: Path, alive, timeout: float = 60):
         """Connect to the socket at PATH as soon as it is there, as long as
         ALIVE() says that there is a program to create it."""
         end = time.monotonic() + timeout
@@ -86,7 +86,7 @@ class Qmp:
         for call in list(self._calls.values()):
             call.done.set()
 
-    def cmd(self, command: str, /, *, timeout: float = 30, **arguments):
+    def cmd(self, command: str, /, *, timeout: float = 60, **arguments):
         """Run a command; '_' in argument names stands for '-'."""
         message = {'execute': command}
         if arguments:

@@ -20,7 +20,7 @@ def stop_before(source: Machine, uri: str, **capabilities: bool) -> None:
     """Migrate up to the point where the guest is stopped and everything but
     the hand-over of the disks and the devices' state has been done."""
     source.migrate(uri, pause_before_switchover=True, **capabilities)
-    source.wait_migration('pre-switchover')
+    source.wait_migration('pre-switchover', timeout=PATIENCE)
 
 
 def hand_over(source: Machine, proxy: Proxy,
@@ -29,8 +29,8 @@ def hand_over(source: Machine, proxy: Proxy,
     hand and sent all it has, and the destination has got none of that."""
     proxy.hold()
     source.qmp.cmd('migrate-continue', state='pre-switchover')
-    until('the disks are handed over', given, 20)
-    proxy.wait_quiet()
+    until('the disks are handed over', given, PATIENCE)
+    proxy.wait_quiet(timeout=PATIENCE)
 
 
 @dataclass
@@ -123,7 +123,8 @@ class SwitchOver:
         proxy = Proxy(self.guest.client, uri, drop=(SHUT,))
         begun = time.monotonic()
         source.migrate(proxy.uri, **self.how)
-        source.wait_migration('completed', 'failed')
+        source.wait_migration('completed', 'failed',
+                              timeout=PATIENCE)
         machine.qmp.wait('RESUME', PATIENCE)
         loss = self.outcome("destination's last word", 'the guest runs there '
                             'already', begun, machine, source, machine)
@@ -153,7 +154,7 @@ class SwitchOver:
 
     def check_data(self, loss: Loss) -> None:
         """As the guest reads its disk, past its page cache"""
-        listing = self.guest.run('agent list /dev/vda || true', 90)
+        listing = self.guest.run('agent list /dev/vda || true')
         loss.missing = storage.check_records(
             listing.splitlines(), storage.slots_of(self.size), 1,
             loss.acknowledged)
