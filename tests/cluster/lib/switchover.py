@@ -11,6 +11,7 @@ from .machine import Guest, Machine
 from .move import runners, settled
 from .proc import until
 from .proxy import SHUT, Proxy
+from .qmp import QmpGone
 from .traffic import Traffic
 
 PATIENCE = 60               # seconds for which anything here is waited for
@@ -40,10 +41,11 @@ class Loss:
     when: str
     begun: float                # CLOCK_MONOTONIC in seconds
     ended: float
-    runs: list[str] = field(default_factory=list)       # hosts
+    runs: list[str] = field(default_factory=list)       # hosts that ran it
     owner: str | None = None    # of the disks; None: nothing says
     acknowledged: int = 0       # records, when the guest was heard again
     missing: list[str] | None = None                    # None: not looked at
+    note: str = ''
     wrong: list[str] = field(default_factory=list)
 
     def report(self, traffic: Traffic) -> dict:
@@ -123,11 +125,18 @@ class SwitchOver:
         proxy = Proxy(self.guest.client, uri, drop=(SHUT,))
         begun = time.monotonic()
         source.migrate(proxy.uri, **self.how)
-        source.wait_migration('completed', 'failed',
-                              timeout=PATIENCE)
+        try:
+            source.wait_migration('completed', 'failed', timeout=PATIENCE)
+        except QmpGone:
+            pass                # released QEMU may have died of it by now
         machine.qmp.wait('RESUME', PATIENCE)
         loss = self.outcome("destination's last word", 'the guest runs there '
                             'already', begun, machine, source, machine)
+        if proxy.dropped != [SHUT]:
+            loss.wrong.append(f'lost were {proxy.dropped}')
+        if not source.process.alive():
+            last = source.process.output().splitlines()[-1:]
+            loss.note = f'QEMU on {source.host.name} ended: {"".join(last)}'
         source.quit()
         return loss
 
@@ -139,11 +148,14 @@ class SwitchOver:
         until('the guest runs again', lambda: runners(*machines), PATIENCE)
         self.guest.at = wanted
         self.traffic.hear(PATIENCE)
-        loss = Loss(lost, when, begun, time.monotonic(),
-                    [m.host.name for m in runners(*machines)])
+        # what has died since may have run it, too
+        running = runners(*machines)
+        loss = Loss(lost, when, begun, time.monotonic(), [
+            m.host.name for m in machines
+            if m in running or m.qmp.find('RESUME', begun)])
         loss.acknowledged = self.traffic.live().durable
         if loss.runs != [wanted.host.name]:
-            loss.wrong.append(f'{" and ".join(loss.runs)} run, and not '
+            loss.wrong.append(f'{losses_text(loss.runs)} ran the guest, not '
                               f'{wanted.host.name} alone')
         else:
             wanted.capabilities(pause_before_switchover=False)
@@ -168,15 +180,15 @@ class SwitchOver:
         loss.owner = wanted.host.name if not others else 'another'
 
 
-def losses_text(loss: dict) -> str:
-    return ' and '.join(loss['runs']) or 'none'
+def losses_text(hosts: list[str]) -> str:
+    return ' and '.join(hosts) or 'none'
 
 
 def show_losses(acts: list[tuple[str, list[dict]]]) -> None:
     """The table of what each act lost."""
     rows = [['lost at the switch-over', 'when', 'the guest', 'its disks',
              'records', 'records', 'the client'],
-            ['', '', 'runs on', 'belong to', 'acknowledged', 'missing',
+            ['', '', 'ran on', 'belong to', 'acknowledged', 'missing',
              'waited']]
     for name, losses in acts:
         for loss in losses:
@@ -184,7 +196,8 @@ def show_losses(acts: list[tuple[str, list[dict]]]) -> None:
             missing = loss['missing']
             rows.append([
                 f'{name}: {loss["lost"]}', loss['when'],
-                losses_text(loss) if alone else say.bad(losses_text(loss)),
+                losses_text(loss['runs']) if alone
+                else say.bad(losses_text(loss['runs'])),
                 loss['owner'] or '–', f'{loss["acknowledged"]}',
                 '–' if missing is None else f'{len(missing)}',
                 f'{loss["waited_ms"]:.0f} ms'])
@@ -194,3 +207,7 @@ def show_losses(acts: list[tuple[str, list[dict]]]) -> None:
     say.line(say.faint(
         'The demo holds the stream at the switch-over for about half a second '
         'to strike just there; the client waits for that, too.'))
+    for name, losses in acts:
+        for loss in losses:
+            if loss['note']:
+                say.line(say.faint(f'{name}: {loss["lost"]}: {loss["note"]}'))
