@@ -61,8 +61,9 @@ def blackout_parts(m: dict) -> list[dict]:
 
 
 def said(m: dict) -> float:
-    """Milliseconds that the guest stood, as QEMU counts them"""
-    return sum(p['time'] for p in blackout_parts(m)) / 1000 or m['downtime_ms']
+    """Milliseconds that the guest stood, as the source counts them"""
+    total = m['source_report'].get('blackout', {}).get('total', 0)
+    return total / 1000 or m['downtime_ms']
 
 
 def stood(m: dict) -> float:
@@ -80,16 +81,20 @@ def shade(part: str) -> tuple[str, str]:
                  if part in parts), ('█', '0'))
 
 
-def bar(parts: list[dict], total: float, longest: float) -> str:
-    """Parts as stretches of a bar; the short ones have no length."""
+def bar(m: dict, longest: float) -> str:
+    """The parts as stretches of a bar; the short ones have no length. What
+    both sides do overlaps, so all of it is as long as QEMU says."""
+    parts = blackout_parts(m)
+    whole = sum(p['time'] for p in parts) or 1
+    scale = min(1000 * said(m), whole) / whole / 1000 / longest * BAR
     out, last, at = '', 0, 0
     for part in parts:
         at += part['time']
-        end = round(at / 1000 / longest * BAR)
+        end = round(at * scale)
         char, colour = shade(part['part'])
         out += say.paint(char * (end - last), colour) if end > last else ''
         last = end
-    return out + say.faint(REST * max(0, round(total / longest * BAR) - last))
+    return out + say.faint(REST * max(0, round(stood(m) / longest * BAR) - last))
 
 
 def verdict(m: dict) -> str:
@@ -108,7 +113,7 @@ def show_blackouts(moves: list[dict]) -> None:
     for m in moves:
         parts = blackout_parts(m)
         say.line(f'  {m["act"]:8} {m["from"]} ► {m["to"]}  '
-                 f'{bar(parts, stood(m), longest)} '
+                 f'{bar(m, longest)} '
                  f'{say.bold("%.0f ms" % stood(m))}; '
                  f'QEMU says {said(m):.0f}{verdict(m)}')
         if m['promise']:
@@ -121,9 +126,10 @@ def show_blackouts(moves: list[dict]) -> None:
             say.line('    ' + ', '.join(say.paint(
                 f'{p["part"]} {p["time"] / 1000:.1f}', shade(p['part'])[1])
                 for p in parts))
-    say.line('  ' + '  '.join(f'{say.paint(char, colour)} {what}'
-                              for char, colour, what, _ in SHADES)
-             + f'  {say.faint(REST)} not in QEMU\'s count')
+    say.line()
+    for char, colour, what, parts in SHADES:
+        say.line(f'    {say.paint(char, colour)} {what}: {", ".join(parts)}')
+    say.line(f'    {say.faint(REST)} not in QEMU\'s count')
 
 
 def prediction(p: dict) -> str:

@@ -103,9 +103,10 @@ class SwitchOver:
         machine, proxy, begun = self.hold(host)
         machine.kill()
         proxy.close()
-        return self.outcome(f'destination {host.name}', 'disks given out of '
-                            'hand, the rest on its way', begun,
-                            source, source, machine)
+        when = 'the rest is on its way'
+        return self.outcome(f'destination {host.name}',
+                            f'disks given up, {when}' if self.csv else when,
+                            begun, source, source, machine)
 
     def source_dies(self, host: Host) -> Loss:
         """The source has sent everything, and then it is killed; only after
