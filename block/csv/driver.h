@@ -1,6 +1,6 @@
 /*
- * Cluster shared volume: operations of the BlockDriver that stand in other
- * files than driver.c
+ * Cluster shared volume: operations of the BlockDriver in other files
+ * than driver.c
  *
  * What they do and return is what include/block/block_int-common.h says of
  * the operations with these names.
@@ -13,23 +13,15 @@
 #ifndef BLOCK_CSV_DRIVER_H
 #define BLOCK_CSV_DRIVER_H
 
-#include "csv.h"
+#include "block/csv/disk/disk.h"
 
-/* driver.c, for reopen.c */
-
-/*
- * Begin to read.  Of a sealed or shared disk this is said on the volume, if
- * the node of the volume can be written at all.
- */
-int GRAPH_RDLOCK csv_disk_begin_read(CsvDisk *disk, Error **errp);
-/*
- * Write everything back and let the disk go, see csv_disk_release().  What
- * cannot be settled is left to the next owner's replay.
- */
-int GRAPH_RDLOCK csv_disk_let_go(CsvDisk *disk, const QemuUUID *token,
-                                 Error **errp);
-/* Leave the volume, which the disk is attached to. */
-void GRAPH_RDLOCK csv_disk_detach(CsvDisk *disk);
+#define CSV_OPT_DISK            "disk"
+#define CSV_OPT_FORCE_TAKEOVER  "force-takeover"
+#define CSV_OPT_CACHE_SIZE      "cache-size"
+/* The UUID of a disk in the making, for a node that its maker opens. */
+#define CSV_OPT_MAKING          "making"
+#define CSV_DEFAULT_DISK        "disk0"
+#define CSV_DEFAULT_CACHE_SIZE  (64 * MiB)  /* maps more than 10 TiB */
 
 /* reopen.c */
 
@@ -44,39 +36,6 @@ int GRAPH_RDLOCK csv_reopen_take(CsvDisk *disk, const QemuUUID *token,
 int GRAPH_RDLOCK csv_reopen_let_go(CsvDisk *disk, const QemuUUID *token,
                                    Error **errp);
 
-/* resize.c */
-
-int coroutine_fn GRAPH_RDLOCK
-csv_co_truncate(BlockDriverState *bs, int64_t offset, bool exact,
-                PreallocMode prealloc, BdrvRequestFlags flags, Error **errp);
-
-/* backing.c */
-
-int coroutine_fn GRAPH_RDLOCK
-csv_co_change_backing_file(BlockDriverState *bs, const char *backing_file,
-                           const char *backing_fmt);
-
-/* io.c */
-
-int coroutine_fn GRAPH_RDLOCK
-csv_co_preadv_part(BlockDriverState *bs, int64_t offset, int64_t bytes,
-                   QEMUIOVector *qiov, size_t qiov_offset,
-                   BdrvRequestFlags flags);
-int coroutine_fn GRAPH_RDLOCK
-csv_co_pwritev_part(BlockDriverState *bs, int64_t offset, int64_t bytes,
-                    QEMUIOVector *qiov, size_t qiov_offset,
-                    BdrvRequestFlags flags);
-int coroutine_fn GRAPH_RDLOCK
-csv_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
-                     BdrvRequestFlags flags);
-int coroutine_fn GRAPH_RDLOCK
-csv_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes);
-int coroutine_fn GRAPH_RDLOCK csv_co_flush(BlockDriverState *bs);
-int coroutine_fn GRAPH_RDLOCK
-csv_co_block_status(BlockDriverState *bs, bool want_zero,
-                    int64_t offset, int64_t bytes, int64_t *pnum,
-                    int64_t *map, BlockDriverState **file);
-
 /* create.c */
 
 extern QemuOptsList csv_create_opts;
@@ -85,6 +44,21 @@ csv_co_create(BlockdevCreateOptions *opts, Error **errp);
 int coroutine_fn GRAPH_UNLOCKED
 csv_co_create_opts(BlockDriver *drv, const char *filename, QemuOpts *opts,
                    Error **errp);
+
+/*
+ * What a volume takes that is made for one disk of @size, if @clusters of its
+ * segments are used.
+ */
+uint64_t csv_volume_bytes(uint64_t size, uint64_t clusters);
+
+/* measure.c */
+
+/*
+ * For .bdrv_measure: the size of a volume that holds one disk of the size and
+ * content of @in_bs, or of the option 'size'.
+ */
+BlockMeasureInfo *csv_measure(QemuOpts *opts, BlockDriverState *in_bs,
+                              Error **errp);
 
 /* amend.c */
 

@@ -12,7 +12,7 @@
 #include "qapi/util.h"
 #include "qemu/option.h"
 #include "block/block-io.h"
-#include "check.h"
+#include "driver.h"
 
 /* Clusters of @in_bs that hold something.  Negative errno with @errp. */
 static int64_t csv_measure_data(BlockDriverState *in_bs, int64_t size,

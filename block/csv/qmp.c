@@ -11,7 +11,7 @@
 #include "qapi/qapi-commands-csv.h"
 #include "qobject/qdict.h"
 #include "system/block-backend.h"
-#include "csv.h"
+#include "block/csv/disk/disk.h"
 
 /* By name or UUID of an open volume, or by the node that holds one. */
 static BlockDriverState *csv_find_volume(const char *volume, Error **errp)
@@ -157,7 +157,7 @@ static bool csv_check_full(BlockDriverState *bs, const char *disk,
         return false;
     }
     bdrv_graph_rdlock_main_loop();
-    full = csv_use_is_full(disk_bs->opaque);
+    full = csv_map_is_full(disk_bs->opaque);
     bdrv_graph_rdunlock_main_loop();
     bdrv_unref(disk_bs);
     if (!full) {

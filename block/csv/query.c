@@ -12,7 +12,7 @@
 #include "qapi/qapi-commands-csv.h"
 #include "qapi/qapi-visit-csv.h"
 #include "system/block-backend.h"
-#include "csv.h"
+#include "block/csv/disk/disk.h"
 
 /* Nodes through which @uuid is reached. */
 static void csv_add_node_names(CsvVolumeInfo *info, const QemuUUID *uuid)

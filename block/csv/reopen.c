@@ -17,7 +17,7 @@
 #include "qobject/qdict.h"
 #include "qemu/error-report.h"
 #include "driver.h"
-#include "handover.h"
+#include "open.h"
 
 /* An inactive node has no owner to change; its activation does that. */
 static bool csv_reopen_changes(BDRVReopenState *state, bool to_write)

@@ -1,9 +1,9 @@
 /*
  * Does the crash simulation find what it is made for?
  *
- * The driver is built here with the wrong orders of block/csv/breaks.h. Each
- * must be noticed by the workload of a seed that costs little, or by the script
- * of its name; test-csv-crash shows that the driver as it is has nothing to be
+ * The driver is built here with the wrong orders of format/breaks.h. Each must
+ * be noticed by the workload of a seed that costs little, or by the script of
+ * its name; test-csv-crash shows that the driver as it is has nothing to be
  * noticed by them.
  *
  *   test-csv-breaks --tap -k                     all
@@ -14,7 +14,7 @@
  */
 
 #include "qemu/osdep.h"
-#include "block/csv/breaks.h"
+#include "block/csv/format/breaks.h"
 #include "crash-script.h"
 
 #define HOLDS "holds"
@@ -50,9 +50,9 @@ static const Break breaks[CSV_BREAK__MAX] = {
     [CSV_BREAK_NO_OWN_RECORD] = { "no-own-record", 2, HOLDS, true },
     [CSV_BREAK_REUSE_EARLY] = { "reuse-early", 123, FOREIGN },
     [CSV_BREAK_SEGMENT_EARLY] = { "segment-early", 0, "is in no segment" },
-    [CSV_BREAK_TRIM_UNSEEN] = { "trim-unseen", 0, "holds zeroes" },
+    [CSV_BREAK_DISCARD_UNSEEN] = { "trim-unseen", 0, "holds zeroes" },
     [CSV_BREAK_NO_WAIT] = { "no-wait", 0, FOREIGN },
-    [CSV_BREAK_NO_LINE] = { "no-line", 5, HOLDS },
+    [CSV_BREAK_NO_QUEUE] = { "no-line", 5, HOLDS },
     [CSV_BREAK_NO_FILL] = { "no-fill", 12, HOLDS },
     [CSV_BREAK_GROW_UNCLEARED] = { "grow-uncleared", 20, HOLDS },
     [CSV_BREAK_GROW_BEFORE_CLEAR] = { "grow-before-clear", 20, HOLDS },

@@ -11,7 +11,7 @@
 #include "qemu/osdep.h"
 #include "qapi/error.h"
 #include "qemu/cutils.h"
-#include "block/csv/ondisk.h"
+#include "block/csv/format/format.h"
 #include "csv-page.h"
 
 static const CsvSuperblock sample_sb = {

@@ -1,0 +1,405 @@
+/*
+ * Cluster shared volume: check and repair, entry points
+ *
+ * Shared records are repaired by compare-and-write, as everybody changes
+ * them.  A disk is repaired by its owner, which is us for the time being: it
+ * is claimed, so that whoever had it before and is thought dead has a lower
+ * epoch, and let go in the end with a journal that is to be looked through.
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qemu/error-report.h"
+#include "check-int.h"
+
+static gboolean csv_check_not_in(gpointer key, gpointer value, gpointer other)
+{
+    return !g_hash_table_contains(other, key);
+}
+
+static void csv_check_add(BdrvCheckResult *sum, const BdrvCheckResult *one)
+{
+    sum->bfi.total_clusters += one->bfi.total_clusters;
+    sum->bfi.allocated_clusters += one->bfi.allocated_clusters;
+    sum->bfi.fragmented_clusters += one->bfi.fragmented_clusters;
+    sum->image_end_offset = MAX(sum->image_end_offset, one->image_end_offset);
+}
+
+/* Read the record of the disk in @rec anew.  0: that disk is gone. */
+static int GRAPH_RDLOCK
+csv_check_disk_record(CsvCheckup *c, CsvDiskRecord *rec, uint8_t *raw,
+                      Error **errp)
+{
+    QemuUUID uuid = rec->uuid;
+    uint32_t slot = rec->slot;
+    int ret = csv_record_read(c->file, c->vol->sb.disk_offset +
+                              (uint64_t)slot * CSV_PAGE_SIZE, raw);
+
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Cannot read disk record %" PRIu32
+                         " of csv volume '%s'", slot,
+                         csv_volume_label(c->vol));
+        return ret;
+    }
+    return csv_disk_decode(raw, &c->vol->sb, slot, rec, NULL) &&
+           qemu_uuid_is_equal(&rec->uuid, &uuid) &&
+           rec->state != CSV_RECORD_UNUSED;
+}
+
+/* Look once more: wait a little, read anew what may have changed. */
+static int coroutine_fn GRAPH_RDLOCK
+csv_check_again(CsvCheckup *c, CsvDiskRecord *rec, int tries, Error **errp)
+{
+    uint8_t raw[CSV_RECORD_SIZE];
+    int ret;
+
+    qemu_co_sleep_ns(QEMU_CLOCK_REALTIME, CSV_CHECK_PAUSE_NS * tries);
+    ret = csv_check_claimed_read(c, errp);
+    return ret < 0 ? ret : csv_check_disk_record(c, rec, raw, errp);
+}
+
+/*
+ * Look until nothing is found, or so often that what was found each time is
+ * no accident.
+ */
+static int coroutine_fn GRAPH_RDLOCK
+csv_check_disk_quiet(CsvCheckup *c, CsvDiskRecord *rec, Error **errp)
+{
+    g_autoptr(GHashTable) stays = NULL;
+    int tries, ret;
+
+    for (tries = 0; tries < CSV_CHECK_TRIES; tries++) {
+        g_autoptr(GHashTable) found =
+            g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+        g_autoptr(CsvCheckDisk) d = csv_check_disk_new(c, rec);
+        BdrvCheckResult one = { 0 };
+
+        ret = tries ? csv_check_again(c, rec, tries, errp) : 1;
+        if (ret <= 0) {
+            return ret;     /* 0: it was deleted */
+        }
+        ret = csv_check_inspect(d, found, &one, errp);
+        if (ret < 0) {
+            return ret;
+        }
+        if (stays) {
+            g_hash_table_foreach_remove(stays, csv_check_not_in, found);
+        } else {
+            stays = g_steal_pointer(&found);
+        }
+        if (!g_hash_table_size(stays) || tries == CSV_CHECK_TRIES - 1) {
+            csv_check_add(c->res, &one);
+            break;
+        }
+    }
+    csv_check_report(c, stays);
+    return 0;
+}
+
+/* May the disk in @rec be claimed for a repair?  If not, say why. */
+static bool GRAPH_RDLOCK
+csv_check_may_claim(CsvCheckup *c, const CsvDiskRecord *rec)
+{
+    Error *err = NULL;
+    int ret = 0;
+
+    if (rec->state != CSV_RECORD_FREE) {
+        ret = csv_disk_may_take(c->vol, c->file, rec, false, "owned", &err);
+    }
+    if (ret >= 0 && rec->flags) {
+        ret = csv_use_check_none(c->vol, c->file, rec, &err);
+    }
+    if (ret < 0) {
+        error_reportf_err(err, "Disk '%s' is not repaired: ", rec->name);
+    }
+    return ret >= 0;
+}
+
+/*
+ * Own the disk in @rec, which is updated, as @raw is.  1: done.  0: somebody
+ * else has it, as was told.  Attached.
+ */
+static int GRAPH_RDLOCK
+csv_check_claim(CsvCheckup *c, CsvDiskRecord *rec, uint8_t *raw, Error **errp)
+{
+    CsvDiskRecord new;
+    CsvDisk *open;
+    int ret;
+
+    QLIST_FOREACH(open, &c->vol->disks, next) {
+        if (open->owned && open->record.slot == rec->slot) {
+            fprintf(stderr, "Disk '%s' is not repaired: it is open in this "
+                    "process\n", rec->name);
+            return 0;
+        }
+    }
+    ret = csv_check_disk_record(c, rec, raw, errp);
+    if (ret <= 0) {
+        return ret;
+    }
+    if (!csv_check_may_claim(c, rec)) {
+        return 0;
+    }
+    new = *rec;
+    new.state = CSV_RECORD_OWNED;
+    new.flags = 0;      /* a disk with an owner has none; see release */
+    new.epoch++;
+    new.owner = c->vol->me.slot;
+    new.owner_incarnation = c->vol->me.incarnation;
+    new.since = g_get_real_time() / G_USEC_PER_SEC;
+    new.journal_sequence = 0;
+    new.journal_page = 0;
+    memset(&new.token, 0, sizeof(new.token));
+    ret = csv_disk_swap(c->vol, c->file, &new, raw);
+    if (ret == -EAGAIN) {
+        fprintf(stderr, "Disk '%s' is not repaired: another member took "
+                "it at the same time\n", rec->name);
+        return 0;
+    }
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Cannot claim disk '%s' of csv volume "
+                         "'%s'", rec->name, csv_volume_label(c->vol));
+        return ret;
+    }
+    *rec = new;
+    return 1;
+}
+
+static int GRAPH_RDLOCK
+csv_check_release(CsvCheckup *c, CsvDiskRecord *rec, uint32_t flags,
+                  uint8_t *raw, Error **errp)
+{
+    int ret;
+
+    rec->state = CSV_RECORD_FREE;
+    rec->flags = flags;
+    rec->since = g_get_real_time() / G_USEC_PER_SEC;
+    ret = csv_disk_swap(c->vol, c->file, rec, raw);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Cannot release disk '%s' of csv volume "
+                         "'%s'", rec->name, csv_volume_label(c->vol));
+    }
+    return ret;
+}
+
+/* The disk is ours: look, repair if there is something, report. */
+static int coroutine_fn GRAPH_RDLOCK
+csv_check_disk_owned(CsvCheckup *c, const CsvDiskRecord *rec, Error **errp)
+{
+    g_autoptr(CsvCheckDisk) d = csv_check_disk_new(c, rec);
+    int ret = csv_check_claimed_read(c, errp);
+
+    d->repair = true;
+    return ret < 0 ? ret : csv_check_disk_walk(d, errp);
+}
+
+/* True if a look at the disk finds something that @c->fix is for. */
+static int coroutine_fn GRAPH_RDLOCK
+csv_check_disk_needs(CsvCheckup *c, CsvDiskRecord *rec, Error **errp)
+{
+    g_autoptr(GHashTable) found =
+        g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    g_autoptr(CsvCheckDisk) d = csv_check_disk_new(c, rec);
+    BdrvCheckResult one = { 0 };
+    GHashTableIter it;
+    gpointer kind;
+    bool errors = false, leaks = false;
+    int ret = csv_check_inspect(d, found, &one, errp);
+
+    if (ret < 0) {
+        return ret;
+    }
+    g_hash_table_iter_init(&it, found);
+    while (g_hash_table_iter_next(&it, NULL, &kind)) {
+        errors |= GPOINTER_TO_INT(kind) == CSV_FINDING_ERROR;
+        leaks |= GPOINTER_TO_INT(kind) == CSV_FINDING_LEAK;
+    }
+    /* A map with errors is not written anew for the sake of a leak. */
+    return c->fix & BDRV_FIX_ERRORS ? errors || leaks : leaks && !errors;
+}
+
+static int coroutine_fn GRAPH_RDLOCK
+csv_check_disk_repair(CsvCheckup *c, CsvDiskRecord *rec, Error **errp)
+{
+    uint8_t raw[CSV_RECORD_SIZE];
+    uint32_t flags = rec->flags;
+    int ret = csv_check_disk_needs(c, rec, errp), end;
+
+    if (ret > 0) {
+        ret = csv_check_claim(c, rec, raw, errp);
+    }
+    if (ret <= 0) {
+        return ret < 0 ? ret : csv_check_disk_quiet(c, rec, errp);
+    }
+    ret = csv_check_disk_owned(c, rec, errp);
+    end = csv_check_release(c, rec, flags, raw, ret < 0 ? NULL : errp);
+    return ret < 0 ? ret : end;
+}
+
+static int coroutine_fn GRAPH_RDLOCK
+csv_check_one(CsvCheckup *c, const CsvDiskRecord *in, Error **errp)
+{
+    CsvDiskRecord rec = *in;
+
+    if (rec.state == CSV_RECORD_CREATING || rec.state == CSV_RECORD_DELETING) {
+        return 0;       /* nothing in it counts */
+    }
+    return c->fix ? csv_check_disk_repair(c, &rec, errp)
+                  : csv_check_disk_quiet(c, &rec, errp);
+}
+
+static void csv_check_page_clear(gpointer page)
+{
+    g_free(((CsvCheckPage *)page)->why);
+}
+
+/* Who repairs is a member.  csv_check_end() must follow, also on failure. */
+static int coroutine_fn GRAPH_RDLOCK
+csv_check_begin(CsvCheckup *c, Error **errp)
+{
+    int ret;
+
+    c->claimed = g_array_new(false, false, sizeof(CsvCheckEntry));
+    c->damaged = g_array_new(false, false, sizeof(CsvCheckPage));
+    g_array_set_clear_func(c->damaged, csv_check_page_clear);
+    if (c->fix) {
+        ret = csv_member_attach(c->vol, c->file, errp);
+        if (ret < 0) {
+            c->fix = 0;
+            return ret;
+        }
+    }
+    return csv_check_claimed_read(c, errp);
+}
+
+static void coroutine_fn GRAPH_RDLOCK csv_check_end(CsvCheckup *c)
+{
+    if (c->fix) {
+        csv_member_detach(c->vol, c->file);
+    }
+    g_array_free(c->claimed, true);
+    g_array_free(c->damaged, true);
+}
+
+int csv_check_disk(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *rec,
+                   BdrvCheckResult *res, BdrvCheckMode fix, Error **errp)
+{
+    CsvCheckup c = { .vol = vol, .file = file, .res = res, .fix = fix };
+    int ret = csv_check_begin(&c, errp);
+    guint i;
+
+    for (i = 0; ret >= 0 && i < c.damaged->len; i++) {
+        csv_check_found(&c, CSV_FINDING_ERROR, false, "%s; no disk can be "
+                        "opened; check the volume, without naming a disk, to "
+                        "repair it",
+                        g_array_index(c.damaged, CsvCheckPage, i).why);
+    }
+    if (ret >= 0) {
+        ret = csv_check_one(&c, rec, errp);
+    }
+    csv_check_end(&c);
+    return ret;
+}
+
+/* The volume is open, so one copy is good, and is vol->sb. */
+static int GRAPH_RDLOCK csv_check_superblock(CsvCheckup *c, Error **errp)
+{
+    CsvSuperblock sb[2];
+    uint8_t raw[2][CSV_RECORD_SIZE];
+    bool good[2];
+    unsigned i;
+
+    for (i = 0; i < 2; i++) {
+        Error *err = NULL;
+        int ret = csv_record_read(c->file, i ? CSV_SB_COPY_1 : CSV_SB_COPY_0,
+                                  raw[i]);
+
+        if (ret < 0) {
+            error_setg_errno(errp, -ret, "Cannot read the superblock of csv "
+                             "volume '%s'", csv_volume_label(c->vol));
+            return ret;
+        }
+        good[i] = csv_superblock_decode(raw[i], i, &sb[i], &err);
+        if (!good[i]) {
+            bool fixed = false;
+
+            if (c->fix & BDRV_FIX_ERRORS) {
+                sb[i] = c->vol->sb;
+                fixed = csv_superblock_swap(c->vol, c->file, &sb[i],
+                                            NULL) >= 0;
+            }
+            csv_check_found(c, CSV_FINDING_ERROR, fixed, "%s%s",
+                            error_get_pretty(err), fixed ? "" : "; 'repair "
+                            "all' writes it anew from the other copy");
+            error_free(err);
+        }
+    }
+    /*
+     * One that is older is what a crash between the two writes leaves, and
+     * the next change makes it good.
+     */
+    return 0;
+}
+
+static int coroutine_fn GRAPH_RDLOCK
+csv_check_disks(CsvCheckup *c, Error **errp)
+{
+    CsvTableIter it;
+    CsvDiskRecord rec;
+    int ret;
+
+    csv_table_iter(&it, c->file, c->vol->sb.disk_offset,
+                   c->vol->sb.disk_high);
+    while ((ret = csv_table_next(&it)) > 0) {
+        uint8_t raw[CSV_RECORD_SIZE];
+
+        if (!csv_disk_decode(it.record, &c->vol->sb, it.slot, &rec, NULL) ||
+            rec.state == CSV_RECORD_UNUSED) {
+            continue;
+        }
+        memcpy(raw, it.record, sizeof(raw));
+        csv_check_unfinished(c, &rec, raw);
+        ret = csv_check_one(c, &rec, errp);
+        if (ret < 0) {
+            csv_table_end(&it);
+            return ret;
+        }
+    }
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Cannot read the disk table of csv "
+                         "volume '%s'", csv_volume_label(c->vol));
+    }
+    return ret;
+}
+
+int csv_check_volume(CsvVolume *vol, BdrvChild *file, BdrvCheckResult *res,
+                     BdrvCheckMode fix, Error **errp)
+{
+    CsvCheckup c = { .vol = vol, .file = file, .res = res, .fix = fix };
+    int ret = csv_check_begin(&c, errp);
+
+    if (ret >= 0) {
+        ret = csv_check_superblock(&c, errp);
+    }
+    if (ret >= 0) {
+        ret = csv_check_members(&c, errp);
+    }
+    if (ret >= 0) {
+        ret = csv_check_records(&c, errp);
+    }
+    if (ret >= 0) {
+        ret = csv_check_pages(&c, errp);
+    }
+    if (ret >= 0) {
+        ret = csv_check_disks(&c, errp);
+    }
+    if (ret >= 0) {
+        csv_check_segments(&c);
+    }
+    csv_check_end(&c);
+    return ret;
+}

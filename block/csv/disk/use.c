@@ -1,0 +1,212 @@
+/*
+ * Cluster shared volume: disks that many use and nobody owns
+ *
+ * A sealed disk, a template, is read by any number of members, a shared one
+ * is also written by them: all of it is allocated, so there is no metadata to
+ * change.  Who uses such a disk says so in its own member record and then
+ * looks at the disk's; who unseals, unshares or deletes it changes the disk's
+ * record first and then looks through those of the members.  So of two that
+ * do this at once, at least one sees the other.
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "disk.h"
+#include "trace/trace-block_csv.h"
+
+/* Where our record names @slot, or the first free entry; -1: none is free. */
+static int csv_use_entry(const CsvMemberRecord *me, uint32_t slot)
+{
+    int i, free = -1;
+
+    for (i = 0; i < CSV_MEMBER_USES; i++) {
+        if (me->use[i] && csv_use_slot(me->use[i]) == slot) {
+            return i;
+        }
+        if (!me->use[i] && free < 0) {
+            free = i;
+        }
+    }
+    return free;
+}
+
+/* What the nodes of this process that use @slot need our record to say. */
+static uint32_t csv_use_wanted(const CsvVolume *vol, uint32_t slot)
+{
+    uint32_t use = 0;
+    CsvDisk *disk;
+
+    QLIST_FOREACH(disk, &vol->disks, next) {
+        if (disk->use && csv_use_slot(disk->use) == slot) {
+            use |= disk->use;
+        }
+    }
+    return use;
+}
+
+/* Make our record say what is wanted of @slot. */
+static int GRAPH_RDLOCK
+csv_use_settle(CsvVolume *vol, BdrvChild *file, uint32_t slot, Error **errp)
+{
+    CsvMemberRecord me = vol->me;
+    uint32_t want = csv_use_wanted(vol, slot);
+    int i = csv_use_entry(&me, slot), ret;
+
+    if (i < 0) {
+        error_setg(errp, "This process uses %d sealed or shared disks of csv "
+                   "volume '%s', and no more is possible through node '%s'; "
+                   "add another node for the volume", CSV_MEMBER_USES,
+                   csv_volume_label(vol), bdrv_get_node_name(vol->bs));
+        return -EUSERS;
+    }
+    if (me.use[i] == want) {
+        return 0;
+    }
+    me.use[i] = want;
+    ret = csv_member_change(vol, file, &me);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Cannot say in csv volume '%s' that this "
+                         "process uses a disk", csv_volume_label(vol));
+    }
+    return ret;
+}
+
+/* Now that we are seen: is the disk still what it was when we looked? */
+static int GRAPH_RDLOCK csv_use_confirm(CsvDisk *disk, Error **errp)
+{
+    CsvDiskRecord rec;
+    int ret = csv_disk_reread(disk, &rec, errp);
+
+    if (ret < 0) {
+        return ret;
+    }
+    if (!qemu_uuid_is_equal(&rec.uuid, &disk->record.uuid) ||
+        rec.flags != disk->record.flags || rec.state == CSV_RECORD_DELETING) {
+        error_setg(errp, "Disk '%s' of csv volume '%s' has just been deleted, "
+                   "or is not sealed or shared any more; open it anew",
+                   disk->record.name, csv_volume_label(disk->volume));
+        return -ESTALE;
+    }
+    if (rec.state != CSV_RECORD_FREE) {
+        ret = csv_disk_may_take(disk->volume, disk->bs->file, &rec, false,
+                                "being changed", errp);
+        if (ret < 0) {
+            return ret;
+        }
+    }
+    disk->record = rec;
+    return 0;
+}
+
+int csv_use_enter(CsvDisk *disk, bool write, Error **errp)
+{
+    CsvVolume *vol = disk->volume;
+    BdrvChild *file = disk->bs->file;
+    uint32_t was = disk->use;
+    int ret;
+
+    assert(disk->attached && !disk->owned);
+    disk->use = (disk->record.slot + 1) | (write ? CSV_USE_WRITE : 0);
+    ret = csv_use_settle(vol, file, disk->record.slot, errp);
+    if (ret >= 0) {
+        ret = csv_use_confirm(disk, errp);
+        if (ret < 0) {
+            disk->use = was;
+            csv_use_settle(vol, file, disk->record.slot, NULL);
+        }
+    } else {
+        disk->use = was;
+    }
+    trace_csv_use(disk->record.name, write, ret);
+    return ret;
+}
+
+void csv_use_leave(CsvDisk *disk)
+{
+    BdrvChild *file = disk->bs->file;
+
+    disk->use = 0;
+    if (csv_may_write(file)) {
+        csv_use_settle(disk->volume, file, disk->record.slot, NULL);
+    }
+}
+
+/* Is @rec open for writing in this process, as it must not be? */
+static bool csv_use_written_here(CsvVolume *vol, const CsvDiskRecord *rec,
+                                 Error **errp)
+{
+    CsvDisk *disk;
+
+    QLIST_FOREACH(disk, &vol->disks, next) {
+        if (disk->owned && disk->record.slot == rec->slot) {
+            error_setg(errp, "Disk '%s' of csv volume '%s' is open for "
+                       "writing here as node '%s'; remove that, or make it "
+                       "read-only, first", rec->name, csv_volume_label(vol),
+                       bdrv_get_node_name(disk->bs));
+            return true;
+        }
+    }
+    return false;
+}
+
+int csv_disk_set_flags(CsvVolume *vol, BdrvChild *file, const char *name,
+                       uint32_t flags, Error **errp)
+{
+    uint8_t raw[CSV_RECORD_SIZE];
+    CsvDiskRecord rec;
+    int ret, used;
+
+    assert(vol->locked);
+    ret = csv_disk_find(vol, file, name, &rec, raw, errp);
+    if (ret < 0) {
+        return ret;
+    }
+    if (rec.flags == flags && rec.state == CSV_RECORD_FREE) {
+        return 0;
+    }
+    if (csv_use_written_here(vol, &rec, errp)) {
+        return -EBUSY;
+    }
+    if (rec.state == CSV_RECORD_CREATING) {
+        error_setg(errp, "Disk '%s' of csv volume '%s' is not complete",
+                   rec.name, csv_volume_label(vol));
+        return -EBUSY;
+    }
+    if (rec.state != CSV_RECORD_FREE) {
+        ret = csv_disk_may_take(vol, file, &rec, false, "in use", errp);
+        if (ret < 0) {
+            return ret;
+        }
+        if (!rec.flags) {
+            rec.journal_sequence = 0;   /* for who reads it to replay */
+        }
+    }
+
+    /* Ours, with the flags as they are: so nobody else begins to use it. */
+    rec.state = CSV_RECORD_OWNED;
+    rec.epoch++;
+    rec.owner = vol->me.slot;
+    rec.owner_incarnation = vol->me.incarnation;
+    rec.since = g_get_real_time() / G_USEC_PER_SEC;
+    memset(&rec.token, 0, sizeof(rec.token));
+    ret = csv_disk_swap(vol, file, &rec, raw);
+    if (ret >= 0) {
+        used = rec.flags ? csv_use_check_none(vol, file, &rec, errp) : 0;
+        rec.state = CSV_RECORD_FREE;
+        rec.flags = used < 0 ? rec.flags : flags;
+        ret = csv_disk_swap(vol, file, &rec, raw);
+        if (used < 0) {
+            return used;
+        }
+    }
+    if (ret < 0) {
+        error_setg_errno(errp, ret == -EAGAIN ? EBUSY : -ret, "Cannot change "
+                         "disk '%s' of csv volume '%s'", name,
+                         csv_volume_label(vol));
+    }
+    return ret;
+}

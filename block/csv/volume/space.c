@@ -1,0 +1,148 @@
+/*
+ * Cluster shared volume: how much of it is left, and who wants to know
+ *
+ * Space is counted in segments, by reading the segment table.  That is done
+ * when somebody asks, by each open disk now and then (see holding.c), and, if
+ * somebody wants to be told, when a disk of this process claims a segment or
+ * one is freed here.  Segments are claimed ahead of need, so this is not in
+ * the way of a guest's write, and the event comes before a write is refused.
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qapi/qapi-events-csv.h"
+#include "volume.h"
+
+/* Bytes that no disk has, and that the volume may grow by itself. */
+static int coroutine_mixed_fn GRAPH_RDLOCK
+csv_space_left(CsvVolume *vol, BdrvChild *file, uint64_t *left, Error **errp)
+{
+    uint64_t segments;
+    int ret = csv_segments_count(vol, file, NULL, &segments, errp);
+
+    if (ret < 0) {
+        return ret;
+    }
+    if (vol->sb.compatible & CSV_COMPAT_GROW) {
+        segments += csv_volume_max_segments(&vol->sb) - vol->sb.segment_count;
+    }
+    *left = segments << vol->sb.segment_bits;
+    return 0;
+}
+
+static int coroutine_mixed_fn GRAPH_RDLOCK
+csv_space_inspect_now(CsvVolume *vol, BdrvChild *file, Error **errp)
+{
+    uint64_t threshold = qatomic_read(&vol->threshold), left;
+    int ret = csv_space_left(vol, file, &left, errp);
+    bool low;
+
+    if (ret < 0) {
+        return ret;
+    }
+    low = left < threshold;
+    if (!qatomic_xchg(&vol->low, low) && low) {
+        qapi_event_send_csv_volume_threshold(
+            csv_volume_label(vol), bdrv_get_node_name(vol->bs),
+            vol->sb.segment_count << vol->sb.segment_bits, left, threshold);
+    }
+    return 0;
+}
+
+int coroutine_mixed_fn csv_space_count(CsvVolume *vol, BdrvChild *file)
+{
+    return csv_space_inspect_now(vol, file, NULL);
+}
+
+void coroutine_mixed_fn csv_space_inspect(CsvVolume *vol, BdrvChild *file)
+{
+    /* If the volume cannot be read, whoever needs it will say so. */
+    if (qatomic_read(&vol->threshold)) {
+        csv_space_inspect_now(vol, file, NULL);
+    }
+}
+
+int csv_space_set_threshold(CsvVolume *vol, BdrvChild *file, uint64_t free,
+                            Error **errp)
+{
+    qatomic_set(&vol->threshold, free);
+    qatomic_set(&vol->low, false);
+    return csv_space_inspect_now(vol, file, errp);
+}
+
+/* Say that the volume has @count segments now, unless it has more. */
+static int GRAPH_RDLOCK
+csv_volume_set_count(CsvVolume *vol, BdrvChild *file, uint64_t count,
+                     Error **errp)
+{
+    int tries, ret;
+
+    for (tries = 0; tries < CSV_SWAP_TRIES; tries++) {
+        CsvSuperblock sb = vol->sb;
+
+        if (sb.segment_count >= count) {
+            return 0;
+        }
+        sb.segment_count = count;
+        ret = csv_superblock_swap(vol, file, &sb, errp);
+        if (ret != -EAGAIN) {
+            return ret;
+        }
+        ret = csv_volume_refresh(vol, file, errp);
+        if (ret < 0) {
+            return ret;
+        }
+    }
+    error_setg(errp, "The superblock of csv volume '%s' changes all the time; "
+               "try again", csv_volume_label(vol));
+    return -EBUSY;
+}
+
+int csv_volume_grow(CsvVolume *vol, BdrvChild *file, uint64_t size,
+                    Error **errp)
+{
+    const CsvSuperblock *sb = &vol->sb;
+    uint64_t most, count;
+    int64_t have;
+    int ret = csv_volume_refresh(vol, file, errp);
+
+    if (ret < 0) {
+        return ret;
+    }
+    ret = csv_refresh_length(file->bs);
+    have = ret < 0 ? ret : bdrv_getlength(file->bs);
+    if (have < 0) {
+        error_setg_errno(errp, -have, "Cannot find the size of node '%s'",
+                         bdrv_get_node_name(file->bs));
+        return have;
+    }
+    size = size ?: have;
+    assert(size <= have);
+    most = csv_volume_max_segments(sb);
+    count = size < sb->data_offset ? 0 :
+            (size - sb->data_offset) >> sb->segment_bits;
+    if (count <= sb->segment_count) {
+        error_setg(errp, "csv volume '%s' has %" PRIu64 " segments already, "
+                   "and %" PRIu64 " bytes have room for %" PRIu64 "; one more "
+                   "needs %" PRIu64 " bytes", csv_volume_label(vol),
+                   sb->segment_count, size, count,
+                   csv_segment_start(sb, sb->segment_count + 1));
+        return -EINVAL;
+    }
+    if (count > most) {
+        error_setg(errp, "csv volume '%s' can have %" PRIu64 " segments, %"
+                   PRIu64 " bytes, at most; a volume made with larger "
+                   "segments can have more", csv_volume_label(vol), most,
+                   csv_segment_start(sb, most));
+        return -EFBIG;
+    }
+    ret = csv_volume_set_count(vol, file, count, errp);
+    if (ret >= 0) {
+        csv_space_inspect(vol, file);
+    }
+    return ret;
+}

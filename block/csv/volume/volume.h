@@ -1,0 +1,288 @@
+/*
+ * Cluster shared volume: what the members of a volume share
+ *
+ * The second room.  It knows records, members, segments and space, and of an
+ * open disk (CsvDisk) no more than that there is one.
+ *
+ * Unless it says otherwise a function runs in the main thread or in a
+ * coroutine there, with the graph locked for reading where it takes a
+ * BdrvChild, and does I/O in both (it is a coroutine_mixed_fn).  Functions
+ * that return int return 0 or more for success and -errno for failure, with
+ * @errp set in every case of failure if they take one.
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef BLOCK_CSV_VOLUME_H
+#define BLOCK_CSV_VOLUME_H
+
+#include "block/block-io.h"
+#include "block/block_int.h"
+#include "block/csv/format/breaks.h"
+#include "block/csv/format/format.h"
+#include "qapi/qapi-types-csv.h"
+
+/* How often a change is tried again when others change the same record. */
+#define CSV_SWAP_TRIES 100
+
+typedef struct CsvVolume CsvVolume;
+typedef struct CsvDisk CsvDisk;
+
+/*
+ * A volume as this process sees it through one block node.  Lives from the
+ * first csv_volume_get() on that node to the last csv_volume_put().
+ * Protected by the BQL, but for what is atomic.
+ */
+struct CsvVolume {
+    BlockDriverState *bs;       /* the node that holds the volume */
+    unsigned refs;
+    CsvSuperblock sb;           /* as last read or written here */
+    char uuid[UUID_STR_LEN];    /* sb.uuid, which stays */
+
+    /*
+     * This member.  Valid while attached > 0 or the liveness lock is held;
+     * the lock is held from before the record says "active" until after it
+     * says "unused", or until the process ends.
+     */
+    CsvMemberRecord me;
+    bool locked;
+    unsigned attached;          /* users of the membership */
+
+    uint64_t segment_hint;      /* table page with free segments, a guess */
+    unsigned space;             /* segments that it has left, a guess; atomic */
+    uint64_t threshold;         /* of free bytes, or 0; atomic */
+    bool low;                   /* there are fewer, as was told; atomic */
+    QLIST_HEAD(, CsvDisk) disks;    /* open through this node */
+    QLIST_ENTRY(CsvVolume) next;
+};
+
+/* Name for messages: the volume's name, or its UUID.  Owned by @vol. */
+static inline const char *csv_volume_label(const CsvVolume *vol)
+{
+    return vol->sb.name[0] ? vol->sb.name : vol->uuid;
+}
+
+/* record.c */
+
+/* Read the record at @offset into @buf (CSV_RECORD_SIZE bytes). */
+int GRAPH_RDLOCK csv_record_read(BdrvChild *file, uint64_t offset,
+                                 uint8_t *buf);
+/*
+ * Replace the record at @offset by @new if it is still @old.  Returns 0, or
+ * -EAGAIN if it is not, or another -errno.
+ */
+int GRAPH_RDLOCK
+csv_record_swap(CsvVolume *vol, BdrvChild *file, uint64_t offset,
+                const uint8_t *old, const uint8_t *new);
+
+/* Walk over a table of records, read in large pieces. */
+typedef struct CsvTableIter {
+    BdrvChild *file;
+    uint64_t offset;
+    uint32_t slots;
+    uint32_t slot;              /* of @record */
+    uint32_t have;              /* slots in buf, from first on */
+    uint32_t first;
+    uint8_t *buf;
+    const uint8_t *record;
+} CsvTableIter;
+
+void csv_table_iter(CsvTableIter *it, BdrvChild *file, uint64_t offset,
+                    uint32_t slots);
+/* 1: @it->record is the next one.  0: there is none.  Else -errno. */
+int GRAPH_RDLOCK csv_table_next(CsvTableIter *it);
+/* For an iteration that is left early; the end does it by itself. */
+void csv_table_end(CsvTableIter *it);
+
+/* Read and check disk record @slot; its bytes go to @raw. */
+int GRAPH_RDLOCK
+csv_disk_read(CsvVolume *vol, BdrvChild *file, uint32_t slot,
+              CsvDiskRecord *out, uint8_t *raw, Error **errp);
+/* The same change of a record as csv_record_swap(), on the host structure. */
+int GRAPH_RDLOCK
+csv_disk_swap(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *new,
+              uint8_t *raw);
+CsvDiskState csv_disk_state(CsvDiskRecordState state);
+
+/* volume.c */
+
+/*
+ * The volume on @file's node: the one that this process has open, or a new
+ * one after reading the superblock.
+ */
+CsvVolume *GRAPH_RDLOCK csv_volume_get(BdrvChild *file, Error **errp);
+void csv_volume_put(CsvVolume *vol);
+/* Iterate over the open volumes; NULL starts and ends. */
+CsvVolume *csv_volume_next(CsvVolume *vol);
+/*
+ * The way from @blk to its node, for the functions here; for commands that
+ * reach a volume of which no disk is open.
+ */
+BdrvChild *csv_blk_child(BlockBackend *blk);
+/* Find the size of @bs anew, for others may have made the volume grow. */
+int GRAPH_RDLOCK csv_refresh_length(BlockDriverState *bs);
+/* Segments that the volume can have at most. */
+uint64_t csv_volume_max_segments(const CsvSuperblock *sb);
+/* Read the superblock anew. */
+int GRAPH_RDLOCK csv_volume_refresh(CsvVolume *vol, BdrvChild *file,
+                                    Error **errp);
+/* Change the superblock to @sb, unless somebody else did: -EAGAIN. */
+int GRAPH_RDLOCK csv_superblock_swap(CsvVolume *vol, BdrvChild *file,
+                                     CsvSuperblock *sb, Error **errp);
+
+/* May records be changed through @file now?  Not while it is inactive. */
+bool csv_may_write(BdrvChild *file);
+
+/* member.c */
+
+/* Join the volume, or count one more user of the membership. */
+int GRAPH_RDLOCK csv_member_attach(CsvVolume *vol, BdrvChild *file,
+                                   Error **errp);
+/*
+ * One user less; the last one leaves the volume.  @file is NULL when the
+ * node is inactive: the record then stays until somebody needs the slot.
+ */
+void GRAPH_RDLOCK csv_member_detach(CsvVolume *vol, BdrvChild *file);
+/* Replace our own record by @me, and vol->me. */
+int GRAPH_RDLOCK csv_member_change(CsvVolume *vol, BdrvChild *file,
+                                   const CsvMemberRecord *me);
+/* Read and check the record of member @slot. */
+int GRAPH_RDLOCK
+csv_member_read(CsvVolume *vol, BdrvChild *file, uint32_t slot,
+                CsvMemberRecord *out, Error **errp);
+/* What is known about @slot in @incarnation.  @rec: its current record. */
+CsvLiveness GRAPH_RDLOCK
+csv_member_liveness(CsvVolume *vol, BdrvChild *file,
+                    const CsvMemberRecord *rec, uint64_t incarnation);
+/* Does any incarnation in @slot hold its lock, or is that unknown? */
+bool GRAPH_RDLOCK csv_member_slot_locked(BdrvChild *file, uint32_t slot);
+/*
+ * Is there another member that lives or may live?  Then *who describes it.
+ */
+bool GRAPH_RDLOCK csv_member_other(CsvVolume *vol, BdrvChild *file,
+                                   char **who);
+bool csv_member_is_me(const CsvVolume *vol, uint32_t slot,
+                      uint64_t incarnation);
+/* "host h, pid p, member m (since t)" for messages; to be freed. */
+char *csv_member_describe(const CsvMemberRecord *rec);
+CsvMemberInfo * GRAPH_RDLOCK
+csv_member_info(CsvVolume *vol, BdrvChild *file, const CsvMemberRecord *rec,
+                uint64_t incarnation);
+
+/* directory.c */
+
+/* The disk that an entry of CsvMemberRecord.use names. */
+static inline uint32_t csv_use_slot(uint32_t use)
+{
+    return (use & CSV_USE_SLOT) - 1;
+}
+
+/* Seconds since 1970 for messages; to be freed. */
+char *csv_time(uint64_t t);
+/*
+ * Who stands in the way?  Fills *why with the owner's description.  @rec
+ * names an owner.
+ */
+CsvLiveness GRAPH_RDLOCK
+csv_disk_owner(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *rec,
+               char **why);
+/*
+ * May the disk in @rec be taken although it has an owner?  0 if so.
+ * @doing: what the owner does with it, for the message.
+ */
+int GRAPH_RDLOCK
+csv_disk_may_take(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *rec,
+                  bool force, const char *doing, Error **errp);
+/*
+ * Find the disk with @uuid; with @overlay, the first one that is based on it.
+ * 1: found, 0: there is none.
+ */
+int GRAPH_RDLOCK
+csv_disk_find_uuid(CsvVolume *vol, BdrvChild *file, const QemuUUID *uuid,
+                   bool overlay, CsvDiskRecord *out, Error **errp);
+/*
+ * Find a disk by name, or by UUID if no disk has that name; without a name
+ * the only one.  -ENOENT.
+ */
+int GRAPH_RDLOCK
+csv_disk_find(CsvVolume *vol, BdrvChild *file, const char *name,
+              CsvDiskRecord *out, uint8_t *raw, Error **errp);
+/* Find a disk by its UUID.  -ENOENT. */
+int GRAPH_RDLOCK
+csv_disk_by_uuid(CsvVolume *vol, BdrvChild *file, const QemuUUID *uuid,
+                 CsvDiskRecord *out, Error **errp);
+/* -EBUSY, with its name, if a member that may live uses @disk. */
+int GRAPH_RDLOCK
+csv_use_check_none(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *disk,
+                   Error **errp);
+
+/* segment.c */
+
+typedef struct CsvClaim {
+    uint32_t sequence;          /* in: as which one of the disk */
+    uint64_t index;             /* out: which one of the volume */
+} CsvClaim;
+
+/*
+ * Claim up to @want free segments for disk @slot.  Returns how many, at least
+ * one, or -errno; -ENOSPC when there is none.
+ */
+int GRAPH_RDLOCK
+csv_segments_claim(CsvVolume *vol, BdrvChild *file, uint32_t slot,
+                   CsvClaim *claims, unsigned want, Error **errp);
+/*
+ * Free those segments of disk @slot in page @page of the table that have a
+ * bit in @which.
+ */
+int GRAPH_RDLOCK
+csv_segments_free_some(CsvVolume *vol, BdrvChild *file, uint64_t page,
+                       uint32_t slot, uint64_t which, Error **errp);
+/* Free every segment of disk @slot. */
+int GRAPH_RDLOCK csv_segments_free(CsvVolume *vol, BdrvChild *file,
+                                   uint32_t slot, Error **errp);
+/*
+ * Walk over the segment table as it is now.  @fn is called for each segment
+ * that belongs to a disk, and returns false with @errp set to stop.  @bad is
+ * called for a page that cannot be decoded, for @why: it fills the entries
+ * with what is to count instead, and returns true, or false to stop.  Without
+ * @bad such a page is the end.
+ */
+typedef bool CsvSegmentFn(void *opaque, uint64_t index,
+                          const CsvSegmentEntry *entry, Error **errp);
+typedef bool CsvSegmentBadFn(void *opaque, uint64_t page,
+                             CsvSegmentEntry *entry, const Error *why);
+int GRAPH_RDLOCK
+csv_segments_walk(CsvVolume *vol, BdrvChild *file, CsvSegmentFn *fn,
+                  CsvSegmentBadFn *bad, void *opaque, Error **errp);
+/*
+ * Count segments: @per_disk (sb.disk_slots entries, or NULL) and @free.
+ */
+int GRAPH_RDLOCK
+csv_segments_count(CsvVolume *vol, BdrvChild *file, uint64_t *per_disk,
+                   uint64_t *free, Error **errp);
+
+/* space.c */
+
+/*
+ * Let the volume use @size bytes of its node, or all of it if @size is 0.
+ * The node must be that large.  -EINVAL when that is no more than before.
+ */
+int GRAPH_RDLOCK csv_volume_grow(CsvVolume *vol, BdrvChild *file,
+                                 uint64_t size, Error **errp);
+
+/* Bring vol->space up to date, and do as csv_space_inspect().  Any thread. */
+int coroutine_mixed_fn GRAPH_RDLOCK csv_space_count(CsvVolume *vol,
+                                                    BdrvChild *file);
+/*
+ * Segments were claimed or freed: send CSV_VOLUME_THRESHOLD if there are too
+ * few now.  Any thread.
+ */
+void coroutine_mixed_fn GRAPH_RDLOCK csv_space_inspect(CsvVolume *vol,
+                                                       BdrvChild *file);
+/* Have that event sent when fewer than @free bytes are left; 0: never. */
+int GRAPH_RDLOCK csv_space_set_threshold(CsvVolume *vol, BdrvChild *file,
+                                         uint64_t free, Error **errp);
+
+#endif /* BLOCK_CSV_VOLUME_H */
