@@ -100,10 +100,12 @@ csv_check_disk_quiet(CsvCheckup *c, CsvDiskRecord *rec, Error **errp)
     return 0;
 }
 
-/* May the disk in @rec be claimed for a repair?  If not, say why. */
-static bool GRAPH_RDLOCK
-csv_check_may_claim(CsvCheckup *c, const CsvDiskRecord *rec)
+/* May the disk be claimed for a repair?  -ECANCELED: no, as was told. */
+static int GRAPH_RDLOCK
+csv_check_decide(void *opaque, CsvTransit *t, Error **errp)
 {
+    CsvCheckup *c = opaque;
+    CsvDiskRecord *rec = &t->rec;
     Error *err = NULL;
     int ret = 0;
 
@@ -115,73 +117,51 @@ csv_check_may_claim(CsvCheckup *c, const CsvDiskRecord *rec)
     }
     if (ret < 0) {
         error_reportf_err(err, "Disk '%s' is not repaired: ", rec->name);
+        return -ECANCELED;
     }
-    return ret >= 0;
+    rec->flags = 0;     /* a disk with an owner has none; see release */
+    rec->journal_sequence = 0;
+    rec->journal_page = 0;
+    return 0;
 }
 
 /*
- * Own the disk in @rec, which is updated, as @raw is.  1: done.  0: somebody
- * else has it, as was told.  Attached.
+ * Own the disk in t->rec, which is updated.  1: done.  0: somebody else has
+ * it, as was told, or it is gone.  Attached.
  */
 static int GRAPH_RDLOCK
-csv_check_claim(CsvCheckup *c, CsvDiskRecord *rec, uint8_t *raw, Error **errp)
+csv_check_claim(CsvCheckup *c, CsvTransit *t, Error **errp)
 {
-    CsvDiskRecord new;
+    ERRP_GUARD();
     CsvDisk *open;
     int ret;
 
     QLIST_FOREACH(open, &c->vol->disks, next) {
-        if (open->owned && open->record.slot == rec->slot) {
+        if (open->owned && open->record.slot == t->rec.slot) {
             fprintf(stderr, "Disk '%s' is not repaired: it is open in this "
-                    "process\n", rec->name);
+                    "process\n", t->rec.name);
             return 0;
         }
     }
-    ret = csv_check_disk_record(c, rec, raw, errp);
-    if (ret <= 0) {
-        return ret;
+    ret = csv_disk_transit(c->vol, c->file, CSV_MOVE_CLAIM, csv_check_decide,
+                           c, t, errp);
+    if (ret == -ENOENT) {
+        error_free(*errp);
+        *errp = NULL;
     }
-    if (!csv_check_may_claim(c, rec)) {
-        return 0;
-    }
-    new = *rec;
-    new.state = CSV_RECORD_OWNED;
-    new.flags = 0;      /* a disk with an owner has none; see release */
-    new.epoch++;
-    new.owner = c->vol->me.slot;
-    new.owner_incarnation = c->vol->me.incarnation;
-    new.since = g_get_real_time() / G_USEC_PER_SEC;
-    new.journal_sequence = 0;
-    new.journal_page = 0;
-    memset(&new.token, 0, sizeof(new.token));
-    ret = csv_disk_swap(c->vol, c->file, &new, raw);
-    if (ret == -EAGAIN) {
-        fprintf(stderr, "Disk '%s' is not repaired: another member took "
-                "it at the same time\n", rec->name);
-        return 0;
-    }
-    if (ret < 0) {
-        error_setg_errno(errp, -ret, "Cannot claim disk '%s' of csv volume "
-                         "'%s'", rec->name, csv_volume_label(c->vol));
-        return ret;
-    }
-    *rec = new;
-    return 1;
+    return ret == -ENOENT || ret == -ECANCELED ? 0 : ret < 0 ? ret : 1;
 }
 
 static int GRAPH_RDLOCK
-csv_check_release(CsvCheckup *c, CsvDiskRecord *rec, uint32_t flags,
-                  uint8_t *raw, Error **errp)
+csv_check_release(CsvCheckup *c, CsvTransit *t, uint32_t flags, Error **errp)
 {
     int ret;
 
-    rec->state = CSV_RECORD_FREE;
-    rec->flags = flags;
-    rec->since = g_get_real_time() / G_USEC_PER_SEC;
-    ret = csv_disk_swap(c->vol, c->file, rec, raw);
+    t->rec.flags = flags;
+    ret = csv_disk_move(c->vol, c->file, CSV_MOVE_RELEASE, &t->rec, t->raw);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Cannot release disk '%s' of csv volume "
-                         "'%s'", rec->name, csv_volume_label(c->vol));
+                         "'%s'", t->rec.name, csv_volume_label(c->vol));
     }
     return ret;
 }
@@ -225,18 +205,18 @@ csv_check_disk_needs(CsvCheckup *c, CsvDiskRecord *rec, Error **errp)
 static int coroutine_fn GRAPH_RDLOCK
 csv_check_disk_repair(CsvCheckup *c, CsvDiskRecord *rec, Error **errp)
 {
-    uint8_t raw[CSV_RECORD_SIZE];
-    uint32_t flags = rec->flags;
+    CsvTransit t = { .doing = "claim", .rec = *rec };
     int ret = csv_check_disk_needs(c, rec, errp), end;
 
     if (ret > 0) {
-        ret = csv_check_claim(c, rec, raw, errp);
+        ret = csv_check_claim(c, &t, errp);
     }
     if (ret <= 0) {
         return ret < 0 ? ret : csv_check_disk_quiet(c, rec, errp);
     }
+    *rec = t.rec;
     ret = csv_check_disk_owned(c, rec, errp);
-    end = csv_check_release(c, rec, flags, raw, ret < 0 ? NULL : errp);
+    end = csv_check_release(c, &t, t.was.flags, ret < 0 ? NULL : errp);
     return ret < 0 ? ret : end;
 }
 

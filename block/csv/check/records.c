@@ -285,7 +285,7 @@ csv_check_record_anew(CsvCheckup *c, const CsvDiskRecord *rec, uint8_t *raw)
     g_autofree char *what = g_strdup_printf("Disk record %" PRIu32, rec->slot);
 
     return csv_check_may_rebuild(c, what) &&
-           csv_disk_swap(c->vol, c->file, rec, raw) >= 0;
+           csv_disk_replace(c->vol, c->file, rec, raw) >= 0;
 }
 
 static int GRAPH_RDLOCK

@@ -155,61 +155,46 @@ int csv_disk_may_claim(CsvDisk *disk, Error **errp)
     return csv_disk_decide(disk, &rec, NULL, &reason, errp);
 }
 
+typedef struct CsvClaimant {
+    CsvDisk *disk;
+    const QemuUUID *token;
+    CsvOwnershipReason reason;
+} CsvClaimant;
+
+static int GRAPH_RDLOCK
+csv_disk_claim_decide(void *opaque, CsvTransit *t, Error **errp)
+{
+    CsvClaimant *c = opaque;
+
+    return csv_disk_decide(c->disk, &t->was, c->token, &c->reason, errp);
+}
+
 int csv_disk_claim(CsvDisk *disk, const QemuUUID *token, CsvDiskRecord *was,
                    Error **errp)
 {
     CsvVolume *vol = disk->volume;
-    BdrvChild *file = disk->bs->file;
-    CsvOwnershipReason reason;
-    CsvDiskRecord rec;
-    int tries, ret;
+    CsvClaimant c = { .disk = disk, .token = token };
+    CsvTransit t = { .doing = "claim", .rec = disk->record };
+    int ret;
 
     assert(vol->locked && !disk->owned);
-    for (tries = 0; tries < CSV_SWAP_TRIES; tries++) {
-        uint8_t raw[CSV_RECORD_SIZE];
-
-        ret = csv_disk_read(vol, file, disk->record.slot, &rec, raw, errp);
-        if (ret < 0) {
-            return ret;
+    ret = csv_disk_transit(vol, disk->bs->file, CSV_MOVE_CLAIM,
+                           csv_disk_claim_decide, &c, &t, errp);
+    *was = t.was;
+    if (ret < 0) {
+        if (t.open) {
+            disk->unsure = t.was.epoch + 1;
         }
-        if (!qemu_uuid_is_equal(&rec.uuid, &disk->record.uuid)) {
-            error_setg(errp, "Disk '%s' of csv volume '%s' was deleted",
-                       disk->record.name, csv_volume_label(vol));
-            return -ENOENT;
-        }
-        ret = csv_disk_decide(disk, &rec, token, &reason, errp);
-        if (ret < 0) {
-            return ret;
-        }
-        *was = rec;
-        rec.state = CSV_RECORD_OWNED;
-        rec.epoch++;
-        rec.owner = vol->me.slot;
-        rec.owner_incarnation = vol->me.incarnation;
-        rec.since = g_get_real_time() / G_USEC_PER_SEC;
-        memset(&rec.token, 0, sizeof(rec.token));
-        ret = csv_disk_swap(vol, file, &rec, raw);
-        if (ret == -EAGAIN) {
-            continue;
-        }
-        if (ret < 0) {
-            disk->unsure = rec.epoch;
-            error_setg_errno(errp, -ret, "Cannot claim disk '%s' of csv "
-                             "volume '%s'", rec.name, csv_volume_label(vol));
-            return ret;
-        }
-        disk->record = rec;
-        memcpy(disk->raw, raw, sizeof(raw));
-        disk->owned = true;
-        disk->handed_over = false;
-        disk->unsure = 0;
-        disk->give_back = false;
-        csv_disk_event(disk, reason);
-        return 0;
+        return ret;
     }
-    error_setg(errp, "Disk '%s' of csv volume '%s' changes all the time; try "
-               "again", disk->record.name, csv_volume_label(vol));
-    return -EBUSY;
+    disk->record = t.rec;
+    memcpy(disk->raw, t.raw, sizeof(t.raw));
+    disk->owned = true;
+    disk->handed_over = false;
+    disk->unsure = 0;
+    disk->give_back = false;
+    csv_disk_event(disk, c.reason);
+    return 0;
 }
 
 /* Our own record is not what we wrote: say who has the disk now. */
@@ -237,21 +222,31 @@ csv_disk_lost(CsvDisk *disk, Error **errp)
     return -ESTALE;
 }
 
-int csv_disk_change(CsvDisk *disk, const CsvDiskRecord *rec, const char *doing,
-                    Error **errp)
+/* Make @move with the record of a disk that we own. */
+static int GRAPH_RDLOCK
+csv_disk_move_owned(CsvDisk *disk, CsvMove move, const CsvDiskRecord *to,
+                    const char *doing, Error **errp)
 {
-    int ret = csv_disk_swap(disk->volume, disk->bs->file, rec, disk->raw);
+    CsvDiskRecord rec = *to;
+    int ret = csv_disk_move(disk->volume, disk->bs->file, move, &rec,
+                            disk->raw);
 
     if (ret == -EAGAIN) {
         return csv_disk_lost(disk, errp);
     }
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Cannot %s disk '%s' of csv volume '%s'",
-                         doing, rec->name, csv_volume_label(disk->volume));
+                         doing, to->name, csv_volume_label(disk->volume));
         return ret;
     }
-    disk->record = *rec;
+    disk->record = rec;
     return 0;
+}
+
+int csv_disk_change(CsvDisk *disk, const CsvDiskRecord *rec, const char *doing,
+                    Error **errp)
+{
+    return csv_disk_move_owned(disk, CSV_MOVE_EDIT, rec, doing, errp);
 }
 
 /* Is the record what it was before a change of it failed, for certain? */
@@ -271,12 +266,11 @@ int csv_disk_release(CsvDisk *disk, const QemuUUID *token, Error **errp)
     int ret;
 
     assert(disk->owned && rec.state == CSV_RECORD_OWNED);
-    rec.state = token ? CSV_RECORD_HANDOVER : CSV_RECORD_FREE;
-    rec.since = g_get_real_time() / G_USEC_PER_SEC;
     if (token) {
         rec.token = *token;
     }
-    ret = csv_disk_change(disk, &rec, "release", errp);
+    ret = csv_disk_move_owned(disk, token ? CSV_MOVE_OFFER : CSV_MOVE_RELEASE,
+                              &rec, "release", errp);
     if (ret < 0) {
         /*
          * Perhaps it is released, and if not, nobody but us can know: without

@@ -43,13 +43,8 @@ int csv_disk_erase(CsvVolume *vol, BdrvChild *file, CsvDiskRecord *rec,
     CsvDiskRecord was = *rec;
     int ret;
 
-    rec->state = CSV_RECORD_DELETING;
-    rec->owner = vol->me.slot;
-    rec->owner_incarnation = vol->me.incarnation;
-    rec->since = g_get_real_time() / G_USEC_PER_SEC;
     rec->first_segment = CSV_NO_SEGMENT;
-    memset(&rec->token, 0, sizeof(rec->token));
-    ret = csv_disk_swap(vol, file, rec, raw);
+    ret = csv_disk_move(vol, file, CSV_MOVE_CONDEMN, rec, raw);
     if (ret >= 0) {
         ret = csv_disk_check_overlays(vol, file, rec, errp);
         if (ret >= 0 && was.flags) {
@@ -57,7 +52,7 @@ int csv_disk_erase(CsvVolume *vol, BdrvChild *file, CsvDiskRecord *rec,
         }
         if (ret < 0) {
             *rec = was;
-            csv_disk_swap(vol, file, rec, raw);
+            csv_disk_move(vol, file, CSV_MOVE_SPARE, rec, raw);
             return ret;
         }
         /* Others will take for durable what its last owner discarded. */
@@ -72,8 +67,8 @@ int csv_disk_erase(CsvVolume *vol, BdrvChild *file, CsvDiskRecord *rec,
             return ret;
         }
         csv_space_inspect(vol, file);
-        *rec = (CsvDiskRecord) { .slot = rec->slot, .epoch = rec->epoch };
-        ret = csv_disk_swap(vol, file, rec, raw);
+        *rec = (CsvDiskRecord) { .slot = rec->slot };
+        ret = csv_disk_move(vol, file, CSV_MOVE_ERASE, rec, raw);
     }
     if (ret == -EAGAIN) {
         error_setg(errp, "Disk '%s' of csv volume '%s' was not deleted: "
@@ -165,8 +160,7 @@ csv_disk_reserve_in(CsvVolume *vol, BdrvChild *file, uint32_t slot,
         return ret;
     }
     want->slot = slot;
-    want->epoch = rec.epoch;
-    ret = csv_disk_swap(vol, file, want, raw);
+    ret = csv_disk_move(vol, file, CSV_MOVE_RESERVE, want, raw);
     if (ret < 0 && ret != -EAGAIN) {
         error_setg_errno(errp, -ret, "Cannot write disk record %" PRIu32
                          " of csv volume '%s'", slot, csv_volume_label(vol));
@@ -312,7 +306,7 @@ csv_disk_make_parts(CsvVolume *vol, BdrvChild *file, const CsvHeader *header,
     }
     if (ret >= 0) {
         /* With its first segment it can be opened, by us. */
-        ret = csv_disk_swap(vol, file, &m->rec, m->raw);
+        ret = csv_disk_move(vol, file, CSV_MOVE_FURNISH, &m->rec, m->raw);
         if (ret < 0) {
             error_setg_errno(errp, -ret, "Cannot write the record of disk "
                              "'%s' of csv volume '%s'", m->rec.name,
@@ -340,10 +334,6 @@ int coroutine_fn csv_disk_make_begin(CsvVolume *vol, BdrvChild *file,
         return -EFBIG;
     }
     m->rec = (CsvDiskRecord) {
-        .state = CSV_RECORD_CREATING,
-        .owner = vol->me.slot,
-        .owner_incarnation = vol->me.incarnation,
-        .since = g_get_real_time() / G_USEC_PER_SEC,
         .size = size,
         .first_segment = CSV_NO_SEGMENT,
         .backing = header->backing,
@@ -368,8 +358,7 @@ int csv_disk_make_end(CsvVolume *vol, BdrvChild *file, CsvMaking *m, int ret,
                       Error **errp)
 {
     if (ret >= 0) {
-        m->rec.state = CSV_RECORD_FREE;
-        ret = csv_disk_swap(vol, file, &m->rec, m->raw);
+        ret = csv_disk_move(vol, file, CSV_MOVE_COMPLETE, &m->rec, m->raw);
         if (ret < 0) {
             error_setg_errno(errp, -ret, "Cannot complete disk '%s' of csv "
                              "volume '%s'", m->rec.name,
@@ -414,7 +403,7 @@ int csv_disk_delete(CsvVolume *vol, BdrvChild *file, const char *name,
 
 /* Write @rec, changed from @raw, of a disk that no other member owns. */
 static int GRAPH_RDLOCK
-csv_disk_edit(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *rec,
+csv_disk_edit(CsvVolume *vol, BdrvChild *file, CsvDiskRecord *rec,
               uint8_t *raw, const char *doing, Error **errp)
 {
     CsvDisk *open;
@@ -431,7 +420,7 @@ csv_disk_edit(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *rec,
             return ret;
         }
     }
-    ret = csv_disk_swap(vol, file, rec, raw);
+    ret = csv_disk_move(vol, file, CSV_MOVE_EDIT, rec, raw);
     if (ret < 0) {
         error_setg_errno(errp, ret == -EAGAIN ? EBUSY : -ret, "Cannot %s disk "
                          "'%s' of csv volume '%s'", doing, rec->name,
@@ -447,13 +436,7 @@ csv_disk_edit(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *rec,
 int csv_disk_rename(CsvVolume *vol, BdrvChild *file, const char *name,
                     const char *new_name, Error **errp)
 {
-    CsvDiskRecord rec, mine = {
-        .state = CSV_RECORD_CREATING,
-        .owner = vol->me.slot,
-        .owner_incarnation = vol->me.incarnation,
-        .since = g_get_real_time() / G_USEC_PER_SEC,
-        .first_segment = CSV_NO_SEGMENT,
-    };
+    CsvDiskRecord rec, mine = { .first_segment = CSV_NO_SEGMENT };
     uint8_t raw[CSV_RECORD_SIZE], reserved[CSV_RECORD_SIZE];
     int ret;
 

@@ -153,55 +153,59 @@ static bool csv_use_written_here(CsvVolume *vol, const CsvDiskRecord *rec,
     return false;
 }
 
+/* May its flags be changed?  Then it is ours for that time. */
+static int GRAPH_RDLOCK
+csv_use_decide(void *opaque, CsvTransit *t, Error **errp)
+{
+    CsvVolume *vol = opaque;
+    CsvDiskRecord *rec = &t->rec;
+    int ret = 0;
+
+    if (csv_use_written_here(vol, rec, errp)) {
+        return -EBUSY;
+    }
+    if (rec->state == CSV_RECORD_CREATING) {
+        error_setg(errp, "Disk '%s' of csv volume '%s' is not complete",
+                   rec->name, csv_volume_label(vol));
+        return -EBUSY;
+    }
+    if (rec->state != CSV_RECORD_FREE) {
+        ret = csv_disk_may_take(vol, t->file, rec, false, "in use", errp);
+        if (ret >= 0 && !rec->flags) {
+            rec->journal_sequence = 0;  /* the next reader scans the ring */
+        }
+    }
+    return ret;
+}
+
+/*
+ * It becomes ours with the flags as they are, so that nobody else begins to
+ * use it, and free again with the new ones.
+ */
 int csv_disk_set_flags(CsvVolume *vol, BdrvChild *file, const char *name,
                        uint32_t flags, Error **errp)
 {
-    uint8_t raw[CSV_RECORD_SIZE];
-    CsvDiskRecord rec;
+    CsvTransit t = { .doing = "change" };
     int ret, used;
 
     assert(vol->locked);
-    ret = csv_disk_find(vol, file, name, &rec, raw, errp);
+    ret = csv_disk_find(vol, file, name, &t.rec, t.raw, errp);
     if (ret < 0) {
         return ret;
     }
-    if (rec.flags == flags && rec.state == CSV_RECORD_FREE) {
+    if (t.rec.flags == flags && t.rec.state == CSV_RECORD_FREE) {
         return 0;
     }
-    if (csv_use_written_here(vol, &rec, errp)) {
-        return -EBUSY;
+    ret = csv_disk_transit(vol, file, CSV_MOVE_CLAIM, csv_use_decide, vol, &t,
+                           errp);
+    if (ret < 0) {
+        return ret;
     }
-    if (rec.state == CSV_RECORD_CREATING) {
-        error_setg(errp, "Disk '%s' of csv volume '%s' is not complete",
-                   rec.name, csv_volume_label(vol));
-        return -EBUSY;
-    }
-    if (rec.state != CSV_RECORD_FREE) {
-        ret = csv_disk_may_take(vol, file, &rec, false, "in use", errp);
-        if (ret < 0) {
-            return ret;
-        }
-        if (!rec.flags) {
-            rec.journal_sequence = 0;   /* for who reads it to replay */
-        }
-    }
-
-    /* Ours, with the flags as they are: so nobody else begins to use it. */
-    rec.state = CSV_RECORD_OWNED;
-    rec.epoch++;
-    rec.owner = vol->me.slot;
-    rec.owner_incarnation = vol->me.incarnation;
-    rec.since = g_get_real_time() / G_USEC_PER_SEC;
-    memset(&rec.token, 0, sizeof(rec.token));
-    ret = csv_disk_swap(vol, file, &rec, raw);
-    if (ret >= 0) {
-        used = rec.flags ? csv_use_check_none(vol, file, &rec, errp) : 0;
-        rec.state = CSV_RECORD_FREE;
-        rec.flags = used < 0 ? rec.flags : flags;
-        ret = csv_disk_swap(vol, file, &rec, raw);
-        if (used < 0) {
-            return used;
-        }
+    used = t.rec.flags ? csv_use_check_none(vol, file, &t.rec, errp) : 0;
+    t.rec.flags = used < 0 ? t.rec.flags : flags;
+    ret = csv_disk_move(vol, file, CSV_MOVE_RELEASE, &t.rec, t.raw);
+    if (used < 0) {
+        return used;
     }
     if (ret < 0) {
         error_setg_errno(errp, ret == -EAGAIN ? EBUSY : -ret, "Cannot change "

@@ -150,8 +150,10 @@ int csv_disk_read(CsvVolume *vol, BdrvChild *file, uint32_t slot,
     return 0;
 }
 
-int csv_disk_swap(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *new,
-                  uint8_t *raw)
+/* Put @new into its slot if the bytes there still are @raw, which follow. */
+static int GRAPH_RDLOCK
+csv_disk_swap(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *new,
+              uint8_t *raw)
 {
     uint8_t buf[CSV_RECORD_SIZE];
     int ret;
@@ -163,4 +165,219 @@ int csv_disk_swap(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *new,
         memcpy(raw, buf, CSV_RECORD_SIZE);
     }
     return ret;
+}
+
+int csv_disk_replace(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *new,
+                     uint8_t *raw)
+{
+    return csv_disk_swap(vol, file, new, raw);
+}
+
+#define FROM(state) (1U << CSV_RECORD_##state)
+
+/* States in which the record names the one member that may change it. */
+#define CSV_STATES_HELD (FROM(CREATING) | FROM(OWNED) | FROM(DELETING))
+
+/*
+ * The legal changes, as the rules in docs/interop/csv.rst have them.  That a
+ * member is dead, or a token the right one, is for the caller to find out.
+ */
+typedef struct CsvMoveRule {
+    unsigned from;              /* states, a bit for each */
+    unsigned to;                /* the same; if there are more, rec->state */
+    bool ours;                  /* for the member that the record names */
+    bool names_us;              /* and names this one afterwards */
+    bool claims;                /* begins an epoch */
+    bool token;                 /* rec->token is new */
+    bool stays;                 /* the state does; so do time and token */
+} CsvMoveRule;
+
+static const CsvMoveRule csv_moves[] = {
+    [CSV_MOVE_RESERVE] = {
+        .from = FROM(UNUSED), .to = FROM(CREATING), .names_us = true,
+    },
+    [CSV_MOVE_FURNISH] = {
+        .from = FROM(CREATING), .to = FROM(CREATING), .ours = true,
+        .stays = true,
+    },
+    [CSV_MOVE_COMPLETE] = {
+        .from = FROM(CREATING), .to = FROM(FREE), .ours = true,
+        .stays = true,
+    },
+    [CSV_MOVE_CLAIM] = {
+        .from = FROM(FREE) | FROM(OWNED) | FROM(HANDOVER), .to = FROM(OWNED),
+        .names_us = true, .claims = true,
+    },
+    [CSV_MOVE_RELEASE] = {
+        .from = FROM(OWNED), .to = FROM(FREE), .ours = true,
+    },
+    [CSV_MOVE_OFFER] = {
+        .from = FROM(OWNED), .to = FROM(HANDOVER), .ours = true,
+        .token = true,
+    },
+    [CSV_MOVE_EDIT] = {
+        .from = FROM(FREE) | FROM(OWNED) | FROM(HANDOVER),
+        .to = FROM(FREE) | FROM(OWNED) | FROM(HANDOVER), .stays = true,
+    },
+    [CSV_MOVE_CONDEMN] = {
+        .from = FROM(UNUSED) | FROM(CREATING) | FROM(FREE) | FROM(OWNED) |
+                FROM(HANDOVER) | FROM(DELETING),
+        .to = FROM(DELETING), .names_us = true,
+    },
+    [CSV_MOVE_SPARE] = {
+        .from = FROM(DELETING),
+        .to = FROM(CREATING) | FROM(FREE) | FROM(OWNED) | FROM(HANDOVER) |
+              FROM(DELETING),
+        .ours = true, .stays = true,
+    },
+    [CSV_MOVE_ERASE] = {
+        .from = FROM(DELETING), .to = FROM(UNUSED), .ours = true,
+    },
+};
+
+static bool csv_disk_names_us(const CsvVolume *vol, const CsvDiskRecord *rec)
+{
+    return rec->owner == vol->me.slot &&
+           rec->owner_incarnation == vol->me.incarnation;
+}
+
+/* Fill in what @move says of @rec.  False if it is not legal from @was. */
+static bool csv_disk_prepare(const CsvVolume *vol, CsvMove move,
+                             const CsvDiskRecord *was, CsvDiskRecord *rec)
+{
+    const CsvMoveRule *m = &csv_moves[move];
+
+    if (!(m->from & (1U << was->state)) ||
+        (m->ours && !csv_disk_names_us(vol, was))) {
+        return false;
+    }
+    if (is_power_of_2(m->to)) {
+        rec->state = ctz32(m->to);
+    }
+    if (!(m->to & (1U << rec->state)) ||
+        (m->stays && !m->ours && rec->state != was->state)) {
+        return false;
+    }
+    if (m->names_us) {
+        rec->owner = vol->me.slot;
+        rec->owner_incarnation = vol->me.incarnation;
+    }
+    if (!m->stays && rec->state != CSV_RECORD_UNUSED) {
+        rec->since = g_get_real_time() / G_USEC_PER_SEC;
+    }
+    if (!m->stays && !m->token) {
+        memset(&rec->token, 0, sizeof(rec->token));
+    }
+    rec->epoch = was->epoch + m->claims;
+    return true;
+}
+
+/*
+ * @was is what we based @rec on, and @now is on the volume.  If that is ours
+ * in the same epoch, then an earlier change of ours landed that was reported
+ * as failed: nobody else may change the record meanwhile.  Carry over to @rec
+ * what it did not mean to change.
+ */
+static bool csv_disk_resume(const CsvVolume *vol, const CsvDiskRecord *was,
+                            const CsvDiskRecord *now, CsvDiskRecord *rec)
+{
+    if (!(CSV_STATES_HELD & (1U << was->state)) ||
+        !csv_disk_names_us(vol, was) || !csv_disk_names_us(vol, now) ||
+        now->state != was->state || now->epoch != was->epoch ||
+        !qemu_uuid_is_equal(&now->uuid, &was->uuid)) {
+        return false;
+    }
+    if (rec->size == was->size) {
+        rec->size = now->size;
+    }
+    if (rec->flags == was->flags) {
+        rec->flags = now->flags;
+    }
+    if (rec->first_segment == was->first_segment) {
+        rec->first_segment = now->first_segment;
+    }
+    if (qemu_uuid_is_equal(&rec->backing, &was->backing)) {
+        rec->backing = now->backing;
+    }
+    if (!strcmp(rec->name, was->name)) {
+        memcpy(rec->name, now->name, sizeof(rec->name));
+    }
+    if (!strcmp(rec->description, was->description)) {
+        memcpy(rec->description, now->description, sizeof(rec->description));
+    }
+    return true;
+}
+
+int csv_disk_move(CsvVolume *vol, BdrvChild *file, CsvMove move,
+                  CsvDiskRecord *rec, uint8_t *raw)
+{
+    CsvDiskRecord was, now, want = *rec;
+    int tries, ret = -EAGAIN;
+
+    if (!csv_disk_decode(raw, &vol->sb, rec->slot, &was, NULL) ||
+        !csv_disk_prepare(vol, move, &was, &want)) {
+        return -EPERM;
+    }
+    for (tries = 0; ret == -EAGAIN && tries < CSV_SWAP_TRIES; tries++) {
+        ret = csv_disk_swap(vol, file, &want, raw);
+        if (ret == -EAGAIN) {
+            uint8_t buf[CSV_RECORD_SIZE];
+
+            int err = csv_disk_read(vol, file, rec->slot, &now, buf, NULL);
+
+            if (err < 0) {
+                return err;
+            }
+            if (!csv_disk_resume(vol, &was, &now, &want)) {
+                return ret;
+            }
+            memcpy(raw, buf, sizeof(buf));
+            was = now;
+        }
+    }
+    if (ret >= 0) {
+        *rec = want;
+    }
+    return ret;
+}
+
+int csv_disk_transit(CsvVolume *vol, BdrvChild *file, CsvMove move,
+                     CsvDiskDecide *decide, void *opaque, CsvTransit *t,
+                     Error **errp)
+{
+    uint32_t slot = t->rec.slot;
+    QemuUUID uuid = t->rec.uuid;
+    int tries, ret;
+
+    t->file = file;
+    for (tries = 0; tries < CSV_SWAP_TRIES; tries++) {
+        ret = csv_disk_read(vol, file, slot, &t->was, t->raw, errp);
+        if (ret < 0) {
+            return ret;
+        }
+        if (!qemu_uuid_is_equal(&t->was.uuid, &uuid)) {
+            error_setg(errp, "Disk '%s' of csv volume '%s' was deleted",
+                       t->rec.name, csv_volume_label(vol));
+            return -ENOENT;
+        }
+        t->rec = t->was;
+        ret = decide(opaque, t, errp);
+        if (ret < 0) {
+            return ret;
+        }
+        ret = csv_disk_move(vol, file, move, &t->rec, t->raw);
+        if (ret >= 0) {
+            return ret;
+        }
+        if (ret != -EAGAIN) {
+            t->open = ret != -EPERM;
+            error_setg_errno(errp, -ret, "Cannot %s disk '%s' of csv volume "
+                             "'%s'", t->doing, t->rec.name,
+                             csv_volume_label(vol));
+            return ret;
+        }
+    }
+    error_setg(errp, "Disk '%s' of csv volume '%s' changes all the time; try "
+               "again", t->rec.name, csv_volume_label(vol));
+    return -EBUSY;
 }

@@ -100,10 +100,64 @@ void csv_table_end(CsvTableIter *it);
 int GRAPH_RDLOCK
 csv_disk_read(CsvVolume *vol, BdrvChild *file, uint32_t slot,
               CsvDiskRecord *out, uint8_t *raw, Error **errp);
-/* The same change of a record as csv_record_swap(), on the host structure. */
+
+/*
+ * A change of a disk's record.  record.c has the table of them: from which
+ * states each is legal, to which it leads, whom the record names then.
+ */
+typedef enum CsvMove {
+    CSV_MOVE_RESERVE,           /* a free slot, for a disk in the making */
+    CSV_MOVE_FURNISH,           /* which has what a disk needs now */
+    CSV_MOVE_COMPLETE,          /* and is complete */
+    CSV_MOVE_CLAIM,             /* become the owner */
+    CSV_MOVE_RELEASE,           /* no owner any more */
+    CSV_MOVE_OFFER,             /* hand over, to who shows rec->token */
+    CSV_MOVE_EDIT,              /* other fields; the state stays */
+    CSV_MOVE_CONDEMN,           /* begin to delete */
+    CSV_MOVE_SPARE,             /* but do not: back to rec->state */
+    CSV_MOVE_ERASE,             /* the slot is free */
+} CsvMove;
+
+/*
+ * Make @move, from the record whose bytes are @raw, to @rec, of which state,
+ * owner, epoch, time and token are filled in here.  Returns 0, and @rec and
+ * @raw are what is on the volume now; -EAGAIN: another member changed the
+ * record; -EPERM: the move is not legal; or another -errno, which leaves open
+ * whether the change was made.
+ *
+ * If an earlier change of ours, whose outcome was left open, turns out to have
+ * been made, because owner and epoch are still ours, the move goes on from
+ * there.
+ */
 int GRAPH_RDLOCK
-csv_disk_swap(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *new,
-              uint8_t *raw);
+csv_disk_move(CsvVolume *vol, BdrvChild *file, CsvMove move,
+              CsvDiskRecord *rec, uint8_t *raw);
+
+/* What csv_disk_transit() works on. */
+typedef struct CsvTransit {
+    const char *doing;          /* for messages: "claim" */
+    BdrvChild *file;            /* set by csv_disk_transit() */
+    CsvDiskRecord rec;          /* in: slot and UUID; then what it becomes */
+    CsvDiskRecord was;          /* what it was */
+    uint8_t raw[CSV_RECORD_SIZE];   /* the bytes of @rec when it is done */
+    bool open;                  /* it failed, and may have been made */
+} CsvTransit;
+
+/* Refuse, with @errp, or change t->rec beyond what the move does. */
+typedef int GRAPH_RDLOCK_PTR
+CsvDiskDecide(void *opaque, CsvTransit *t, Error **errp);
+
+/*
+ * Read a record, decide, swap; and begin again when it changed meanwhile.
+ */
+int GRAPH_RDLOCK
+csv_disk_transit(CsvVolume *vol, BdrvChild *file, CsvMove move,
+                 CsvDiskDecide *decide, void *opaque, CsvTransit *t,
+                 Error **errp);
+/* For repair: put @new in the place of a record that says nothing. */
+int GRAPH_RDLOCK
+csv_disk_replace(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *new,
+                 uint8_t *raw);
 CsvDiskState csv_disk_state(CsvDiskRecordState state);
 
 /* volume.c */

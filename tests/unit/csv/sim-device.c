@@ -39,6 +39,8 @@ static struct {
     SimFaults faults;
     uint64_t seed;
     bool hold;          /* the next write */
+    bool hide_swap;     /* the next compare-and-write */
+    bool hide_read;     /* the next read */
     Coroutine *held;    /* its writer, or NULL */
     GHashTable *locks;  /* number to node */
     struct {
@@ -450,6 +452,10 @@ sim_co_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes,
               QEMUIOVector *qiov, BdrvRequestFlags flags)
 {
     g_assert(offset + bytes <= dev.size);
+    if (dev.hide_read) {
+        dev.hide_read = false;
+        return -EIO;
+    }
     sim_delay();
     qemu_iovec_from_buf(qiov, 0, dev.mem + offset, bytes);
     sim_arrive(offset / SIM_SECTOR, bytes / SIM_SECTOR);
@@ -500,7 +506,23 @@ sim_co_compare_and_write(BlockDriverState *bs, int64_t offset, int64_t bytes,
     if (memcmp(dev.mem + offset, compare, bytes)) {
         return -EILSEQ;
     }
+    if (dev.hide_swap) {
+        dev.hide_swap = false;
+        dev.hide_read = true;
+        sim_write(offset, bytes, g_memdup2(write, bytes), true);
+        return -EIO;
+    }
     return sim_write(offset, bytes, g_memdup2(write, bytes), true);
+}
+
+void sim_device_hide_swap(void)
+{
+    dev.hide_swap = true;
+}
+
+void sim_device_drop_locks(void)
+{
+    g_hash_table_remove_all(dev.locks);
 }
 
 static int coroutine_fn

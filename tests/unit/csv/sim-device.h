@@ -60,6 +60,15 @@ void sim_device_faults(const SimFaults *faults, uint64_t seed);
 void sim_device_late(SimTrace *trace, unsigned first, unsigned last);
 
 /*
+ * The next compare-and-write is done, but reported as failed, and so is the
+ * read after it: nobody can find out.
+ */
+void sim_device_hide_swap(void);
+
+/* All liveness locks are gone, as those of a client that was cut off. */
+void sim_device_drop_locks(void);
+
+/*
  * The next write does not get into the cache, nor does its writer go on, until
  * it is let go.
  */

@@ -1,0 +1,239 @@
+/*
+ * What the members of a csv volume share: records and who may change them
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "block/block.h"
+#include "block/csv/disk/disk.h"
+#include "qapi/error.h"
+#include "qemu/cutils.h"
+#include "qemu/main-loop.h"
+#include "qobject/qdict.h"
+#include "sim-device.h"
+#include "sim-volume.h"
+#include "system/block-backend.h"
+
+#define DEVICE_SIZE     (256 * MiB)
+#define DISK_SIZE       (16 * MiB)
+
+static BlockDriverState *open_device(const char *name)
+{
+    QDict *options = qdict_new();
+
+    qdict_put_str(options, "driver", "csv-sim");
+    qdict_put_str(options, "node-name", name);
+    return bdrv_open(NULL, NULL, options, BDRV_O_RDWR | BDRV_O_RESIZE,
+                     &error_abort);
+}
+
+/* A device with a volume with two disks, and two ways to it, "a" and "b" */
+static void start(void)
+{
+    sim_device_new(DEVICE_SIZE);
+    sim_disk_create("one", DISK_SIZE, NULL, DEVICE_SIZE, &error_abort);
+    sim_disk_create("two", DISK_SIZE, NULL, 0, &error_abort);
+    open_device("a");
+    open_device("b");
+}
+
+static void stop(void)
+{
+    bdrv_unref(bdrv_lookup_bs("a", "a", NULL));
+    bdrv_unref(bdrv_lookup_bs("b", "b", NULL));
+    sim_device_free();
+}
+
+static BlockBackend *open_disk(const char *device, const char *name)
+{
+    QDict *options = qdict_new();
+
+    qdict_put_str(options, "driver", "csv");
+    qdict_put_str(options, "disk", name);
+    qdict_put_str(options, "file", device);
+    return blk_new_open(NULL, NULL, options, BDRV_O_RDWR, &error_abort);
+}
+
+static CsvDisk *disk_of(BlockBackend *blk)
+{
+    return blk_bs(blk)->opaque;
+}
+
+/* The record in @slot as it is on the volume */
+static CsvDiskRecord GRAPH_RDLOCK peek(CsvDisk *via, uint32_t slot,
+                                       uint8_t *raw)
+{
+    CsvDiskRecord rec;
+
+    csv_disk_read(via->volume, via->bs->file, slot, &rec, raw, &error_abort);
+    return rec;
+}
+
+static void poke(CsvVolume *vol, const CsvDiskRecord *rec, uint8_t *raw)
+{
+    csv_disk_encode(rec, &vol->sb, raw);
+    sim_poke(vol->sb.disk_offset + (uint64_t)rec->slot * CSV_PAGE_SIZE, raw,
+             CSV_RECORD_SIZE);
+}
+
+/* From which states a move is legal, and to which it leads, by first letter */
+static const struct {
+    const char *from;
+    char to;            /* or 0: where the caller says */
+    bool ours;
+} moves[] = {
+    [CSV_MOVE_RESERVE]  = { "u", 'c', false },
+    [CSV_MOVE_FURNISH]  = { "c", 'c', true },
+    [CSV_MOVE_COMPLETE] = { "c", 'f', true },
+    [CSV_MOVE_CLAIM]    = { "foh", 'o', false },
+    [CSV_MOVE_RELEASE]  = { "o", 'f', true },
+    [CSV_MOVE_OFFER]    = { "o", 'h', true },
+    [CSV_MOVE_EDIT]     = { "foh", 0, false },
+    [CSV_MOVE_CONDEMN]  = { "ucfohd", 'd', false },
+    [CSV_MOVE_SPARE]    = { "d", 0, true },
+    [CSV_MOVE_ERASE]    = { "d", 'u', true },
+};
+static const char states[] = "ucfohd";      /* by CsvDiskRecordState */
+
+static void GRAPH_RDLOCK
+try_move(CsvDisk *via, const CsvDiskRecord *model, CsvMove move,
+         CsvDiskRecordState state, bool ours)
+{
+    CsvVolume *vol = via->volume;
+    bool legal = strchr(moves[move].from, states[state]) &&
+                 (ours || !moves[move].ours);
+    CsvDiskRecord was = *model, rec, now;
+    uint8_t raw[CSV_RECORD_SIZE], after[CSV_RECORD_SIZE];
+    int ret;
+
+    was.state = state;
+    was.epoch = 7;
+    was.owner = vol->me.slot;
+    was.owner_incarnation = vol->me.incarnation - !ours;
+    was.token.data[0] = state == CSV_RECORD_HANDOVER;
+    if (state == CSV_RECORD_UNUSED) {
+        was = (CsvDiskRecord) { .slot = model->slot, .epoch = 7 };
+    }
+    poke(vol, &was, raw);
+    rec = move == CSV_MOVE_RESERVE || move == CSV_MOVE_CONDEMN ? *model : was;
+    rec.state = move == CSV_MOVE_SPARE ? CSV_RECORD_FREE : was.state;
+    rec.token.data[0] = move == CSV_MOVE_OFFER || state == CSV_RECORD_HANDOVER;
+    if (move == CSV_MOVE_ERASE) {
+        rec = (CsvDiskRecord) { .slot = model->slot };
+    }
+    ret = csv_disk_move(vol, via->bs->file, move, &rec, raw);
+    g_assert_cmpint(ret, ==, legal ? 0 : -EPERM);
+    now = peek(via, model->slot, after);
+    if (!legal) {
+        g_assert_cmpint(now.state, ==, state);
+        return;
+    }
+    g_assert_cmpmem(raw, sizeof(raw), after, sizeof(after));
+    g_assert_cmpint(states[now.state], ==, moves[move].to ?: states[rec.state]);
+    g_assert_cmpint(now.epoch, ==, move == CSV_MOVE_CLAIM ? 8 : 7);
+    if (strchr("cod", moves[move].to) && moves[move].to) {
+        g_assert_true(csv_member_is_me(vol, now.owner, now.owner_incarnation));
+    }
+}
+
+/* The table of legal changes of a disk's record, each from each state */
+static void test_moves(void)
+{
+    BlockBackend *one;
+    CsvDisk *disk;
+    CsvDiskRecord model;
+    uint8_t raw[CSV_RECORD_SIZE];
+
+    start();
+    one = open_disk("a", "one");
+    disk = disk_of(one);
+    {
+        GRAPH_RDLOCK_GUARD_MAINLOOP();
+
+        csv_disk_find(disk->volume, disk->bs->file, "two", &model, raw,
+                      &error_abort);
+        for (unsigned m = 0; m < ARRAY_SIZE(moves); m++) {
+            for (unsigned s = 0; states[s]; s++) {
+                try_move(disk, &model, m, s, true);
+                try_move(disk, &model, m, s, false);
+            }
+        }
+        poke(disk->volume, &model, raw);
+    }
+    blk_unref(one);
+    stop();
+}
+
+/*
+ * A change is made but reported as failed, and nobody can look.  The next one
+ * must not take that for the work of another member.
+ */
+static void test_hidden(void)
+{
+    BlockBackend *one;
+    CsvDisk *disk;
+    CsvDiskRecord rec;
+    uint8_t raw[CSV_RECORD_SIZE];
+    int ret;
+
+    start();
+    one = open_disk("a", "one");
+    disk = disk_of(one);
+    {
+        GRAPH_RDLOCK_GUARD_MAINLOOP();
+
+        sim_device_hide_swap();
+        ret = csv_disk_set_size(disk, 2 * DISK_SIZE, NULL);
+        g_assert_cmpint(ret, ==, -EIO);
+        g_assert_true(disk->owned);
+        rec = disk->record;
+        pstrcpy(rec.description, sizeof(rec.description), "new");
+        ret = csv_disk_change(disk, &rec, "describe", NULL);
+        g_assert_cmpint(ret, ==, 0);
+        g_assert_true(disk->owned);
+        rec = peek(disk, disk->record.slot, raw);
+        g_assert_cmpstr(rec.description, ==, "new");
+        g_assert_cmpint(rec.epoch, ==, disk->record.epoch);
+        g_assert_cmpmem(raw, sizeof(raw), disk->raw, sizeof(disk->raw));
+    }
+    blk_unref(one);
+    stop();
+}
+
+/* A change by another member is still noticed. */
+static void test_taken(void)
+{
+    BlockBackend *one;
+    CsvDisk *disk;
+    CsvDiskRecord rec;
+    uint8_t raw[CSV_RECORD_SIZE];
+
+    start();
+    one = open_disk("a", "one");
+    disk = disk_of(one);
+    {
+        GRAPH_RDLOCK_GUARD_MAINLOOP();
+
+        rec = peek(disk, disk->record.slot, raw);
+        rec.epoch++;
+        rec.owner = disk->volume->me.slot + 1;
+        poke(disk->volume, &rec, raw);
+        g_assert_cmpint(csv_disk_set_size(disk, 2 * DISK_SIZE, NULL), ==,
+                        -ESTALE);
+        g_assert_false(disk->owned);
+    }
+    blk_unref(one);
+    stop();
+}
+
+int main(int argc, char **argv)
+{
+    bdrv_init();
+    qemu_init_main_loop(&error_abort);
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/csv/volume/moves", test_moves);
+    g_test_add_func("/csv/volume/hidden", test_hidden);
+    g_test_add_func("/csv/volume/taken", test_taken);
+    return g_test_run();
+}
