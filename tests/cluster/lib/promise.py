@@ -11,6 +11,7 @@ from .qmp import QmpError
 
 DEADLINE = 30               # seconds after which the pipeline gives up
 PATIENCE = 150              # seconds for which its end is waited for
+SPARE = 1.15                # beyond the smallest that can be kept
 ROOM = 1.3                  # beyond a blackout that is expected
 MOST = 10000                # milliseconds that are promised at most
 ENDS = ('completed', 'failed', 'cancelled')
@@ -62,15 +63,16 @@ def ask(source: Machine, uri: str, wanted: int, least: int = 0) -> Promise:
     if least > max(wanted, floor):
         return Promise(least, 'as the last attempt has shown', costs)
     if floor > wanted:
-        return Promise(rounded(floor), f'by the plan {wanted} ms cannot be '
-                                       f'kept, {floor} can{known}', costs)
+        return Promise(rounded(floor * SPARE), f'by the plan {wanted} ms cannot be '
+                                               f'kept, {floor} can{known}',
+                       costs)
     if not floor and expected > wanted:
         return Promise(rounded(expected * ROOM),
                        f'by the plan {wanted} ms cannot be kept, it expects '
                        f'{expected}{known}', costs)
     if floor or expected:
-        return Promise(wanted, 'by the plan it can be kept, ' + (
-            f'as {floor} could' if floor else f'it expects {expected}')
+        return Promise(wanted, 'by the plan that can be kept, ' + (
+            f'and {floor} as well' if floor else f'it expects {expected}')
             + known, costs)
     return Promise(wanted, 'the plan says nothing of it', costs)
 

@@ -52,12 +52,15 @@ def text(value, unit: str = '') -> str:
 # ---- how long the guest stood ----
 
 def blackout_parts(m: dict) -> list[dict]:
-    """What both sides say: the destination's parts in place of "remote"."""
+    """What both sides say: the destination's own parts in place of what the
+    source knows of them."""
     parts = m['source_report'].get('blackout', {}).get('parts', [])
     there = m['target_report'].get('blackout', {}).get('parts', [])
     known = any(p['part'] == 'wire' for p in parts)
-    return [p for p in parts if p['part'] != 'remote' or not known] + \
-        (there if known else [])
+    if not known or not there:
+        return parts
+    theirs = {'remote', *(p['part'] for p in there)}
+    return [p for p in parts if p['part'] not in theirs] + there
 
 
 def said(m: dict) -> float:
