@@ -9,8 +9,8 @@ from .machine import Machine
 from .proc import until
 from .qmp import QmpError
 
-DEADLINE = 30               # seconds after which the pipeline gives up
-PATIENCE = 150              # seconds for which its end is waited for
+PATIENCE = 150              # seconds for which its end is waited for; the
+                            # pipeline gives up by itself after a minute
 SPARE = 1.15                # beyond the smallest that can be kept
 ROOM = 1.3                  # beyond a blackout that is expected
 MOST = 10000                # milliseconds that are promised at most
@@ -94,8 +94,7 @@ def progress(report: dict) -> str:
         out += f', {estimate["remaining"] / 1e6:.1f} MB left'
     if 'blackout' in estimate:
         out += f', blackout would be {estimate["blackout"]} ms'
-    return f'{out} ({report.get("elapsed", 0) / 1000:.0f} s, gives up ' \
-           f'after {DEADLINE})'
+    return f'{out} ({report.get("elapsed", 0) / 1000:.0f} s)'
 
 
 class Promised:
@@ -112,7 +111,7 @@ class Promised:
                  f'{self.promise.why}')
         source.capabilities(events=True, pause_before_switchover=False)
         source.qmp.cmd('migrate-pipeline-start', uri=uri,
-                       max_blackout=self.promise.ms, deadline=DEADLINE)
+                       max_blackout=self.promise.ms)
         report: dict = {}
 
         def ended() -> bool:
