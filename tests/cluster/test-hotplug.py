@@ -15,6 +15,7 @@ from lib.hotplug import agent_runs, attach, detach, vanishes  # noqa: E402
 from lib.machine import Machine                 # noqa: E402
 from lib.move import move                      # noqa: E402
 from lib.proc import until                      # noqa: E402
+from lib.promise import Promised                # noqa: E402
 from lib.scene import SIZE, Scene, must         # noqa: E402
 
 RUN = 4711                      # of the records on disks that come and go
@@ -183,7 +184,7 @@ def moves(scene: Scene) -> None:
         guest.run(f'dd if=/tmp/f of=/dev/{disk.name} bs=64k conv=fsync 2>&1')
     # not flushed: the move must do it
     guest.run(f'dd if=/tmp/g of=/dev/{disks[1].name} bs=64k oflag=direct 2>&1')
-    move(guest, scene.other(), promise=2000)
+    move(guest, scene.other(), how=Promised(2000))
     must(guest.at.host is not here, 'it moved')
     there = guest.at.qmp.cmd('query-disks')
     must([d['guest-name'] for d in there] == [names['hot1'], names['hot2']],

@@ -9,7 +9,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from lib import case, say                       # noqa: E402
-from lib.move import move, pipeline             # noqa: E402
+from lib.move import move, pipeline, plainly    # noqa: E402
+from lib.promise import Promised                # noqa: E402
 from lib.scene import Scene, must               # noqa: E402
 
 MOVES = int(os.environ.get('CSV_MOVES', 20))
@@ -38,7 +39,7 @@ def many_times(scene: Scene) -> None:
         scene.guest.run('dd if=/tmp/pattern of=/dev/vdb bs=4k oflag=direct '
                         f'seek={at} 2>&1')
         done = move(scene.guest, scene.other(),
-                    promise=PROMISE if turn % 2 else 0)
+                    how=Promised(PROMISE) if turn % 2 else plainly)
         scene.guest.run('dd if=/dev/vdb bs=4k iflag=direct count=64 '
                         f'skip={at} 2>/dev/null | cmp - /tmp/pattern')
         scene.owned_by(done.machine)
