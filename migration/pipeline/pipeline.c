@@ -574,6 +574,14 @@ static void pipeline_rest(MigrationState *s)
     migration_pipeline_rested(now - begun);
 }
 
+/* Until the deadline, in microseconds; less than 0 after it */
+static int64_t pipeline_time_left(void)
+{
+    int64_t deadline = pipeline.policy.goal.deadline;
+
+    return deadline ? deadline - pipeline.sample.now : INT64_MAX;
+}
+
 /* Look at what the guest has changed, and ask again. */
 static MigratePipelineAction pipeline_sync(MigrationState *s)
 {
@@ -592,7 +600,7 @@ uint64_t migration_pipeline_step(MigrationState *s, uint64_t pending)
     }
     if (action == MIGRATE_PIPELINE_ACTION_SWITCH_OVER &&
         runstate_is_running()) {
-        migration_pipeline_settle(s);
+        migration_pipeline_settle(s, pipeline_time_left());
         action = pipeline_sync(s);
     }
     if (action == MIGRATE_PIPELINE_ACTION_GO_ON) {

@@ -12,6 +12,7 @@
 #include "migration/migration-stats.h"
 #include "migration/misc.h"
 #include "migration/options.h"
+#include "migration/qemu-file.h"
 #include "migration/ram.h"
 #include "migration/savevm.h"
 #include "qemu/thread.h"
@@ -35,11 +36,14 @@
 /* Pings have numbers above this one; QEMU's own are small. */
 #define PING                0x51500000
 /*
- * How long to wait for the answer, in milliseconds.  A destination that takes
- * longer waits for a CPU; the guest should not stand still so long, nor should
- * all the rest.
+ * How long to wait for the answer, in milliseconds: at least, where the
+ * deadline is near, and at most.  A destination that takes longer lacks CPU
+ * time, and would after that, too.
  */
-#define SETTLE_MAX          50
+#define SETTLE_LEAST        50
+#define SETTLE_MOST         1000
+/* How often to look whether the migration has been cancelled meanwhile */
+#define SETTLE_SLICE        50
 
 /* Of this migration */
 static struct {
@@ -98,7 +102,7 @@ void migration_pipeline_rested(int64_t time)
     switchover.sync_time += time;
 }
 
-void migration_pipeline_settle(MigrationState *s)
+void migration_pipeline_settle(MigrationState *s, int64_t most)
 {
     static uint32_t last = PING;
     int64_t begun = switchover_now(), took;
@@ -106,12 +110,18 @@ void migration_pipeline_settle(MigrationState *s)
     if (!s->rp_state.rp_thread_created) {
         return;
     }
+    most = MIN(MAX(most, SETTLE_LEAST * 1000), SETTLE_MOST * 1000);
     while (qemu_sem_timedwait(&ponged, 0) == 0) {
         /* An answer that came too late */
     }
     qatomic_set(&pinged, ++last);
     qemu_savevm_send_ping(s->to_dst_file, last);
-    qemu_sem_timedwait(&ponged, SETTLE_MAX);
+    while (qemu_sem_timedwait(&ponged, SETTLE_SLICE) < 0 &&
+           switchover_now() - begun < most &&
+           qatomic_read(&s->state) == MIGRATION_STATUS_ACTIVE &&
+           !qemu_file_get_error(s->to_dst_file)) {
+        /* The guest runs, so it does not wait. */
+    }
     took = switchover_now() - begun;
     trace_migration_pipeline_settled(took);
     migration_pipeline_rested(took);

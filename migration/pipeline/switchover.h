@@ -40,9 +40,10 @@ void migration_pipeline_rested(int64_t time);
 /*
  * Migration thread: send nothing until the destination has taken in what was
  * sent, for what is on its way would be part of the blackout.  It says so by
- * answering a ping; no longer than 50 ms, and not without a return path.
+ * answering a ping.  Waits at most @most microseconds, within 50 ms and 1 s, and
+ * not without a return path.
  */
-void migration_pipeline_settle(MigrationState *s);
+void migration_pipeline_settle(MigrationState *s, int64_t most);
 
 /* Return path's thread: the answer to a ping */
 void migration_pipeline_pong(uint32_t value);
