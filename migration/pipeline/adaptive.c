@@ -39,6 +39,8 @@
  */
 #define ASK_LINK_AFTER  3
 #define ASK_LINK_UNTIL  6
+/* So often in a row it must be slow: it is as well when nobody reads. */
+#define ASK_LINK_TIMES  3
 #define ASK_LINK_BELOW  200e6
 /* The same where CPU time is short, which makes any link look slow */
 #define ASK_BUSY_BELOW  25e6
@@ -56,6 +58,7 @@
 typedef struct AdaptiveChannel {
     PacketChoice choice;
     unsigned pauses;            /* that were known at the last packet */
+    unsigned slow;              /* packets in a row that saw a slow link */
     bool bound;                 /* little waits in the kernel */
     uint8_t *buf;               /* of pages and their lengths */
 } AdaptiveChannel;
@@ -227,8 +230,9 @@ static int adaptive_prepare_copied(MultiFDSendParams *p, DeltaShadow *shadow,
 }
 
 /* What the kernel says about the link saves many a page the wrong way. */
-static void adaptive_ask_link(MultiFDSendParams *p, PacketChoice *choice)
+static void adaptive_ask_link(MultiFDSendParams *p, AdaptiveChannel *c)
 {
+    PacketChoice *choice = &c->choice;
     size_t page = multifd_ram_page_size();
     double below = choice->work_costs < BUSY_FROM ? ASK_LINK_BELOW :
                                                     ASK_BUSY_BELOW;
@@ -241,9 +245,14 @@ static void adaptive_ask_link(MultiFDSendParams *p, PacketChoice *choice)
     rate = migration_link_rate(p->c);
     stat64_set(&adaptive.rate[p->id], rate);
     if (rate > 0 && rate < below) {
-        packet_choice_know_raw(choice, page * 1e6 / rate, page);
-    } else if (choice->told ? rate > ASK_LINK_ABOVE :
-               rate > 0 || choice->packets >= ASK_LINK_UNTIL) {
+        if (++c->slow >= ASK_LINK_TIMES) {
+            packet_choice_know_raw(choice, page * 1e6 / rate, page);
+        }
+        return;
+    }
+    c->slow = 0;
+    if (choice->told ? rate > ASK_LINK_ABOVE :
+        rate > 0 || choice->packets >= ASK_LINK_UNTIL) {
         packet_choice_know_raw(choice, 0, page);
     }
 }
@@ -319,7 +328,7 @@ static int adaptive_send_prepare(MultiFDSendParams *p, Error **errp)
     adaptive_bound(p, c);
     c->choice.last = adaptive_is_last();
     c->choice.work_costs = adaptive_work_costs();
-    adaptive_ask_link(p, &c->choice);
+    adaptive_ask_link(p, c);
     ret = adaptive_prepare(p, packet_choice_next(&c->choice, now,
                                                  adaptive_methods(c)), errp);
     packet_choice_sent(&c->choice, pages->normal_num, pages->num,

@@ -139,13 +139,30 @@ static void choice_decide(PacketChoice *c, unsigned methods)
     c->best = best;
 }
 
+static bool choice_raw_is_slow(const PacketChoice *c)
+{
+    return c->cost[PACKET_RAW] > FAST_MOST * (1 + c->work_costs);
+}
+
+/*
+ * The link was thought to be fast, and raw packets were slow.  The first time
+ * that may as well be a thread that did not get a CPU: measure once more.
+ */
+static void choice_doubt(PacketChoice *c)
+{
+    if (c->fast && !c->told && !c->doubted && choice_raw_is_slow(c)) {
+        c->doubted = true;
+        c->cost[PACKET_RAW] = 0;
+    }
+}
+
 /* The run has ended: what is the next one? */
 static void choice_turn(PacketChoice *c, unsigned methods)
 {
     choice_learn(c);
+    choice_doubt(c);
     choice_decide(c, methods);
-    c->fast = c->fast && c->cost[PACKET_RAW] <= FAST_MOST *
-                                                (1 + c->work_costs);
+    c->fast = c->fast && !choice_raw_is_slow(c);
     c->interval = MAX(c->interval, INTERVAL_MIN);
     if (c->trial || c->last) {
         c->trial = false;

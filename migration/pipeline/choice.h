@@ -54,6 +54,7 @@ typedef struct PacketChoice {
 
     /* private */
     bool begun;                     /* there was a run */
+    bool doubted;                   /* a slow raw one did not count */
     bool trial;                     /* this run is not of the best method, */
     PacketMethod other;             /* but of this one */
     int64_t from;                   /* when the last packet began */

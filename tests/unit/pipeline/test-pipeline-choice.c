@@ -231,6 +231,22 @@ static int64_t send_some(PacketChoice *c, int64_t now, unsigned n, int64_t each,
     return now;
 }
 
+/*
+ * One packet that waits for a CPU does not make a fast link slow: all are raw.
+ * When the next run is slow as well, it is the link.
+ */
+static void test_doubt(void)
+{
+    PacketChoice c = { .fast = true };
+    int64_t now = send_some(&c, 0, 1, 60000, PACKET_RAW);
+
+    send_some(&c, now, 200, 1000, PACKET_RAW);
+
+    c = (PacketChoice) { .fast = true };
+    now = send_some(&c, 0, 2, 60000, PACKET_RAW);
+    send_some(&c, now, 1, 1000, PACKET_ZSTD);
+}
+
 /* The link is slow, as is said in time: to begin compressed was right. */
 static void test_know_slow(void)
 {
@@ -333,6 +349,7 @@ int main(int argc, char **argv)
     g_test_add_func("/pipeline/choice/know-slow", test_know_slow);
     g_test_add_func("/pipeline/choice/know-otherwise", test_know_otherwise);
     g_test_add_func("/pipeline/choice/know-better", test_know_better);
+    g_test_add_func("/pipeline/choice/doubt", test_doubt);
     g_test_add_func("/pipeline/choice/know-fast", test_know_fast);
     g_test_add_func("/pipeline/choice/zeroes", test_zeroes);
     return g_test_run();
