@@ -43,6 +43,15 @@ def _part(runs: list[Run]) -> float | None:
                  3) if runs else None
 
 
+def _scatter(seen: list[float]) -> float | None:
+    """How far blackouts are from their own median, as a part of each: what the
+    best constant, known only afterwards, would be wrong by."""
+    if not seen:
+        return None
+    middle = statistics.median(seen)
+    return round(statistics.median(abs(s - middle) / s for s in seen), 3)
+
+
 def summary(guest: str, link: str, method: str, runs: list[Run],
             ram: int) -> dict:
     return {
@@ -57,12 +66,14 @@ def summary(guest: str, link: str, method: str, runs: list[Run],
         'predicted_blackout_ms': spread([r.predicted for r in runs]),
         'prediction_off_ms': spread([_off(r) for r in runs]),
         'prediction_off_part': _part([r for r in runs if _off(r) is not None]),
+        'blackout_scatter_part': _scatter([r.blackout_ms for r in runs
+                                           if r.ended and r.blackout_ms]),
         'why': sorted({r.why for r in runs if r.why})}
 
 
 HEADER = (f'{"guest":12} {"link":10} {"method":18} {"ended":>6} '
           f'{"total s":>8} {"MB":>7} {"blackout":>9} {"predicted":>9} '
-          f'{"off":>5} {"max":>5} '
+          f'{"off":>5} {"own":>5} {"max":>5} '
           f'{"gap p50":>8} {"p95":>6} {"TCP p50":>8} {"pings":>6}')
 
 
@@ -81,6 +92,7 @@ def line(row: dict) -> str:
             f'{p("bytes", scale=MB):>7} {p("blackout_ms"):>9} '
             f'{p("predicted_blackout_ms"):>9} '
             f'{percent(row["prediction_off_part"]):>5} '
+            f'{percent(row["blackout_scatter_part"]):>5} '
             f'{p("prediction_off_ms", "max"):>5} {p("guest_gap_ms"):>8} '
             f'{p("guest_gap_ms", "p95"):>6} {p("tcp_gap_ms"):>8} '
             f'{p("pings_lost_100hz"):>6}')
