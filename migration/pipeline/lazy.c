@@ -20,6 +20,7 @@
 
 #include "qemu/osdep.h"
 #include <poll.h>
+#include "exec/memory.h"
 #include "exec/ramblock.h"
 #include "exec/target_page.h"
 #include "migration/blocker.h"
@@ -47,8 +48,10 @@
 /* What is read around a page that is waited for, and at once otherwise */
 #define LAZY_AROUND     (64 * KiB)
 #define LAZY_AHEAD      (1 * MiB)
-/* When a read that failed is tried again, in microseconds */
+/* When what failed is tried again, in microseconds */
 #define LAZY_RETRY      100000
+/* How often to look whether disks are still drained, in microseconds */
+#define LAZY_DRAINED    500
 #define LAZY_FILLERS    2
 /* How long memory is waited for before the guest runs, in milliseconds */
 #define LAZY_PATIENCE   50
@@ -95,26 +98,54 @@ static bool lazy_quits(void)
     return qatomic_read(&lazy.quit);
 }
 
-/* Copy @len bytes from @buf to where nothing is yet. */
+/*
+ * Something has failed that the guest cannot do without: say so once, and wait
+ * before it is tried again.
+ */
+static void lazy_retry(bool *failed, int ret, const char *what)
+{
+    qatomic_set(&lazy.info.error, ret);
+    if (!*failed) {
+        error_report("memory of the guest cannot be %s state '%s' (%s); it is "
+                     "tried again, and the guest waits", what,
+                     pipeline_state_name(lazy.state), strerror(-ret));
+        *failed = true;
+    }
+    g_usleep(LAZY_RETRY);
+}
+
+static void lazy_retried(bool failed)
+{
+    if (failed) {
+        qatomic_set(&lazy.info.error, 0);
+    }
+}
+
+/*
+ * Copy @len bytes from @buf to where nothing is yet.  A page counts as placed
+ * only when it is there: one that was given up would read as zeroes.
+ */
 static void lazy_place(uint8_t *host, const uint8_t *buf, size_t len)
 {
     size_t page = qemu_real_host_page_size();
+    bool failed = false;
 
     while (len && !lazy_quits()) {
         struct uffdio_copy copy = {
             .dst = (uintptr_t)host, .src = (uintptr_t)buf, .len = len,
         };
-        size_t done = len;
+        int ret = ioctl(lazy.uffd, UFFDIO_COPY, &copy) < 0 ? -errno : 0;
+        int64_t done = lazy_placed(ret, copy.copy, len, page);
 
-        if (ioctl(lazy.uffd, UFFDIO_COPY, &copy) < 0) {
-            /* Some are done, or the first was there, or memory is gone. */
-            done = copy.copy > 0 ? copy.copy :
-                   errno == EEXIST ? page : errno == EAGAIN ? 0 : len;
+        if (done < 0) {
+            lazy_retry(&failed, done, "filled in from");
+            continue;
         }
         host += done;
         buf += done;
         len -= done;
     }
+    lazy_retried(failed);
 }
 
 /* The pages from @from on, up to @end, that are in the state in a row */
@@ -137,19 +168,9 @@ static void lazy_fetch(const LazyBlock *b, long from, long pages, uint8_t *buf)
         if (lazy_quits()) {
             return;
         }
-        qatomic_set(&lazy.info.error, ret);
-        if (!failed) {
-            error_report("memory of the guest cannot be read from state '%s' "
-                         "(%s); it is tried again, and the guest waits: look "
-                         "after the volume", pipeline_state_name(lazy.state),
-                         strerror(-ret));
-            failed = true;
-        }
-        g_usleep(LAZY_RETRY);
+        lazy_retry(&failed, ret, "read from");
     }
-    if (failed) {
-        qatomic_set(&lazy.info.error, 0);
-    }
+    lazy_retried(failed);
     lazy_place(b->host + from * page, buf, pages * page);
 }
 
@@ -245,6 +266,18 @@ static void lazy_filled(void)
     }
 }
 
+/*
+ * Whoever drains all disks waits until no request is under way, those of the
+ * state included.  It waits for a page that is missing as well, so only what
+ * nobody waits for can be put off.
+ */
+static void lazy_let_drain(void)
+{
+    while (pipeline_state_is_drained(lazy.state) && !lazy_quits()) {
+        g_usleep(LAZY_DRAINED);
+    }
+}
+
 static void *lazy_fills(void *opaque)
 {
     size_t page = qemu_real_host_page_size();
@@ -256,6 +289,7 @@ static void *lazy_fills(void *opaque)
         long from, run;
         LazyBlock b;
 
+        lazy_let_drain();
         if (lazy_next(&b, &from, &run)) {
             lazy_fetch(&b, from, run, buf);
             qatomic_sub(&lazy.info.remaining, run * page);
@@ -328,9 +362,16 @@ bool migration_lazy_begin(PipelineState *state, Error **errp)
         uffd_close_fd(lazy.uffd);
         return false;
     }
+    if (ram_block_discard_require(true) < 0) {
+        error_setg(errp, "a device of the guest has pinned its memory");
+        event_notifier_cleanup(&lazy.wake);
+        uffd_close_fd(lazy.uffd);
+        return false;
+    }
     error_setg(&lazy.blocker, "memory of the guest is still coming in from "
                "its state");
     if (migrate_add_blocker_internal(&lazy.blocker, errp) < 0) {
+        ram_block_discard_require(false);
         event_notifier_cleanup(&lazy.wake);
         uffd_close_fd(lazy.uffd);
         return false;
@@ -425,6 +466,7 @@ static void lazy_stop(void)
     uffd_close_fd(lazy.uffd);
     event_notifier_cleanup(&lazy.wake);
     migrate_del_blocker(&lazy.blocker);
+    ram_block_discard_require(false);
     pipeline_state_unref(lazy.state);
     qatomic_set(&lazy.active, false);
 }

@@ -21,6 +21,31 @@
 #include "state.h"
 
 /*
+ * What an UFFDIO_COPY of @len bytes that returned @ret (0 or -errno) and
+ * @copied, in pages of @page bytes, has done: so many bytes need nothing more,
+ * 0: try again at once, -errno: it has failed, and the page is missing.
+ * Pure function; any thread.
+ */
+static inline int64_t lazy_placed(int ret, int64_t copied, size_t len,
+                                  size_t page)
+{
+    if (!ret) {
+        return len;
+    }
+    if (copied > 0) {
+        return copied;
+    }
+    switch (ret) {
+    case -EEXIST:
+        return page;
+    case -EAGAIN:
+        return 0;
+    default:
+        return ret;
+    }
+}
+
+/*
  * Get ready to take memory from @state, to which there will be a reference.
  * False and an error if this host or this guest's memory cannot do it.
  */

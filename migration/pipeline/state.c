@@ -32,6 +32,7 @@
 struct PipelineState {
     unsigned refs;              /* atomic */
     bool drop;                  /* atomic */
+    unsigned drained;           /* atomic: sections that are under way */
     char *name;
     StateHeader header;
     IOThread *iothread;
@@ -65,9 +66,34 @@ static AioContext *state_parent_aio_context(BdrvChild *c)
     return iothread_get_aio_context(state->iothread);
 }
 
+/*
+ * Requests are not held back: a drained disk of the guest's may wait for a page
+ * that only these bring.
+ */
+static void state_parent_drained_begin(BdrvChild *c)
+{
+    PipelineState *state = c->opaque;
+
+    qatomic_inc(&state->drained);
+}
+
+static void state_parent_drained_end(BdrvChild *c)
+{
+    PipelineState *state = c->opaque;
+
+    qatomic_dec(&state->drained);
+}
+
+bool pipeline_state_is_drained(PipelineState *state)
+{
+    return qatomic_read(&state->drained);
+}
+
 static const BdrvChildClass child_state = {
     .get_parent_desc = state_parent_desc,
     .get_parent_aio_context = state_parent_aio_context,
+    .drained_begin = state_parent_drained_begin,
+    .drained_end = state_parent_drained_end,
     .stay_at_node = true,
 };
 
