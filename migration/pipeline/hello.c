@@ -25,6 +25,7 @@
 #include "qemu/timer.h"
 #include "system/runstate.h"
 #include "adaptive.h"
+#include "current.h"
 #include "hello.h"
 #include "history.h"
 #include "link.h"

@@ -15,9 +15,9 @@
 #include "qemu/rcu_queue.h"
 #include "qemu/timer.h"
 #include "system/runstate.h"
+#include "current.h"
 #include "hot.h"
 #include "hot-set.h"
-#include "pipeline.h"
 #include "trace.h"
 
 /* A sync after less than that says nothing; in microseconds. */

@@ -37,7 +37,6 @@
 #include "qemu/thread.h"
 #include "system/runstate.h"
 #include "lazy.h"
-#include "quick.h"
 #include "trace.h"
 
 #ifdef CONFIG_LINUX
@@ -69,6 +68,7 @@ static struct {
     bool quit;                  /* atomic: threads are to end */
     PipelineState *state;
     Error *blocker;
+    void (*done)(void);
     int uffd;
     EventNotifier wake;         /* of the thread that answers */
     QemuThread answers, fills[LAZY_FILLERS];
@@ -347,7 +347,8 @@ static bool lazy_is_possible(Error **errp)
     return true;
 }
 
-bool migration_lazy_begin(PipelineState *state, Error **errp)
+bool migration_lazy_begin(PipelineState *state, void (*done)(void),
+                          Error **errp)
 {
     if (!lazy_is_possible(errp)) {
         return false;
@@ -377,6 +378,7 @@ bool migration_lazy_begin(PipelineState *state, Error **errp)
         return false;
     }
     lazy.state = pipeline_state_ref(state);
+    lazy.done = done;
     lazy.blocks = g_array_new(false, false, sizeof(LazyBlock));
     lazy.info = (LazyInfo) { 0 };
     lazy.ready = lazy.block = lazy.page = 0;
@@ -475,7 +477,7 @@ static void lazy_done_bh(void *opaque)
 {
     if (lazy.active) {
         lazy_stop();
-        migration_quick_done();
+        lazy.done();
     }
 }
 
@@ -504,7 +506,8 @@ bool migration_lazy_info(LazyInfo *info)
 
 #else
 
-bool migration_lazy_begin(PipelineState *state, Error **errp)
+bool migration_lazy_begin(PipelineState *state, void (*done)(void),
+                          Error **errp)
 {
     error_setg(errp, "this host has no userfaultfd");
     return false;

@@ -46,10 +46,12 @@ static inline int64_t lazy_placed(int ret, int64_t copied, size_t len,
 }
 
 /*
- * Get ready to take memory from @state, to which there will be a reference.
- * False and an error if this host or this guest's memory cannot do it.
+ * Get ready to take memory from @state, to which there will be a reference;
+ * @done is called when all of it is here.  False and an error if this host or
+ * this guest's memory cannot do it.
  */
-bool migration_lazy_begin(PipelineState *state, Error **errp);
+bool migration_lazy_begin(PipelineState *state, void (*done)(void),
+                          Error **errp);
 
 /*
  * In the load of memory: @block, of whose pages those that are set in @bitmap

@@ -24,10 +24,12 @@
 #include "system/runstate.h"
 #include "adaptive.h"
 #include "announce.h"
+#include "current.h"
 #include "hello.h"
 #include "history.h"
 #include "hot.h"
-#include "pipeline-int.h"
+#include "info.h"
+#include "pipeline.h"
 #include "quick.h"
 #include "quiesce.h"
 #include "report.h"
@@ -45,55 +47,12 @@
 /* How late after the deadline it is that something must be wrong, in ms */
 #define DEADLINE_GRACE      5000
 
-Pipeline pipeline;
-
-static void __attribute__((constructor)) pipeline_construct(void)
-{
-    qemu_mutex_init(&pipeline.lock);
-}
-
 /* Settings */
-
-static PipelineSettings pipeline_settings(MigrationState *s)
-{
-    const bool *caps = s->capabilities;
-
-    return (PipelineSettings) {
-        .return_path = caps[MIGRATION_CAPABILITY_RETURN_PATH],
-        .auto_converge = caps[MIGRATION_CAPABILITY_AUTO_CONVERGE],
-        .dirty_limit = caps[MIGRATION_CAPABILITY_DIRTY_LIMIT],
-        .postcopy_ram = caps[MIGRATION_CAPABILITY_POSTCOPY_RAM],
-        .multifd = caps[MIGRATION_CAPABILITY_MULTIFD],
-        .mapped_ram = caps[MIGRATION_CAPABILITY_MAPPED_RAM],
-        .xbzrle = caps[MIGRATION_CAPABILITY_XBZRLE],
-        .zero_copy = caps[MIGRATION_CAPABILITY_ZERO_COPY_SEND],
-        .compression = s->parameters.multifd_compression,
-        .max_bandwidth = s->parameters.max_bandwidth,
-        .downtime_limit = s->parameters.downtime_limit,
-    };
-}
-
-static void pipeline_apply(MigrationState *s, const PipelineSettings *p)
-{
-    bool *caps = s->capabilities;
-
-    caps[MIGRATION_CAPABILITY_RETURN_PATH] = p->return_path;
-    caps[MIGRATION_CAPABILITY_AUTO_CONVERGE] = p->auto_converge;
-    caps[MIGRATION_CAPABILITY_DIRTY_LIMIT] = p->dirty_limit;
-    caps[MIGRATION_CAPABILITY_POSTCOPY_RAM] = p->postcopy_ram;
-    caps[MIGRATION_CAPABILITY_MULTIFD] = p->multifd;
-    caps[MIGRATION_CAPABILITY_MAPPED_RAM] = p->mapped_ram;
-    caps[MIGRATION_CAPABILITY_XBZRLE] = p->xbzrle;
-    caps[MIGRATION_CAPABILITY_ZERO_COPY_SEND] = p->zero_copy;
-    s->parameters.multifd_compression = p->compression;
-    s->parameters.max_bandwidth = p->max_bandwidth;
-    s->parameters.downtime_limit = p->downtime_limit;
-}
 
 /* Back to what the user had, but for what was changed while we ran */
 static void pipeline_restore(MigrationState *s)
 {
-    PipelineSettings now = pipeline_settings(s);
+    PipelineSettings now = migration_settings_get(s);
 
     if (now.max_bandwidth != pipeline.set.max_bandwidth) {
         pipeline.saved.max_bandwidth = now.max_bandwidth;
@@ -101,7 +60,7 @@ static void pipeline_restore(MigrationState *s)
     if (now.downtime_limit != pipeline.set.downtime_limit) {
         pipeline.saved.downtime_limit = now.downtime_limit;
     }
-    pipeline_apply(s, &pipeline.saved);
+    migration_settings_apply(s, &pipeline.saved);
 }
 
 /* From start to end */
@@ -163,7 +122,7 @@ void migration_pipeline_arm(const PipelineGoal *goal, uint64_t max_bandwidth,
     /* One that was cancelled before it could connect has not come to an end. */
     migration_pipeline_disarm();
 
-    pipeline.saved = pipeline_settings(s);
+    pipeline.saved = migration_settings_get(s);
     pipeline.set = (PipelineSettings) {
         .return_path = true,
         .postcopy_ram = goal->postcopy,
@@ -184,11 +143,12 @@ void migration_pipeline_arm(const PipelineGoal *goal, uint64_t max_bandwidth,
             .downtime_limit = goal->max_blackout / 1000,
         };
     }
-    pipeline_apply(s, &pipeline.set);
+    migration_settings_apply(s, &pipeline.set);
     migration_report_reset();
     migration_history_begin(csv_handover_needed());
     migration_history_agreed(false);
     pipeline_watch(goal->deadline);
+    pipeline.unreached = NULL;
 
     QEMU_LOCK_GUARD(&pipeline.lock);
     pipeline_policy_init(&pipeline.policy, goal);
@@ -230,24 +190,6 @@ void migration_pipeline_armed(MigrationState *s)
     }
 }
 
-bool migration_pipeline_drives(MigrationState *s)
-{
-    QEMU_LOCK_GUARD(&pipeline.lock);
-    return pipeline.on && pipeline.start_time == s->start_time;
-}
-
-bool migration_pipeline_greets(MigrationState *s)
-{
-    QEMU_LOCK_GUARD(&pipeline.lock);
-    return pipeline.on && pipeline.greets;
-}
-
-void migration_pipeline_greeted(void)
-{
-    QEMU_LOCK_GUARD(&pipeline.lock);
-    pipeline.greets = false;
-}
-
 void migration_pipeline_offer(const PipelineGoal *goal, uint64_t *features,
                               uint32_t *channels)
 {
@@ -278,9 +220,19 @@ void migration_pipeline_accepted(uint64_t features)
     pipeline.policy.goal.postcopy = features & HELLO_POSTCOPY;
 }
 
-void migration_pipeline_fall_back(void)
+void migration_pipeline_or_else(QEMUBHFunc *how)
 {
-    pipeline.falls_back = true;
+    pipeline.unreached = how;
+}
+
+void migration_pipeline_reached(bool yes)
+{
+    QEMUBHFunc *how = g_steal_pointer(&pipeline.unreached);
+
+    if (!yes && how) {
+        pipeline.falls_back = true;
+        aio_bh_schedule_oneshot(qemu_get_aio_context(), how, NULL);
+    }
 }
 
 void migration_pipeline_failed(Error *err)
@@ -591,7 +543,7 @@ static MigratePipelineAction pipeline_sync(MigrationState *s)
     return pipeline_ask(s, must_precopy + can_postcopy);
 }
 
-uint64_t migration_pipeline_step(MigrationState *s, uint64_t pending)
+static uint64_t pipeline_step(MigrationState *s, uint64_t pending)
 {
     MigratePipelineAction action = pipeline_ask(s, pending);
 
@@ -607,4 +559,21 @@ uint64_t migration_pipeline_step(MigrationState *s, uint64_t pending)
         pipeline_rest(s);
     }
     return pipeline_act(s, action);
+}
+
+uint64_t migration_pipeline_decide(MigrationState *s, uint64_t pending)
+{
+    uint64_t answer;
+
+    if (migration_in_postcopy()) {
+        return pending;
+    }
+    if (!migration_pipeline_drives(s)) {
+        return migration_pipeline_decide_plain(s, pending);
+    }
+    answer = pipeline_step(s, pending);
+    if (!pending && answer) {
+        g_usleep(PIPELINE_NAP);
+    }
+    return answer;
 }

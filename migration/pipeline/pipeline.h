@@ -33,42 +33,31 @@ void migration_pipeline_armed(MigrationState *s);
 void migration_pipeline_disarm(void);
 
 /*
- * Main thread: what is about to fail is going to be tried in another way, so
- * there is no report; and that could not even begin, for @err, which is taken.
+ * Main thread, after _arm(): if there is no connection to the destination, do
+ * not report that, but call @how from the main loop to try another way.
  */
-void migration_pipeline_fall_back(void);
+void migration_pipeline_or_else(QEMUBHFunc *how);
+
+/* Main thread: is there a connection? */
+void migration_pipeline_reached(bool yes);
+
+/* Main thread: no migration could begin, for @err, which is taken. */
 void migration_pipeline_failed(Error *err);
 
 /*
- * Main thread: is there a connection to the destination?  If not, in mode auto
- * the guest goes through the volume instead.
- */
-void migration_pipeline_reached(bool yes);
-
-/* Does the pipeline drive this migration?  Any thread. */
-bool migration_pipeline_drives(MigrationState *s);
-
-/*
- * Main thread: does this migration greet; it has; what it offers, or would for
- * @goal if that is not NULL; what of that was accepted.  Features are those of
+ * Main thread: what this migration offers in its greeting, or would for @goal
+ * if that is not NULL; what of that was accepted.  Features are those of
  * hello.h.
  */
-bool migration_pipeline_greets(MigrationState *s);
-void migration_pipeline_greeted(void);
 void migration_pipeline_offer(const PipelineGoal *goal, uint64_t *features,
                               uint32_t *channels);
 void migration_pipeline_accepted(uint64_t features);
 
 /*
- * Migration thread: one step of a migration that the pipeline drives, as
- * migration_pipeline_decide().
+ * Decide what this iteration does.  @pending bytes are known to be left.
+ * Returns what migration_iteration_run() takes for it: 0 to switch over,
+ * UINT64_MAX not to, @pending if it is not for us to say.
  */
-uint64_t migration_pipeline_step(MigrationState *s, uint64_t pending);
-
-/* May a migration start as far as its settings go?  Main thread. */
-bool migration_pipeline_may_start(Error **errp);
-
-/* The state or report, to be freed by the caller.  Main thread. */
-MigratePipelineInfo *migration_pipeline_info(void);
+uint64_t migration_pipeline_decide(MigrationState *s, uint64_t pending);
 
 #endif /* MIGRATION_PIPELINE_PIPELINE_H */

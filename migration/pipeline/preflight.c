@@ -27,6 +27,7 @@
 #include "history.h"
 #include "pipeline.h"
 #include "preflight.h"
+#include "settings.h"
 #include "stall.h"
 
 /* How long to look at what the guest writes, in milliseconds */
@@ -69,7 +70,7 @@ static void plan_here(MigratePipelinePlan *plan, const PipelineGoal *goal)
         plan_obstacle(plan, reason->value);
     }
     qapi_free_MigrationInfo(info);
-    if (!migration_pipeline_may_start(&err)) {
+    if (!migration_settings_may_start(&err)) {
         plan_obstacle(plan, error_get_pretty(err));
         error_free(err);
     }

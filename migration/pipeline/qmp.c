@@ -19,39 +19,15 @@
 #include "qapi/qapi-visit-pipeline.h"
 #include "qapi/qapi-visit-sockets.h"
 #include "qemu/main-loop.h"
+#include "info.h"
 #include "pipeline.h"
 #include "preflight.h"
 #include "quick.h"
+#include "settings.h"
 
 #define DEFAULT_MAX_BLACKOUT    300     /* ms */
 #define MAX_BLACKOUT            2000000 /* ms; that of 'downtime-limit' */
 #define MAX_THROTTLE            99
-
-/* Capabilities that need a way of migrating that the pipeline has not */
-static bool pipeline_caps_check(Error **errp)
-{
-    static const MigrationCapability conflicts[] = {
-        MIGRATION_CAPABILITY_BACKGROUND_SNAPSHOT,
-        MIGRATION_CAPABILITY_X_COLO,
-        MIGRATION_CAPABILITY_MAPPED_RAM,
-    };
-    MigrationState *s = migrate_get_current();
-
-    for (unsigned i = 0; i < ARRAY_SIZE(conflicts); i++) {
-        if (s->capabilities[conflicts[i]]) {
-            error_setg(errp, "capability '%s' cannot go with the pipeline; "
-                       "turn it off with migrate-set-capabilities",
-                       MigrationCapability_str(conflicts[i]));
-            return false;
-        }
-    }
-    if (migrate_mode() != MIG_MODE_NORMAL) {
-        error_setg(errp, "migration mode '%s' cannot go with the pipeline",
-                   MigMode_str(migrate_mode()));
-        return false;
-    }
-    return true;
-}
 
 /* The destination, which has to answer; to be freed by the caller. */
 static SocketAddress *pipeline_address(const char *uri,
@@ -87,16 +63,6 @@ static SocketAddress *pipeline_address(const char *uri,
         return NULL;
     }
     return QAPI_CLONE(SocketAddress, &main->addr->u.socket);
-}
-
-bool migration_pipeline_may_start(Error **errp)
-{
-    if (migration_is_running()) {
-        error_setg(errp, "a migration is under way; wait for its end, or "
-                   "cancel it with migrate-pipeline-cancel");
-        return false;
-    }
-    return pipeline_caps_check(errp);
 }
 
 /* What the user asks for.  False and an error if that makes no sense. */
@@ -168,7 +134,7 @@ static void pipeline_start(const MigratePipelineWish *wish,
     }
 }
 
-/* What was asked for in mode auto, until the destination is reached */
+/* What was asked for in mode auto; NULL in others */
 static MigratePipelineWish *fallback;
 
 static void pipeline_fall_back_bh(void *opaque)
@@ -180,7 +146,7 @@ static void pipeline_fall_back_bh(void *opaque)
     g_clear_pointer(&wish->uri, g_free);
     g_clear_pointer(&wish->channels, qapi_free_MigrationChannelList);
     if (!pipeline_goal(&goal, wish, &err) ||
-        !migration_pipeline_may_start(&err)) {
+        !migration_settings_may_start(&err)) {
         migration_pipeline_failed(err);
         return;
     }
@@ -192,17 +158,6 @@ static void pipeline_fall_back_bh(void *opaque)
     }
 }
 
-void migration_pipeline_reached(bool yes)
-{
-    if (yes) {
-        g_clear_pointer(&fallback, qapi_free_MigratePipelineWish);
-    } else if (fallback) {
-        migration_pipeline_fall_back();
-        aio_bh_schedule_oneshot(qemu_get_aio_context(), pipeline_fall_back_bh,
-                                NULL);
-    }
-}
-
 void qmp_migrate_pipeline_start(MigratePipelineWish *wish, Error **errp)
 {
     ERRP_GUARD();
@@ -210,7 +165,7 @@ void qmp_migrate_pipeline_start(MigratePipelineWish *wish, Error **errp)
     PipelineGoal goal;
 
     if (!pipeline_goal(&goal, wish, errp) ||
-        !migration_pipeline_may_start(errp)) {
+        !migration_settings_may_start(errp)) {
         return;
     }
     addr = goal.quick ? NULL : pipeline_address(wish->uri, wish->channels,
@@ -229,6 +184,9 @@ void qmp_migrate_pipeline_start(MigratePipelineWish *wish, Error **errp)
         fallback = QAPI_CLONE(MigratePipelineWish, wish);
     }
     pipeline_start(wish, &goal, errp);
+    if (fallback) {
+        migration_pipeline_or_else(pipeline_fall_back_bh);
+    }
 }
 
 MigratePipelinePlan *coroutine_fn

@@ -179,6 +179,19 @@ void migration_quick_accepted(void)
     }
 }
 
+/* All memory is here. */
+static void quick_done(void)
+{
+    QemuUUID token = csv_handover_token();
+
+    /* Until the disks are claimed, the guest may still go elsewhere. */
+    if (qemu_uuid_is_null(&token)) {
+        pipeline_state_drop(quick.state);
+    }
+    quick_close();
+    qapi_event_send_migrate_pipeline_stage(MIGRATE_PIPELINE_STAGE_COMPLETED);
+}
+
 void migration_quick_loaded(void)
 {
     bool *caps = migrate_get_current()->capabilities;
@@ -192,20 +205,8 @@ void migration_quick_loaded(void)
         migration_lazy_end();
         quick_close();
     } else if (!quick.lazy) {
-        migration_quick_done();
+        quick_done();
     }
-}
-
-void migration_quick_done(void)
-{
-    QemuUUID token = csv_handover_token();
-
-    /* Until the disks are claimed, the guest may still go elsewhere. */
-    if (qemu_uuid_is_null(&token)) {
-        pipeline_state_drop(quick.state);
-    }
-    quick_close();
-    qapi_event_send_migrate_pipeline_stage(MIGRATE_PIPELINE_STAGE_COMPLETED);
 }
 
 void migration_quick_shutdown(void)
@@ -252,7 +253,7 @@ void qmp_migrate_pipeline_restore(const char *state, bool has_lazy, bool lazy,
     quick.lazy = !has_lazy || lazy;
     quick.mapped_ram = caps[MIGRATION_CAPABILITY_MAPPED_RAM];
     quick.multifd = caps[MIGRATION_CAPABILITY_MULTIFD];
-    if (quick.lazy && !migration_lazy_begin(opened, &why)) {
+    if (quick.lazy && !migration_lazy_begin(opened, quick_done, &why)) {
         warn_reportf_err(why, "all memory is read before the guest runs: ");
         quick.lazy = false;
     }

@@ -61,9 +61,6 @@ void migration_quick_accepted(void);
 /* The load has ended, one way or the other. */
 void migration_quick_loaded(void);
 
-/* All memory is here. */
-void migration_quick_done(void);
-
 /* QEMU ends. */
 void migration_quick_shutdown(void);
 

@@ -19,6 +19,7 @@
 #include "qemu/timer.h"
 #include "system/runstate.h"
 #include "adaptive.h"
+#include "current.h"
 #include "history.h"
 #include "hot.h"
 #include "pipeline.h"
@@ -31,8 +32,6 @@
 #define NEAR                4
 /* How long a plain migration waits for that, in microseconds */
 #define QUIESCE_PATIENCE    1000000
-/* When there is nothing to send but to wait for something, in microseconds */
-#define NAP                 2000
 /* Pings have numbers above this one; QEMU's own are small. */
 #define PING                0x51500000
 /*
@@ -219,26 +218,14 @@ static bool switchover_waits(void)
     return now - switchover.waits_since < QUIESCE_PATIENCE;
 }
 
-uint64_t migration_pipeline_decide(MigrationState *s, uint64_t pending)
+uint64_t migration_pipeline_decide_plain(MigrationState *s, uint64_t pending)
 {
-    bool nap;
-
-    if (migration_in_postcopy()) {
-        return pending;
+    if (pending / NEAR < s->threshold_size) {
+        migration_quiesce();
     }
-    if (migration_pipeline_drives(s)) {
-        nap = !pending;
-        pending = migration_pipeline_step(s, pending);
-        nap = nap && pending;
-    } else {
-        if (pending / NEAR < s->threshold_size) {
-            migration_quiesce();
-        }
-        nap = pending < s->threshold_size && switchover_waits();
-        pending = nap ? UINT64_MAX : pending;
-    }
-    if (nap) {
-        g_usleep(NAP);
+    if (pending < s->threshold_size && switchover_waits()) {
+        g_usleep(PIPELINE_NAP);
+        return UINT64_MAX;
     }
     return pending;
 }

@@ -25,6 +25,9 @@
 
 #include "estimate.h"
 
+/* When there is nothing to send but to wait for something, in microseconds */
+#define PIPELINE_NAP    2000
+
 typedef struct MigrationState MigrationState;
 
 /* A migration begins.  Main thread, before there is another one. */
@@ -40,8 +43,8 @@ void migration_pipeline_rested(int64_t time);
 /*
  * Migration thread: send nothing until the destination has taken in what was
  * sent, for what is on its way would be part of the blackout.  It says so by
- * answering a ping.  Waits at most @most microseconds, within 50 ms and 1 s, and
- * not without a return path.
+ * answering a ping.  Waits at most @most microseconds, within 50 ms and 1 s,
+ * and not without a return path.
  */
 void migration_pipeline_settle(MigrationState *s, int64_t most);
 
@@ -56,11 +59,10 @@ void migration_pipeline_pong(uint32_t value);
 uint64_t migration_pipeline_threshold(MigrationState *s, uint64_t by_wire);
 
 /*
- * Decide what this iteration does.  @pending bytes are known to be left.
- * Returns what migration_iteration_run() takes for it: 0 to switch over,
- * UINT64_MAX not to, @pending if it is not for us to say.
+ * As migration_pipeline_decide(), for a migration that the pipeline does not
+ * drive, and that is not in postcopy.
  */
-uint64_t migration_pipeline_decide(MigrationState *s, uint64_t pending);
+uint64_t migration_pipeline_decide_plain(MigrationState *s, uint64_t pending);
 
 /* Of the migration under way, with @pending bytes known to be left */
 PipelineSample migration_pipeline_sample(MigrationState *s, uint64_t pending);

@@ -1,26 +1,21 @@
 /*
- * Migration pipeline: what its parts share
+ * Migration pipeline: the migration of now
+ *
+ * What the other files read and write of it; one at a time, as QEMU has one.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
-#ifndef MIGRATION_PIPELINE_PIPELINE_INT_H
-#define MIGRATION_PIPELINE_PIPELINE_INT_H
+#ifndef MIGRATION_PIPELINE_CURRENT_H
+#define MIGRATION_PIPELINE_CURRENT_H
 
-#include "qapi/qapi-types-migration.h"
+#include "qapi/qapi-types-pipeline.h"
 #include "qemu/thread.h"
 #include "qemu/timer.h"
-#include "pipeline.h"
-
-/* What the pipeline decides about, as the user had it */
-typedef struct PipelineSettings {
-    bool return_path, auto_converge, dirty_limit, postcopy_ram, multifd;
-    bool mapped_ram, xbzrle, zero_copy;
-    MultiFDCompression compression;
-    uint64_t max_bandwidth, downtime_limit;
-} PipelineSettings;
+#include "policy.h"
+#include "settings.h"
 
 /* The migration that the pipeline drives, or has driven */
 typedef struct Pipeline {
@@ -42,10 +37,20 @@ typedef struct Pipeline {
     int64_t elapsed;            /* of a migration that has ended, in ms; or 0 */
     QEMUTimer *timer;           /* for a deadline that nobody looks at */
     bool expired;               /* it has come to that */
-    PipelineSettings saved, set;
+    QEMUBHFunc *unreached;      /* if there is no connection; or NULL */
+    PipelineSettings saved, set;    /* the user's; ours */
 } Pipeline;
 
 extern Pipeline pipeline;
+
+/* Does the pipeline drive this migration?  Any thread. */
+bool migration_pipeline_drives(MigrationState *s);
+
+/*
+ * Does this migration begin with a greeting?  It has.  Main thread.
+ */
+bool migration_pipeline_greets(MigrationState *s);
+void migration_pipeline_greeted(void);
 
 /* In milliseconds, as the user has them */
 static inline int64_t migration_pipeline_ms(int64_t us)
@@ -53,8 +58,4 @@ static inline int64_t migration_pipeline_ms(int64_t us)
     return us / 1000 + (us % 1000 > 0);
 }
 
-/* How far a migration has come, on the source or the destination */
-MigratePipelineStage migration_pipeline_stage(MigrationStatus status,
-                                              bool source);
-
-#endif /* MIGRATION_PIPELINE_PIPELINE_INT_H */
+#endif /* MIGRATION_PIPELINE_CURRENT_H */
