@@ -114,39 +114,6 @@ static bool attach_check_now(const DiskSpec *spec, Error **errp)
     return true;
 }
 
-/* The image */
-
-typedef struct Create {
-    BlockDriver *drv;
-    BlockdevCreateOptions *opts;
-    Error **errp;
-    int ret;
-    bool done;
-} Create;
-
-static void coroutine_fn attach_co_create(void *opaque)
-{
-    Create *c = opaque;
-
-    c->ret = c->drv->bdrv_co_create(c->opts, c->errp);
-    c->done = true;
-    aio_wait_kick();
-}
-
-static bool attach_create(const DiskSpec *spec, Error **errp)
-{
-    const char *name = BlockdevDriver_str(spec->create->driver);
-    Create c = { bdrv_find_format(name), spec->create, errp };
-
-    if (!c.drv || !c.drv->bdrv_co_create) {
-        error_setg(errp, "the block driver '%s' cannot make images", name);
-        return false;
-    }
-    qemu_coroutine_enter(qemu_coroutine_create(attach_co_create, &c));
-    AIO_WAIT_WHILE(NULL, !c.done);
-    return c.ret >= 0;
-}
-
 /* The node */
 
 static bool attach_open(Disk *disk, const DiskSpec *spec, Error **errp)
@@ -369,8 +336,7 @@ static bool attach_plan(Disk *disk, const DiskSpec *spec, Error **errp)
 static bool attach(Disk *disk, const DiskSpec *spec, const DiskPlace *at,
                    Error **errp)
 {
-    return (!spec->create || attach_create(spec, errp)) &&
-           attach_open(disk, spec, errp) &&
+    return attach_open(disk, spec, errp) &&
            attach_identify(disk, spec, errp) &&
            attach_throttle(disk, spec, errp) &&
            attach_iothread(disk, spec, errp) &&
@@ -382,8 +348,6 @@ static DiskSpec *attach_remember(const DiskSpec *spec)
 {
     DiskSpec *copy = QAPI_CLONE(DiskSpec, spec);
 
-    /* The image is there now, and stays. */
-    g_clear_pointer(&copy->create, qapi_free_BlockdevCreateOptions);
     copy->has_deadline = copy->has_on_migration = false;
     return copy;
 }
@@ -392,6 +356,7 @@ Disk *disk_attach_at(const DiskSpec *spec, const DiskPlace *at, Error **errp)
 {
     Disk *disk = g_new0(Disk, 1);
 
+    assert(!spec->create);
     if (!attach_check(disk, spec, errp) || !attach_check_now(spec, errp) ||
         !attach(disk, spec, at, errp)) {
         disk_release(disk);

@@ -14,8 +14,9 @@
 #include "disk.h"
 
 /*
- * Attach @spec's disk at @at, or where there is room if that is NULL.  The disk
- * is among those attached; NULL and nothing is left if something fails.
+ * Attach @spec's disk at @at, or where there is room if that is NULL.  Its image
+ * is there: @spec->create is NULL.  The disk is among those attached; NULL and
+ * nothing is left if something fails.
  */
 Disk *disk_attach_at(const DiskSpec *spec, const DiskPlace *at, Error **errp);
 

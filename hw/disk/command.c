@@ -8,6 +8,7 @@
 
 #include "qemu/osdep.h"
 #include "attach.h"
+#include "create.h"
 #include "hooks.h"
 #include "migration/misc.h"
 #include "probe.h"
@@ -32,6 +33,26 @@ static bool attach_waits(const DiskSpec *spec, Error **errp)
            !disk_storage_answers(spec, may_wait ? NULL : errp);
 }
 
+/* Its image is made first, and the rest waits for it if that takes time. */
+static DiskInfo *attach_create(DiskSpec *spec, Error **errp)
+{
+    DiskCreate *create = disk_create_begin(spec->id, spec->create, errp);
+    Disk *disk;
+
+    if (!create) {
+        return NULL;
+    }
+    if (!disk_create_ends_soon(create)) {
+        return disk_attach_waiting(spec, create, errp);
+    }
+    if (!disk_create_end(create, errp)) {
+        return NULL;
+    }
+    g_clear_pointer(&spec->create, qapi_free_BlockdevCreateOptions);
+    disk = disk_attach_at(spec, NULL, errp);
+    return disk ? disk_info(disk) : NULL;
+}
+
 DiskInfo *qmp_disk_attach(DiskSpec *spec, Error **errp)
 {
     ERRP_GUARD();
@@ -43,8 +64,16 @@ DiskInfo *qmp_disk_attach(DiskSpec *spec, Error **errp)
     if (!disk_attach_check(spec, errp)) {
         return NULL;
     }
+    if (spec->create && !spec->id) {
+        error_setg(errp, "with 'create' the disk must have an 'id', since it "
+                   "may have to wait for its image");
+        return NULL;
+    }
     if (attach_waits(spec, errp)) {
-        return *errp ? NULL : disk_attach_waiting(spec, errp);
+        return *errp ? NULL : disk_attach_waiting(spec, NULL, errp);
+    }
+    if (spec->create) {
+        return attach_create(spec, errp);
     }
     disk = disk_attach_at(spec, NULL, errp);
     return disk ? disk_info(disk) : NULL;

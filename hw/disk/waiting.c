@@ -2,12 +2,13 @@
  * Disk hot-plug: attaches that have to wait
  *
  * For the answer of a hook, for the end of a migration, for a block graph that
- * is still, for storage that answers: a timer looks whether what is waited for
- * has come.
+ * is still, for storage that answers, for an image that is being made: a timer
+ * looks whether what is waited for has come.
  *
- *   before-attach --> ready --> after-attach --> attached
- *          \             \            \
- *           `-------------`------------`-------> refused, timed-out
+ *   before-attach --> ready --> create --> ready --> after-attach --> attached
+ *          \             \         \           \            \
+ *           `-------------`---------`-----------`------------`-------> refused,
+ *                                                                   timed-out
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -40,6 +41,7 @@ typedef struct Waiting {
     int64_t deadline_ms;
     int64_t peace_ms;           /* until when nobody is disturbed again, ... */
     Error *disturbed;           /* for this reason */
+    DiskCreate *create;         /* makes the image; NULL: not now */
     DiskHookRound *before, *after;
     bool attached;              /* or tried: after-attach is waited for */
     QTAILQ_ENTRY(Waiting) next;
@@ -51,6 +53,12 @@ static QEMUTimer *timer;
 static int64_t now_ms(void)
 {
     return qemu_clock_get_ms(QEMU_CLOCK_REALTIME);
+}
+
+static void waiting_set_deadline(Waiting *w)
+{
+    w->deadline_ms = now_ms() +
+                     (w->spec->has_deadline ? w->spec->deadline : 0);
 }
 
 static DiskInfo *waiting_info(const Waiting *w)
@@ -127,6 +135,25 @@ static void waiting_attach(Waiting *w)
                               w->node, NULL);
 }
 
+/* Make the image; that has no deadline, but the rest has then. */
+static void waiting_create(Waiting *w)
+{
+    Error *err = NULL;
+
+    if (!w->create) {
+        w->create = disk_create_begin(w->spec->id, w->spec->create, &err);
+    } else if (!disk_create_has_ended(w->create)) {
+        return;
+    } else if (disk_create_end(g_steal_pointer(&w->create), &err)) {
+        g_clear_pointer(&w->spec->create, qapi_free_BlockdevCreateOptions);
+        waiting_set_deadline(w);
+    }
+    if (err) {
+        waiting_over(w, DISK_STATE_REFUSED, error_get_pretty(err));
+        error_free(err);
+    }
+}
+
 /* True: it is over. */
 static bool waiting_answered(Waiting *w, DiskHookRound *round,
                              DetachAnswer *answer)
@@ -178,11 +205,17 @@ static void waiting_step(Waiting *w)
     }
     if (w->attached) {
         waiting_over(w, DISK_STATE_ATTACHED, NULL);
+    } else if (w->create) {
+        waiting_create(w);
     } else if (runstate_check(RUN_STATE_POSTMIGRATE)) {
         waiting_over(w, DISK_STATE_REFUSED, "the guest has gone to another "
                      "host: attach the disk there");
     } else if (waiting_is_ready(w, &err)) {
-        waiting_attach(w);
+        if (w->spec->create) {
+            waiting_create(w);
+        } else {
+            waiting_attach(w);
+        }
     } else if (now_ms() >= w->deadline_ms) {
         waiting_over(w, DISK_STATE_TIMED_OUT, error_get_pretty(err));
     }
@@ -201,7 +234,8 @@ static void waiting_tick(void *opaque)
     }
 }
 
-DiskInfo *disk_attach_waiting(const DiskSpec *spec, Error **errp)
+DiskInfo *disk_attach_waiting(const DiskSpec *spec, DiskCreate *create,
+                              Error **errp)
 {
     Waiting *w;
 
@@ -217,7 +251,8 @@ DiskInfo *disk_attach_waiting(const DiskSpec *spec, Error **errp)
     w->spec = QAPI_CLONE(DiskSpec, spec);
     w->node = disk_spec_node(spec);
     disk_name_reserve(&w->name, spec->id);
-    w->deadline_ms = now_ms() + (spec->has_deadline ? spec->deadline : 0);
+    w->create = create;
+    waiting_set_deadline(w);
     QTAILQ_INSERT_TAIL(&all, w, next);
     w->before = disk_hooks_ask(DISK_HOOK_POINT_BEFORE_ATTACH, spec->id,
                                w->node, spec);

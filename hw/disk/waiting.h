@@ -11,14 +11,17 @@
 #ifndef HW_DISK_WAITING_H
 #define HW_DISK_WAITING_H
 
+#include "create.h"
 #include "disk.h"
 
 /*
  * Attach @spec's disk, which passed all checks that need no time, as soon as
- * hooks, a migration and the block graph let it; by then or not at all.
- * Returns what it is now, to be freed: it may be attached already.
+ * hooks, a migration and the block graph let it; by then or not at all.  Its
+ * image is being made by @create, which is taken, or will be if that is NULL and
+ * @spec asks for one.  Returns what it is now, to be freed.
  */
-DiskInfo *disk_attach_waiting(const DiskSpec *spec, Error **errp);
+DiskInfo *disk_attach_waiting(const DiskSpec *spec, DiskCreate *create,
+                              Error **errp);
 
 /* What waits, to be appended to a list at @tail */
 void disk_waiting_infos(DiskInfoList **tail);

@@ -79,9 +79,11 @@ static void test_failures(void)
         { NULL_NODE("n") ", 'throttle': {}, 'throttle-group': 'g'",
           "only one of" },
         { NULL_NODE("n") ", 'create': {'driver': 'file', "
+          "'filename': '/nowhere/x', 'size': 1}", "must have an 'id'" },
+        { NULL_NODE("n") ", 'id': 'd', 'create': {'driver': 'file', "
           "'filename': '/nowhere/x', 'size': 1}", "No such file" },
-        { NULL_NODE("n") ", 'create': {'driver': 'blkdebug'}",
-          "'blkdebug'" },
+        { NULL_NODE("n") ", 'id': 'd', 'create': {'driver': 'blkdebug'}",
+          "does not support" },
         { NULL_NODE("u"), "'u'" },
         { "'blockdev': {'driver': 'file', 'filename': '/nowhere/x', "
           "'node-name': 'n'}", "No such file" },
@@ -111,6 +113,62 @@ static void test_failures(void)
                          "'throttle': {'iops-total': 9}");
     qobject_unref(disk);
     qtest_quit(qts);
+}
+
+static void set_limit(QTestState *qts, int iops)
+{
+    qtest_qmp_assert_success(qts, "{'execute': 'qom-set', 'arguments': "
+                             "{'path': '/objects/g', 'property': 'limits', "
+                             "'value': {'iops-total': %d}}}", iops);
+}
+
+/*
+ * An image that takes long to be made keeps nobody waiting but its disk: the
+ * storage takes a request a second until the limit is lifted.
+ */
+static void test_create(void)
+{
+    g_autofree char *dir = g_dir_make_tmp("disk-create.XXXXXX", NULL);
+    g_autofree char *path = g_strdup_printf("%s/x", dir);
+    QTestState *qts;
+    unsigned before;
+
+    g_assert_true(g_file_set_contents(path, "", 0, NULL));
+    qts = qtest_initf(MACHINE "-object throttle-group,id=g "
+                      "-blockdev file,filename=%s,node-name=f "
+                      "-blockdev throttle,throttle-group=g,file=f,node-name=t",
+                      path);
+    before = disk_count_all(qts);
+    for (unsigned i = 0; i < 2; i++) {
+        set_limit(qts, 1);
+        disk_attach_waits(qts, "'id': 'd', 'create': {'driver': 'qcow2', "
+                          "'file': 't', 'size': 268435456, "
+                          "'preallocation': 'metadata'}, 'blockdev': "
+                          "{'driver': 'qcow2', 'node-name': 'n', "
+                          "'file': 't'}");
+        g_assert_cmpint(disk_count(qts, "query-jobs"), ==, 1);
+        g_assert_cmpint(disk_count(qts, "query-disks"), ==, 1);
+        disk_refused(qts, NULL_NODE("m") ", 'id': 'd'", "'d' already");
+        set_limit(qts, 0);
+        disk_attach_ends(qts, "d", "attached", NULL);
+        g_assert_cmpint(disk_count(qts, "query-jobs"), ==, 0);
+        disk_detach(qts, "d", ", 'quiet': 0");
+        disk_wait(qts, "d", "removed", NULL);
+        g_assert_cmpint(disk_count_all(qts), ==, before);
+    }
+
+    /* It cannot be opened as something else: only the image stays. */
+    set_limit(qts, 1);
+    disk_attach_waits(qts, "'id': 'd', 'create': {'driver': 'qcow2', "
+                      "'file': 't', 'size': 65536}, 'blockdev': "
+                      "{'driver': 'csv', 'node-name': 'n', 'disk': 'x', "
+                      "'file': 't'}");
+    set_limit(qts, 0);
+    disk_attach_ends(qts, "d", "refused", "volume");
+    g_assert_cmpint(disk_count_all(qts), ==, before);
+    qtest_quit(qts);
+    unlink(path);
+    rmdir(dir);
 }
 
 /* What would happen, and did not */
@@ -233,6 +291,7 @@ int main(int argc, char **argv)
     }
     qtest_add_func("/disk/attach", test_attach);
     qtest_add_func("/disk/failures", test_failures);
+    qtest_add_func("/disk/create", test_create);
     qtest_add_func("/disk/dry-run", test_dry_run);
     qtest_add_func("/disk/node", test_node);
     qtest_add_func("/disk/identity", test_identity);

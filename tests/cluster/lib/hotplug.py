@@ -85,8 +85,25 @@ def agent_runs(guest: Guest) -> None:
     ).strip() != '0', TIMEOUT, 0.1)
 
 
+def plug(guest: Guest, node: dict, **spec) -> dict:
+    """Attach a disk, when its image is made if that is asked for; what QEMU
+    says of it."""
+    qmp = guest.at.qmp
+    if 'create' in spec:
+        spec.setdefault('id', node['node-name'])
+    info = qmp.cmd('disk-attach', blockdev=node, **spec)
+
+    def now() -> dict:
+        return next(d for d in qmp.cmd('query-disks') if d['id'] == info['id'])
+    if info['state'] == 'waiting':
+        until(f'disk "{info["id"]}" has its image',
+              lambda: now()['state'] != 'waiting', 60)
+        info = now()
+    return info
+
+
 def attach(guest: Guest, node: dict, **spec) -> HotDisk:
-    info = guest.at.qmp.cmd('disk-attach', blockdev=node, **spec)
+    info = plug(guest, node, **spec)
     disk = HotDisk(info, appears(guest, info['serial']))
     if guest.at.plan.agent:
         _as_udev(guest, disk.name)
@@ -120,7 +137,7 @@ def visit(guest: Guest, node: dict, inside: str, **spec) -> dict:
     that was like."""
     sight = Sight(guest, '/dev/sd[a-z]')
     begun = time.monotonic()
-    info = guest.at.qmp.cmd('disk-attach', blockdev=node, bus='scsi', **spec)
+    info = plug(guest, node, bus='scsi', **spec)
     disk = HotDisk(info, sight.wait().removeprefix('/dev/'))
     seen = time.monotonic()
     wrong = ''

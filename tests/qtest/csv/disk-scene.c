@@ -173,6 +173,7 @@ void disk_attach_ends(QTestState *qts, const char *id, const char *state,
     g_assert_cmpint(qdict_haskey(data, "info"), ==,
                     g_str_equal(state, "attached"));
     if (reason) {
+        g_test_message("%s", qdict_get_str(data, "reason"));
         g_assert_nonnull(strstr(qdict_get_str(data, "reason"), reason));
     }
     qobject_unref(event);

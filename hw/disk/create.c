@@ -1,0 +1,91 @@
+/*
+ * Disk hot-plug: the image of a disk is made
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "block/aio-wait.h"
+#include "create.h"
+#include "qapi/error.h"
+#include "qapi/qapi-commands-block-core.h"
+#include "qemu/job.h"
+#include "qemu/main-loop.h"
+#include "qemu/timer.h"
+
+/* How long the main loop may wait for it, in milliseconds */
+#define SOON_MS     50
+
+struct DiskCreate {
+    char *job;
+};
+
+DiskCreate *disk_create_begin(const char *id, BlockdevCreateOptions *options,
+                              Error **errp)
+{
+    ERRP_GUARD();
+    g_autofree char *job = g_strdup_printf("%s.create", id);
+    DiskCreate *create;
+
+    qmp_blockdev_create(job, options, errp);
+    if (*errp) {
+        return NULL;
+    }
+    create = g_new0(DiskCreate, 1);
+    create->job = g_steal_pointer(&job);
+    return create;
+}
+
+bool disk_create_has_ended(const DiskCreate *create)
+{
+    Job *job;
+
+    JOB_LOCK_GUARD();
+    job = job_get_locked(create->job);
+    return !job || job->status == JOB_STATUS_CONCLUDED;
+}
+
+static void create_soon_is_over(void *opaque)
+{
+    bool *over = opaque;
+
+    *over = true;
+}
+
+bool disk_create_ends_soon(const DiskCreate *create)
+{
+    bool over = false;
+    QEMUTimer *timer = aio_timer_new(qemu_get_aio_context(),
+                                     QEMU_CLOCK_REALTIME, SCALE_MS,
+                                     create_soon_is_over, &over);
+
+    timer_mod(timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + SOON_MS);
+    AIO_WAIT_WHILE(NULL, !over && !disk_create_has_ended(create));
+    timer_free(timer);
+    return disk_create_has_ended(create);
+}
+
+bool disk_create_end(DiskCreate *create, Error **errp)
+{
+    g_autofree char *name = g_steal_pointer(&create->job);
+    Job *job;
+    int ret;
+
+    g_free(create);
+    JOB_LOCK_GUARD();
+    job = job_get_locked(name);
+    if (!job) {
+        error_setg(errp, "job '%s', which makes the image, was dismissed by "
+                   "somebody else: attach the disk without 'create'", name);
+        return false;
+    }
+    ret = job->ret;
+    if (ret < 0) {
+        error_setg(errp, "%s", job->err ? error_get_pretty(job->err) :
+                                          strerror(-ret));
+    }
+    job_dismiss_locked(&job, NULL);
+    return ret >= 0;
+}
