@@ -14,12 +14,13 @@
 #include "qemu/osdep.h"
 #include "block/aio.h"
 #include "block/block-global-state.h"
+#include "block/block-io.h"
+#include "block/graph-lock.h"
 #include "guest.h"
 #include "hw/scsi/scsi.h"
 #include "hw/virtio/virtio-blk.h"
 #include "migration/misc.h"
 #include "qapi/error.h"
-#include "qapi/qapi-commands-block-core.h"
 #include "qapi/qapi-commands-disk.h"
 #include "qapi/qapi-events-disk.h"
 #include "qemu/atomic.h"
@@ -239,6 +240,30 @@ static bool resize_check_size(const Disk *disk, int64_t size, bool shrink,
     return true;
 }
 
+/* In the thread that @bs works in, with no request of it under way */
+static void coroutine_fn resize_image(BlockDriverState *bs, int64_t size,
+                                      Error **errp)
+{
+    BlockBackend *blk;
+    AioContext *home;
+
+    WITH_GRAPH_RDLOCK_GUARD() {
+        if (bdrv_op_is_blocked(bs, BLOCK_OP_TYPE_RESIZE, errp)) {
+            return;
+        }
+    }
+    blk = blk_co_new_with_bs(bs, BLK_PERM_RESIZE, BLK_PERM_ALL, errp);
+    if (!blk) {
+        return;
+    }
+    bdrv_drained_begin(bs);
+    home = bdrv_co_enter(bs);
+    blk_co_truncate(blk, size, false, PREALLOC_MODE_OFF, 0, errp);
+    bdrv_co_leave(bs, home);
+    bdrv_drained_end(bs);
+    blk_co_unref(blk);
+}
+
 static void resize_unref_bh(void *opaque)
 {
     object_unref(OBJECT(opaque));
@@ -264,7 +289,7 @@ void coroutine_fn qmp_disk_resize(const char *id, int64_t size,
 
     /* While this waits for the image the device may go, but not the disk. */
     object_ref(OBJECT(disk->dev));
-    qmp_block_resize(NULL, bdrv_get_node_name(blk_bs(blk)), size, errp);
+    resize_image(blk_bs(blk), size, errp);
     if (!*errp) {
         /* The driver may have rounded it up. */
         length = blk_getlength(blk);
