@@ -1,5 +1,5 @@
 /*
- * I/O channels: wake up whoever waits to write
+ * I/O channels: wake up a coroutine that waits to write
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -17,9 +17,9 @@
  * If qio_channel_yield() is waiting for the channel to become writable,
  * interrupt it, as qio_channel_wake_read() does for readers.  Any thread.
  *
- * A Unix socket that is full does not say by itself that its peer is gone, or
- * that it was shut down: the kernel reports a hang-up only, for which an
- * AioContext calls no writer.
+ * A full Unix socket does not become writable when its peer is gone, or when it
+ * is shut down: the kernel only reports a hang-up, for which an AioContext does
+ * not call the write handler.
  */
 static inline void qio_channel_wake_write(QIOChannel *ioc)
 {

@@ -1,9 +1,9 @@
 /*
  * Migration pipeline: multifd that compresses where that pays
  *
- * A packet of multifd says in its flags how it was made.  With QEMU's own
- * methods all packets are of one kind; here each is of the kind that choice.h
- * finds.  Both sides must have agreed on it (hello.h).
+ * The flags of a multifd packet tell its compression method.  With QEMU's own
+ * methods it is the same for all packets; here choice.h chooses it for each.
+ * Both sides must have negotiated this (hello.h).
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -15,34 +15,37 @@
 
 #include "migration/multifd.h"
 
-/* Whether this build can.  Main thread. */
+/* Whether this build supports it.  Main thread. */
 bool migration_adaptive_available(void);
 
 /*
- * Both sides, main thread: use it from the next set-up of multifd on, and if
- * so, deltas (delta.h) as well?
+ * Both sides, main thread: whether to use it from the next set-up of multifd
+ * on, and if so, whether with deltas (delta.h)
  */
 void migration_adaptive_set(bool on, bool delta);
 
 /*
- * Bytes a second that all channels together get through, as the kernel saw it
- * when each asked last; 0 if that is not known of one of them.  Any thread.
+ * Bytes per second of all channels together, as last reported to each by the
+ * kernel; 0 if unknown for one of them.  Any thread.
  */
 double migration_adaptive_link_rate(void);
 
-/* It was waited until all is there, and not for pages.  Any thread */
+/*
+ * Sending was paused to let the destination catch up; this time must not count
+ * for the choice.  Any thread.
+ */
 void migration_adaptive_paused(void);
 
 /*
- * What multifd is to use in place of what it would have taken from @ops, which
- * is indexed by MultiFDCompression; NULL if not that.
+ * The methods for multifd to use in place of those in @ops, which is indexed by
+ * MultiFDCompression; NULL to use @ops.
  */
 const MultiFDMethods *migration_adaptive_ops(const MultiFDMethods **ops);
 
-/* Do not use it any more.  Pages stay counted.  Main thread. */
+/* Stop using it, but keep the counts of pages.  Main thread. */
 void migration_adaptive_stop(void);
 
-/* Pages sent in each way, since migration_adaptive_set().  Any thread */
+/* Pages sent by each method, since migration_adaptive_set().  Any thread. */
 void migration_adaptive_pages(uint64_t *raw, uint64_t *compressed,
                               uint64_t *deltas);
 

@@ -1,9 +1,9 @@
 /*
  * Migration pipeline: tell the network where the guest is
  *
- * Switches learn from packets behind which port an address is.  A guest that
- * has moved is announced until they have: at once, then less and less often
- * for ten seconds and more, as the parameters announce-* of migrations say.
+ * Switches learn from packets on which port an address is.  A guest that has
+ * moved is announced repeatedly: immediately, then at growing intervals for
+ * more than ten seconds, as set by the migration parameters announce-*.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -16,14 +16,14 @@
 #include "net/net.h"
 
 /*
- * The link of @nc, a NIC or what one is connected to, has come up: what was
- * announced before did not get through.  Main thread.
+ * The link of @nc, a NIC or its peer, has come up: earlier announcements did
+ * not get through.  Main thread.
  */
 void migration_announce_link_up(NetClientState *nc);
 
 /*
- * The guest goes on here, and a destination may have announced it as its own.
- * Main thread.
+ * The guest resumes here, after a destination may have announced it.  Main
+ * thread.
  */
 void migration_announce_back(void);
 

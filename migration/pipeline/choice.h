@@ -1,23 +1,23 @@
 /*
  * Migration pipeline: how to send a packet of pages
  *
- * Raw, compressed, or the difference to what was sent before?  What is better
- * depends on link, CPU and pages, and may change.  So each channel measures: a
- * run of packets goes one way, and what a page has cost in time is remembered;
- * now and then there is a run another way, and the cheapest one is used.  That
- * includes whatever the link, the other side and whoever delivers the pages
- * add.  When there is no difference, because pages do not come faster, raw
- * takes less CPU; and when the host has none to spare, the work counts twice.
+ * Raw, compressed, or the delta to what was sent before?  The best method
+ * depends on link, CPU and pages, and may change.  So each channel measures: it
+ * sends a run of packets with one method and records the time per page;
+ * occasionally it tries another method, and uses the cheapest.  The time
+ * includes delays from the link, the other side and the thread that supplies
+ * pages.  If methods are equal, because pages are not supplied faster, raw
+ * takes less CPU time; if CPU time is short, the work counts twice.
  *
- * A run's first half does not count: it fills the buffers of the socket, which
- * take raw pages as fast as memory.  A trial that goes badly is cut short, and
- * the next one comes later.  Nor do packets count that are zeroes for the most
- * part, which go all ways alike.
+ * The first half of a run does not count: it fills the socket's buffers, which
+ * take raw pages at memory speed.  A trial that goes badly is cut short, and
+ * the next one is delayed.  Packets of mostly zero pages do not count either,
+ * because they are the same for all methods.
  *
- * The first packets are compressed, for what a slow link loses with raw ones is
- * more than what a fast one loses with these; then whoever knows the link says
- * whether that was right.  If it is known beforehand to be fast, they are raw,
- * and nothing is tried until there was time for that.
+ * The first packets are compressed, because raw ones cost more on a slow link
+ * than compressed ones on a fast link; then packet_choice_know_raw() corrects
+ * that from the link's speed.  If the link is known beforehand to be fast, they
+ * are raw, and trials start later.
  *
  * Pure functions, like those of estimate.h; one thread for each PacketChoice.
  *
@@ -36,67 +36,67 @@ typedef enum PacketMethod {
     PACKET_METHODS,
 } PacketMethod;
 
-/* All zeroes is a choice that knows nothing. */
+/* All zeroes is the initial state. */
 typedef struct PacketChoice {
     PacketMethod best;
-    double cost[PACKET_METHODS];    /* microseconds a page; 0: unknown */
-    bool told;                      /* that of a raw page was never measured */
-    double work[PACKET_METHODS];    /* of these, without sending */
-    double bytes[PACKET_METHODS];   /* that a page has become */
+    double cost[PACKET_METHODS];    /* microseconds per page; 0: unknown */
+    bool told;                      /* cost of raw pages is not measured */
+    double work[PACKET_METHODS];    /* part of @cost without sending */
+    double bytes[PACKET_METHODS];   /* bytes per page */
     unsigned packets;               /* of this run, that count */
-    bool fast;                      /* the link, so far; set at the beginning */
-    bool last;                      /* there is no time for trials; set later */
+    bool fast;                      /* link is fast so far; set at the start */
+    bool last;                      /* no time for trials; set later */
     /*
-     * CPU time is short, so that work takes from the guest and from the other
-     * side: what a microsecond of it costs them; set later
+     * If CPU time is short, work slows down the guest and the other side: the
+     * cost of a microsecond of work to them; set later
      */
     double work_costs;
 
     /* private */
     bool begun;                     /* there was a run */
-    bool doubted;                   /* a slow raw one did not count */
-    bool trial;                     /* this run is not of the best method, */
+    bool doubted;                   /* a slow raw run was ignored once */
+    bool trial;                     /* this run is not of the best method */
     PacketMethod other;             /* but of this one */
-    int64_t from;                   /* when the last packet began */
+    int64_t from;                   /* start of the last packet */
     unsigned sent;                  /* pages in it, if it counts */
     uint64_t pages, counted;        /* of this run; of its second half */
-    int64_t time, counted_time;     /* that these took, in microseconds */
-    int64_t worked;                 /* of @time, and ... */
-    uint64_t became;                /* ... bytes of all @pages */
-    unsigned sent_work;             /* of the last packet, as @sent */
+    int64_t time, counted_time;     /* their time, in microseconds */
+    int64_t worked;                 /* part of @time without sending */
+    uint64_t became;                /* bytes of all @pages */
+    unsigned sent_work;             /* work of the last packet, like @sent */
     size_t sent_bytes;
     unsigned runs, interval;        /* since the last trial; between trials */
-    bool over;                      /* this run has nothing more to say */
+    bool over;                      /* this run needs no more packets */
 } PacketChoice;
 
 /*
- * A packet is about to be sent, and all before it have been: how?  There are
- * the first so many @methods, at least two, and not fewer than before.  @now is
- * in microseconds.
+ * Choose the method for the next packet, after all before it were sent.  The
+ * first @methods are available, at least two, and not fewer than before.  @now
+ * is in microseconds.
  */
 PacketMethod packet_choice_next(PacketChoice *c, int64_t now,
                                 unsigned methods);
 
 /*
- * That packet has @pages pages which are not all zeroes, of @all.  To prepare
- * it took @work microseconds, and it has become @bytes.
+ * That packet has @all pages, @pages of them not zero.  Preparing it took @work
+ * microseconds; its size is @bytes.
  */
 void packet_choice_sent(PacketChoice *c, unsigned pages, unsigned all,
                         unsigned work, size_t bytes);
 
 /*
- * Since the last packet there was a time in which none was to be sent: what it
- * took says nothing.
+ * There was a pause after the last packet, so the time since then must not be
+ * counted.
  */
 void packet_choice_pause(PacketChoice *c);
 
 /*
- * Somebody else knows that a raw page costs @cost microseconds, or 0 if all
- * that is known is that the link is not slow.  No effect when it was measured.
+ * Set the expected cost of a raw page to @cost microseconds, or 0 if it is only
+ * known that the link is not slow.  No effect once it has been measured.
  *
- * What one is told of a link, and what one measures while others use it, too,
- * do not compare.  So until raw pages are measured, another method is the
- * better one if it makes less of a page, in less time than that.
+ * A nominal link speed cannot be compared with measurements on a shared link.
+ * So until raw pages are measured, another method is better if it makes pages
+ * smaller, in less time than @cost.
  */
 void packet_choice_know_raw(PacketChoice *c, double cost, size_t page_size);
 

@@ -1,19 +1,19 @@
 /*
- * Migration pipeline: what a blackout takes besides memory
+ * Migration pipeline: the blackout besides memory
  *
- * A blackout is memory, and parts that do not depend on memory: the CPUs stop,
- * disks change hands, devices are loaded.  What these take is known from the
- * guest's blackouts before: their times travel with the guest, for each QEMU
- * sees no more than one arrival and one departure of it.
+ * A blackout consists of memory, and parts that do not depend on memory:
+ * stopping CPUs, handing over disks, loading devices.  Their durations are
+ * known from the guest's previous blackouts; these migrate with the guest,
+ * because each QEMU process sees only one arrival and one departure.
  *
- * What happens at the same time counts once.  The source saves the devices'
- * state and sends it when a buffer is full, or at the end, and the destination
- * loads it from then on; so one follows the other for all but very large
- * states, and the prediction of these is too long rather than too short.
+ * Concurrent parts count once.  The source saves the device state and sends it
+ * when a buffer is full, or at the end, and the destination loads it from then
+ * on; so saving and loading are sequential for all but very large states, for
+ * which the prediction is too long rather than too short.
  *
- * An estimate is the median of the blackouts that are known.  Each counts for
- * less the older it is, so that it is not believed for ever.  Where nothing is
- * known there is a guess, scaled by how busy the host is (stall.h).
+ * An estimate is the weighted median of the known blackouts; older ones have
+ * less weight.  Without any there is a guess, scaled by how busy the host is
+ * (stall.h).
  *
  * Pure functions, like those of estimate.h.
  *
@@ -35,18 +35,18 @@ typedef enum PipelineCostPart {
     PIPELINE_COSTS,
 } PipelineCostPart;
 
-/* Blackouts that are remembered */
+/* Number of blackouts in a history */
 #define PIPELINE_HISTORY    8
-/* No part is believed to take longer than that, in microseconds. */
+/* Upper bound for the time of a part, in microseconds */
 #define PIPELINE_COST_MOST  60000000
 
 /* One blackout.  In memory and in the stream (docs/interop) */
 typedef struct PipelineRow {
     uint32_t time[PIPELINE_COSTS];  /* microseconds */
-    uint32_t age;               /* seconds, at the time of the last ageing */
+    uint32_t age;               /* seconds, at the last ageing */
 } PipelineRow;
 
-/* Oldest first.  All zeroes is a history that knows nothing. */
+/* Oldest first.  All zeroes is an empty history. */
 typedef struct PipelineHistory {
     uint32_t rows;              /* at most PIPELINE_HISTORY */
     PipelineRow row[PIPELINE_HISTORY];
@@ -56,23 +56,23 @@ typedef struct PipelineHistory {
 typedef struct PipelineCosts {
     int64_t time[PIPELINE_COSTS];
     int64_t total;              /* the sum of these */
-    int64_t spread;             /* the blackout may well be so much longer */
-    unsigned rows;              /* that it is made from; 0: a guess */
+    int64_t spread;             /* by how much the total may be exceeded */
+    unsigned rows;              /* number of rows it is based on; 0: a guess */
     unsigned age;               /* of the latest one, in seconds */
 } PipelineCosts;
 
-/* @row has just been seen; the oldest one goes when there is no room. */
+/* Add the latest blackout; drop the oldest one if there is no room. */
 void pipeline_history_add(PipelineHistory *h, const PipelineRow *row);
 
-/* @seconds have passed. */
+/* Note that @seconds have passed. */
 void pipeline_history_age(PipelineHistory *h, unsigned seconds);
 
-/* Is it one that pipeline_history_add() can have made? */
+/* Could this be the result of pipeline_history_add()? */
 bool pipeline_history_valid(const PipelineHistory *h);
 
 /*
- * What the next blackout takes.  For a guess: work takes @stall permille of
- * what it takes on an idle host; @disks change hands in a volume.
+ * Estimate the next blackout.  For a guess: @stall is the slowdown against an
+ * idle host, in permille; @disks: disks are handed over in a volume.
  */
 PipelineCosts pipeline_costs(const PipelineHistory *h, unsigned stall,
                              bool disks);

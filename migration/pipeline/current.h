@@ -19,11 +19,11 @@
 
 /* The migration that the pipeline drives, or has driven */
 typedef struct Pipeline {
-    QemuMutex lock;             /* protects what is not the main thread's */
+    QemuMutex lock;             /* for all but the main thread's members */
     bool on;                    /* armed, and not ended */
     bool used;                  /* there is something to report */
-    bool greets;                /* and has not done so */
-    bool falls_back;            /* to another mode, when this one has failed */
+    bool greets;                /* has yet to send a greeting */
+    bool falls_back;            /* to another mode if this one fails */
     int64_t start_time;         /* of the migration; 0: not known yet */
     PipelinePolicy policy;
     PipelineSample sample;      /* the last one */

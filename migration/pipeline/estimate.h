@@ -1,12 +1,11 @@
 /*
- * Migration pipeline: how fast memory moves, and how fast it changes
+ * Migration pipeline: how fast memory is sent, and how fast it is dirtied
  *
- * Everything is counted in pages of the target that are done with, whatever
- * that took: sent whole, compressed or as a difference.
- * What is pending is counted in pages, too, so the one divided by the other
- * is the time that it takes.  Bytes of the wire are of another unit: of pages
- * that compress well 1 MB of wire holds 100 MB, and a migration that compares
- * the two waits for a moment that never comes.
+ * Everything is counted in target pages that are done, whether they were sent
+ * whole, compressed or as a delta.  Pending memory is also counted in pages, so
+ * their quotient is a time.  Bytes on the wire are another unit: 1 MB on the
+ * wire may hold 100 MB of well compressible pages, and a migration that
+ * compares the two may wait forever.
  *
  * These are pure functions of samples: no clock, no lock, one thread.
  *
@@ -18,46 +17,46 @@
 #ifndef MIGRATION_PIPELINE_ESTIMATE_H
 #define MIGRATION_PIPELINE_ESTIMATE_H
 
-/* What was seen, since the start of the migration.  Times in microseconds. */
+/* Measured since the start of the migration.  Times in microseconds. */
 typedef struct PipelineSample {
     int64_t now;
     uint64_t pages_done;        /* of all passes */
-    uint64_t pages_zero;        /* of these, the ones that were all zeroes */
-    uint64_t pages_left;        /* found dirty by the last sync, and not done */
-    uint64_t pages_hot;         /* of these, what this pass does not send */
-    uint64_t pages_saved;       /* not sent in any pass, and dirty again */
-    int64_t sync_time;          /* of syncs and rests: nothing was sent */
-    int64_t settle_time;        /* of these: until all was there */
-    unsigned settles;           /* how often that was waited for */
-    unsigned syncs;             /* how many that were */
-    double link_rate;           /* pages a second that it takes whole, or 0 */
-    int64_t fixed;              /* what the blackout takes without pages, */
-    int64_t spread;             /* and it may well be so much longer */
-    bool ready;                 /* disks were flushed, so that fixed is true */
+    uint64_t pages_zero;        /* of these, zero pages */
+    uint64_t pages_left;        /* dirty at the last sync, and not done */
+    uint64_t pages_hot;         /* of these, not sent by this pass */
+    uint64_t pages_saved;       /* skipped in a pass, and dirty again */
+    int64_t sync_time;          /* in syncs and pauses: nothing was sent */
+    int64_t settle_time;        /* of that, waiting for the destination */
+    unsigned settles;           /* number of such waits */
+    unsigned syncs;             /* number of syncs */
+    double link_rate;           /* raw pages per second on the link, or 0 */
+    int64_t fixed;              /* blackout without pages */
+    int64_t spread;             /* by how much that may be exceeded */
+    bool ready;                 /* disks were flushed, so @fixed is valid */
 } PipelineSample;
 
 typedef struct PipelineEstimate {
-    double page_rate;           /* pages a second, without syncs; 0: unknown */
-    double dirty_rate;          /* pages a second, each counted once a pass */
+    double page_rate;           /* pages/s, not counting syncs; 0: unknown */
+    double dirty_rate;          /* pages/s, each counted once per pass */
 
     /* private */
-    PipelineSample rate_from;   /* where the page rate is measured from */
-    PipelineSample settled;     /* the last time when nothing was under way */
+    PipelineSample rate_from;   /* start of the page rate's measurement */
+    PipelineSample settled;     /* the last time when nothing was in flight */
     PipelineSample last_sync;
 } PipelineEstimate;
 
-/* All zeroes is an estimate that knows nothing. */
+/* All zeroes is the initial estimate. */
 
 /*
- * Learn from @s, which is not older than the sample before.  True if it is
+ * Update from @s, which is not older than the previous sample.  True if it is
  * the first one after a sync.
  */
 bool pipeline_estimate_add(PipelineEstimate *e, const PipelineSample *s);
 
-/* How long @pages take, in microseconds; INT64_MAX if that is unknown. */
+/* How long @pages take, in microseconds; INT64_MAX if unknown. */
 int64_t pipeline_estimate_time(const PipelineEstimate *e, double pages);
 
-/* How many pages are done in @time microseconds; 0 if that is unknown. */
+/* How many pages are done in @time microseconds; 0 if unknown. */
 uint64_t pipeline_estimate_pages(const PipelineEstimate *e, int64_t time);
 
 #endif /* MIGRATION_PIPELINE_ESTIMATE_H */

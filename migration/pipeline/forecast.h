@@ -1,10 +1,9 @@
 /*
  * Migration pipeline: how a migration would go
  *
- * The policy is asked what it would do with a guest and a link that are made
- * up from measures: memory is sent at a constant rate, the guest dirties pages
- * at random at a constant rate.  No guest is like that, so this is a forecast
- * and no promise.
+ * This runs the policy on a simulated guest and link: memory is sent at a
+ * constant rate, and the guest dirties random pages at a constant rate, as
+ * measured.  Real guests differ, so this is a forecast and not a promise.
  *
  * A pure function, like those of policy.h.
  *
@@ -19,12 +18,12 @@
 #include "policy.h"
 
 typedef struct PipelineModel {
-    uint64_t pages;             /* that are to be sent at first */
+    uint64_t pages;             /* to be sent in the first pass */
     uint64_t working_set;       /* pages that the guest writes to at all */
-    double page_rate;           /* pages sent a second */
-    double dirty_rate;          /* pages written to a second */
-    int64_t fixed;              /* of the blackout, in microseconds, */
-    int64_t spread;             /* and how much longer that may be */
+    double page_rate;           /* pages sent per second */
+    double dirty_rate;          /* pages written to per second */
+    int64_t fixed;              /* part of the blackout, in microseconds */
+    int64_t spread;             /* by how much that may be exceeded */
 } PipelineModel;
 
 typedef struct PipelineForecast {

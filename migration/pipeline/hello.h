@@ -1,7 +1,7 @@
 /*
  * Migration pipeline: the greeting
  *
- * Source and destination agree on how to migrate before the stream begins;
+ * Source and destination negotiate features before the stream begins;
  * docs/interop/migration-pipeline.rst has the format.  All functions here run
  * in the main thread.
  *
@@ -36,7 +36,7 @@ typedef enum HelloType {
 #define HELLO_DELTA         (1ULL << 4)
 #define HELLO_HISTORY       (1ULL << 5)
 
-/* What a probe of the link consists of */
+/* Size of a probe of the link */
 #define HELLO_PROBE_BYTES   (8 * MiB)
 
 /* As on the wire, but in the host's byte order */
@@ -56,44 +56,44 @@ QEMU_BUILD_BUG_ON(sizeof(HelloMessage) != 48);
 QEMU_BUILD_BUG_ON(offsetof(HelloMessage, crc) != 44);
 
 /*
- * Make the bytes of a message.  @hello's magic, length and crc do not matter;
- * of @text, which may be NULL, no more than HELLO_TEXT_MAX bytes are taken.
+ * Encode a message.  @hello's magic, length and crc are ignored; @text may be
+ * NULL, and is cut to HELLO_TEXT_MAX bytes.
  */
 GByteArray *migration_hello_encode(const HelloMessage *hello,
                                    const char *text);
 
 /*
- * How many bytes the message has that begins with the HELLO_HEAD bytes at
- * @buf; 0 and an error if that is no such message.
+ * Length of the message that begins with the HELLO_HEAD bytes at @buf; 0 and an
+ * error if it is not a message.
  */
 #define HELLO_HEAD  8
 size_t migration_hello_length(const uint8_t *buf, Error **errp);
 
 /*
- * Read the message of @len bytes, as migration_hello_length() says.  @text is
- * to be freed by the caller.  False and an error if it is damaged.
+ * Decode the message of @len bytes, the result of migration_hello_length().
+ * @text is to be freed by the caller.  False and an error if it is damaged.
  */
 bool migration_hello_decode(const uint8_t *buf, size_t len,
                             HelloMessage *hello, char **text, Error **errp);
 
 /*
  * Source, in place of migration_channel_connect(): greet the destination, then
- * call that.  False if there is no need to, or no way: nothing was done.
+ * call that.  False if this is not necessary or not possible: nothing was done.
  */
 bool migration_hello_connect(MigrationState *s, QIOChannel *ioc,
                              const char *hostname, Error *error);
 
-/* What a destination has said to HELLO_ASK */
+/* Result of HELLO_ASK */
 typedef struct HelloAnswer {
-    uint64_t features;          /* that it accepts, and the goal permits */
+    uint64_t features;          /* accepted, and permitted by the goal */
     int64_t round_trip;         /* in microseconds */
-    int64_t wire;               /* the part of that on the wire; 0: unknown */
-    double bandwidth;           /* in bytes a second */
+    int64_t wire;               /* part of that on the wire; 0: unknown */
+    double bandwidth;           /* in bytes per second */
 } HelloAnswer;
 
 /*
- * Ask the destination at the other end of @ioc what it could do for @goal,
- * and measure the link.  False and an error if it refuses or does not answer.
+ * Ask the destination at the other end of @ioc what it supports for @goal, and
+ * measure the link.  False and an error if it refuses or does not answer.
  */
 bool coroutine_fn migration_hello_co_ask(QIOChannel *ioc,
                                          const PipelineGoal *goal,
@@ -101,11 +101,11 @@ bool coroutine_fn migration_hello_co_ask(QIOChannel *ioc,
 
 /*
  * Destination, in place of migration_channel_process_incoming(): answer a
- * greeting if that is what comes first on this connection, then call that.
+ * greeting if this connection begins with one, then call that.
  */
 void migration_hello_accept(QIOChannel *ioc);
 
-/* Destination: what was agreed does not hold any more. */
+/* Destination: reset the negotiated settings. */
 void migration_hello_end(void);
 
 #endif /* MIGRATION_PIPELINE_HELLO_H */

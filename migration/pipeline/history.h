@@ -1,10 +1,10 @@
 /*
  * Migration pipeline: the history of a guest's blackouts
  *
- * Each QEMU sees one arrival and one departure of a guest.  So what blackouts
- * took (costs.h) goes with the guest, in a section of the stream that both
- * sides have agreed on in the greeting; docs/interop/migration-pipeline.rst has
- * its format.  The destination adds the row of the blackout that it ends.
+ * Each QEMU process sees one arrival and one departure of a guest.  So the
+ * durations of blackouts (costs.h) migrate with the guest, in a section of the
+ * stream negotiated in the greeting; docs/interop/migration-pipeline.rst has
+ * its format.  The destination adds a row for the blackout that it ends.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -20,25 +20,25 @@
 typedef struct MigrationIncomingState MigrationIncomingState;
 
 /*
- * Source, main thread: a migration begins.  @disks: they change hands in a
+ * Source, main thread: a migration begins.  @disks: disks are handed over in a
  * volume.
  */
 void migration_history_begin(bool disks);
 
-/* Source, main thread: the destination takes the history. */
+/* Source, main thread: whether the destination accepts the history */
 void migration_history_agreed(bool yes);
 
 /*
- * Source, main thread: a round trip on the wire takes so long, in microseconds.
- * That is known until the next migration begins.
+ * Source, main thread: set the round-trip time on the wire, in microseconds.
+ * It is kept until the next migration begins.
  */
 void migration_history_round_trip(int64_t time);
 
-/* That, or 0 if it is not known.  Any thread. */
+/* That time, or 0 if unknown.  Any thread. */
 int64_t migration_history_wire(void);
 
 /*
- * What a blackout takes besides memory, the last sync, a flush and the round
+ * Estimate the blackout without memory, the last sync, a flush and the round
  * trip.  Any thread.
  */
 PipelineCosts migration_history_costs(void);

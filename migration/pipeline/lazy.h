@@ -1,11 +1,11 @@
 /*
- * Migration pipeline: the guest runs while its memory comes in
+ * Migration pipeline: the guest runs while its memory is read
  *
- * A guest that is restored from the volume needs only its device state to
- * run.  Pages that it touches are read when it does (userfaultfd), the others
- * one after the other meanwhile.  Until all is there it depends on the volume
- * that the state is in, as it always does on that of its disks: when a read
- * fails it is tried again, and whoever touched that page waits.
+ * A guest that is restored from the volume needs only its device state to run.
+ * Pages that it touches are read on demand (userfaultfd), the others
+ * sequentially in the background.  Until then it depends on the volume with the
+ * state, as it always does on that of its disks: a failed read is retried, and
+ * threads that touched the page wait.
  *
  * Main thread, with BQL, unless said otherwise.
  *
@@ -54,32 +54,32 @@ bool migration_lazy_begin(PipelineState *state, void (*done)(void),
                           Error **errp);
 
 /*
- * In the load of memory: @block, of whose pages those that are set in @bitmap
- * are in the state, at its pages_offset.  True if it is going to come in, false
- * if it is to be read now.  It begins to come in at once.
+ * While memory is loaded: @block has the pages set in @bitmap in the state, at
+ * its pages_offset.  True if they are read in the background, starting now;
+ * false if the caller must read them.
  */
 bool migration_lazy_take(RAMBlock *block, const unsigned long *bitmap,
                          long pages);
 
-/* The guest has been accepted here, and no more memory is to come in. */
+/* The guest has been accepted here, and there are no more blocks to take. */
 void migration_lazy_complete(void);
 
 /*
- * It ends, as it has failed or QEMU does: what is not there yet is going to be
- * read as zeroes.  The guest must not run.  Nothing happens if it does not run.
+ * Stop, after a failure or because QEMU exits: missing pages will read as
+ * zeroes.  The guest must not run.  No effect if nothing is being read.
  */
 void migration_lazy_end(void);
 
 typedef struct LazyInfo {
-    uint64_t total, remaining;  /* bytes in the state, and not yet here */
-    uint64_t faults;            /* pages that somebody had to wait for */
+    uint64_t total, remaining;  /* bytes in the state, and not yet read */
+    uint64_t faults;            /* pages that a thread had to wait for */
     int error;                  /* of the last read that failed, or 0 */
 } LazyInfo;
 
-/* False if no memory is coming in, and none has. */
+/* False if no memory is or was read this way. */
 bool migration_lazy_info(LazyInfo *info);
 
-/* Whether memory is still to come in */
+/* Whether there is still memory to read */
 bool migration_lazy_active(void);
 
 #endif /* MIGRATION_PIPELINE_LAZY_H */

@@ -12,32 +12,30 @@
 #include "io/channel.h"
 
 /*
- * Bytes a second that arrive at the other end of @ioc, while we send as much as
- * it takes; 0 if that is not known, if it is the other end that does not take
- * more, or if this is no TCP connection.  The kernel knows it from
- * acknowledgements (tcp(7), TCP_INFO), long before the socket's buffer is full
- * and writes begin to wait.  Any thread.
+ * Bytes per second that the link of @ioc delivers when saturated; 0 if unknown,
+ * if the receiver is the bottleneck, or if this is not a TCP connection.  The
+ * kernel knows it from acknowledgements (tcp(7), TCP_INFO), long before the
+ * socket's buffer is full and writes block.  Any thread.
  */
 double migration_link_rate(QIOChannel *ioc);
 
 /*
- * The same from what was sent last, also if that was too little to fill the
- * link all the time.  Then it may take more.
+ * The same from the most recent data, even if that did not saturate the link.
+ * This is a lower bound then.
  */
 double migration_link_rate_at_least(QIOChannel *ioc);
 
 /*
- * The round trip on the wire, in microseconds: what the kernel has seen at
- * least, without the time in which either side waits for a CPU.  0 if that is
- * not known.  Any thread.
+ * The round-trip time on the wire, in microseconds: the kernel's minimum, which
+ * does not include waiting for a CPU on either side.  0 if unknown.  Any
+ * thread.
  */
 int64_t migration_link_round_trip(QIOChannel *ioc);
 
 /*
- * Have writes to @ioc wait while much of it is still to be sent: what waits in
- * the kernel is as late as what was not written, but cannot be left out any
- * more, and nobody knows of it.  Nothing happens if this is no TCP connection.
- * Any thread.
+ * Limit how much unsent data of @ioc the kernel buffers: buffered data arrives
+ * no earlier, but can no longer be left out, and is not seen by any estimate.
+ * No effect if this is not a TCP connection.  Any thread.
  */
 void migration_link_bound(QIOChannel *ioc);
 

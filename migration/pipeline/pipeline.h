@@ -1,10 +1,10 @@
 /*
  * Migration pipeline: one command, one promise
  *
- * The pipeline drives a migration from migrate-pipeline-start, or from
- * migrate if the user has said so with -global migration.pipeline=on, to its
- * end: for that time it sets the capabilities and parameters that it decides
- * about, asks its policy in each iteration, and does what that says.
+ * The pipeline drives a migration from migrate-pipeline-start, or from migrate
+ * with -global migration.pipeline=on, to its end: it sets the capabilities and
+ * parameters that it controls, asks its policy in each iteration, and acts on
+ * the decision.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -20,16 +20,17 @@
 typedef struct MigrationState MigrationState;
 
 /*
- * Drive the next migration.  @max_bandwidth: in bytes a second, 0: no limit;
- * @greet: it begins with a greeting.  Main thread, with no migration under way.
+ * Drive the next migration.  @max_bandwidth: in bytes per second, 0: no limit;
+ * @greet: it begins with a greeting.  Main thread, with no migration in
+ * progress.
  */
 void migration_pipeline_arm(const PipelineGoal *goal, uint64_t max_bandwidth,
                             bool greet);
 
-/* This is the one.  Main thread, when its start_time is known. */
+/* The armed migration is @s.  Main thread, when its start_time is known. */
 void migration_pipeline_armed(MigrationState *s);
 
-/* It did not come to that.  Main thread. */
+/* The armed migration did not start.  Main thread. */
 void migration_pipeline_disarm(void);
 
 /*

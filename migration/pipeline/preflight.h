@@ -14,10 +14,10 @@
 #include "policy.h"
 
 /*
- * Look at this side, ask the destination at @addr, measure the link and the
- * guest for a moment, and say what would come of it; without @addr, only the
- * first and the last.  Nothing is changed.  To be freed by the caller.  Main
- * thread, in a coroutine.
+ * Predict a migration: check this side, ask the destination at @addr, and
+ * measure the link and the guest for a moment; without @addr, only this side
+ * and the guest.  Nothing is changed.  To be freed by the caller.  Main thread,
+ * in a coroutine.
  */
 MigratePipelinePlan *coroutine_fn
 migration_preflight_co(const PipelineGoal *goal, const SocketAddress *addr);

@@ -1,11 +1,11 @@
 /*
- * Migration pipeline: what the blackout is made of
+ * Migration pipeline: the parts of the blackout
  *
- * While the guest stands still, the code that works on its move says when it
- * is done with a part; that part has taken the time since the one before, so
- * the parts add up to the whole.  The report stays until the next blackout.
- * Both sides make one of their own, with their own clock; the destination tells
- * the source how long its parts were.
+ * During the blackout, the migration code marks the end of each part; a part
+ * has taken the time since the previous mark, so the parts add up to the total.
+ * The report is kept until the next blackout.  Each side makes its own, with
+ * its own clock; the destination sends the durations of its parts to the
+ * source.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -23,15 +23,15 @@ typedef struct MigrationIncomingState MigrationIncomingState;
 
 /* All functions: any thread, no lock needed. */
 
-/* A blackout begins; the report of the last one is forgotten. */
+/* A blackout begins; discard the last report. */
 void migration_report_begin(void);
 
-/* The same, unless one has begun: where it begins is met several times. */
+/* The same, unless one has begun: this point is reached several times. */
 void migration_report_begin_once(void);
 
 /*
- * @part is done with, as far as it has come: it may have several pieces.
- * Nothing happens when no blackout is under way.
+ * A piece of @part has ended; a part may have several.  No effect outside of a
+ * blackout.
  */
 void migration_report_mark(MigratePipelinePart part);
 
@@ -39,26 +39,26 @@ void migration_report_mark(MigratePipelinePart part);
 bool migration_report_end(void);
 
 /*
- * Destination: it has ended, and the guest runs.  The source is told how long
- * it was here and what made it, and the first packet is waited for.  False if
- * there was no blackout, or nobody to tell.
+ * Destination: the blackout has ended, and the guest runs.  Send the durations
+ * to the source, and wait for the guest's first packet.  False if there was no
+ * blackout, or no return path.
  */
 bool migration_report_end_here(MigrationIncomingState *mis);
 
-/* Source: if this number of a pong is a time there, take note of it. */
+/* Source: if this value of a PONG is a duration, record it. */
 void migration_report_pong(uint32_t value);
 
-/* How long a part of the last blackout was, or all of it, in microseconds */
+/* Duration of a part of the last blackout, or of all, in microseconds */
 int64_t migration_report_time(MigratePipelinePart part);
 int64_t migration_report_total(void);
 
-/* How long the last part ago was done with, in microseconds; 0: no blackout */
+/* Time since the last mark, in microseconds; 0: no blackout */
 int64_t migration_report_since(void);
 
 extern bool migration_report_awaits_packet;     /* atomic */
 void migration_report_first_packet(void);
 
-/* A packet leaves @sender for its peer; announcements of QEMU's are raw. */
+/* @sender sends a packet to its peer; QEMU's announcements have _RAW set. */
 static inline void migration_report_packet(const NetClientState *sender,
                                            unsigned flags)
 {
@@ -69,12 +69,12 @@ static inline void migration_report_packet(const NetClientState *sender,
     }
 }
 
-/* There is no blackout, and no report: a migration starts. */
+/* A migration starts: discard the report. */
 void migration_report_reset(void);
 
 /*
- * The report, to be freed by the caller; NULL if there is none.  That of a
- * blackout under way ends at the last mark.
+ * The report, to be freed by the caller; NULL if there is none.  During a
+ * blackout, it ends at the last mark.
  */
 MigratePipelineBlackout *migration_report_get(void);
 

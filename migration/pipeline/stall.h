@@ -1,11 +1,10 @@
 /*
  * Migration pipeline: how busy the host is
  *
- * When more wants to run than there are CPUs, each piece of work takes longer
- * by the time it waits for one.  The kernel counts both for each thread
- * (/proc/PID/task/TID/schedstat), so nothing has to be tried.  Until there is
- * something to count, the pressure of the whole host is taken
- * (/proc/pressure/cpu).
+ * If there are more runnable threads than CPUs, work takes longer by the time
+ * it waits for a CPU.  The kernel counts both run and wait time for each thread
+ * (/proc/PID/task/TID/schedstat), so no trial is needed.  Until these have
+ * grown enough, the pressure of the whole host is used (/proc/pressure/cpu).
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -15,13 +14,13 @@
 #ifndef MIGRATION_PIPELINE_STALL_H
 #define MIGRATION_PIPELINE_STALL_H
 
-/* Measure from now on.  Any thread. */
+/* Start measuring.  Any thread. */
 void migration_stall_begin(void);
 
 /*
- * What work of this process took since some time ago, the last second or so,
- * in permille of what it would have taken on an idle host: at least 1000.
- * 1000 as well if the kernel does not count.  Any thread.
+ * How long work of this process took in the last second or so, in permille of
+ * the time on an idle host: at least 1000; also 1000 if the kernel does not
+ * count.  Any thread.
  */
 unsigned migration_stall(void);
 

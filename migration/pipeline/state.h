@@ -1,9 +1,9 @@
 /*
- * Migration pipeline: a guest's state as an object of its volume
+ * Migration pipeline: a guest's state in its volume
  *
- * Quick migration saves the guest to a disk of the volume that its own disks
- * are in.  This disk has a header, and behind it a migration stream with the
- * memory at fixed places (capability mapped-ram); the format is in
+ * Quick migration saves the guest to a disk in the volume of its own disks.
+ * This disk has a header, followed by a migration stream with the memory at
+ * fixed offsets (capability mapped-ram); the format is in
  * docs/interop/migration-state.rst.  Like any disk of a volume it has one
  * owner, so only one process can save to it or restore from it.
  *
@@ -23,10 +23,10 @@
 #define STATE_HEADER_SIZE   512
 /* Where the stream begins */
 #define STATE_STREAM        (1 * MiB)
-/* What a state may have beside its memory; it takes no space until used. */
+/* Size of a state besides memory; it takes no space until used. */
 #define STATE_ROOM          (4 * GiB)
 
-/* Of @incompatible: it is not complete */
+/* Bit of @incompatible: the state is incomplete */
 #define STATE_MAKING        (1ULL << 0)
 
 /* As on the disk, but in the host's byte order */
@@ -46,49 +46,51 @@ typedef struct StateHeader {
 QEMU_BUILD_BUG_ON(sizeof(StateHeader) != STATE_HEADER_SIZE);
 QEMU_BUILD_BUG_ON(offsetof(StateHeader, crc) != STATE_HEADER_SIZE - 4);
 
-/* The bytes of a header; @header's magic and crc do not matter. */
+/* Encode a header; @header's magic and crc are ignored. */
 void pipeline_state_encode(const StateHeader *header,
                            uint8_t buf[STATE_HEADER_SIZE]);
 
 /*
- * Read and check a header, of a disk of @size bytes.  False and an error if
- * it is none, or one that this QEMU does not understand.  It may be that of a
- * state that is not complete.
+ * Decode and check the header of a disk of @size bytes.  False and an error if
+ * it is not a header, or not supported.  It may be that of an incomplete state.
  */
 bool pipeline_state_decode(const uint8_t buf[STATE_HEADER_SIZE], uint64_t size,
                            StateHeader *header, Error **errp);
 
-/* A state that is open here; counted by reference, in any thread. */
+/* A state that is open here; reference-counted, in any thread */
 typedef struct PipelineState PipelineState;
 
 /*
- * Make the state @name, or that of the guest's first disk if @name is NULL, for
- * a guest with @memory bytes, in the volume of that disk.  One that is left
- * over from another time is replaced, if it is of the same guest.  Main thread.
+ * Create the state @name, or one with a default name if @name is NULL, in the
+ * volume of the guest's first disk, for a guest with @memory bytes.  An older
+ * state of the same guest is replaced.  Main thread.
  */
 PipelineState *pipeline_state_create(const char *name, uint64_t memory,
                                      Error **errp);
 
-/* Open a state, which is complete and of this guest.  Main thread. */
+/* Open a state, which must be complete and of this guest.  Main thread. */
 PipelineState *pipeline_state_open(const char *name, Error **errp);
 
 PipelineState *pipeline_state_ref(PipelineState *state);
 
-/* The last one closes it, in the main thread, at once if this is that. */
+/*
+ * The last reference closes it in the main thread, synchronously if called
+ * there.
+ */
 void pipeline_state_unref(PipelineState *state);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(PipelineState, pipeline_state_unref)
 
-/* It is of no use any more: delete it when it is closed.  Any thread. */
+/* The state is no longer needed: delete it when it is closed.  Any thread. */
 void pipeline_state_drop(PipelineState *state);
 
 const char *pipeline_state_name(const PipelineState *state);
-/* As it was read, or was written by pipeline_state_finish() */
+/* As read, or as written by pipeline_state_finish() */
 const StateHeader *pipeline_state_header(const PipelineState *state);
 
 /*
- * Read or write, and wait for that.  Returns 0 or a negative errno.  Any
- * thread but those of AioContexts' coroutines; needs neither the BQL nor the
- * main loop, and goes on while the guest's disks are drained.
+ * Read or write synchronously.  Returns 0 or a negative errno.  Any thread, but
+ * not in a coroutine of an AioContext; needs neither the BQL nor the main loop,
+ * and works while the guest's disks are drained.
  */
 int pipeline_state_io(PipelineState *state, bool write, uint64_t offset,
                       const struct iovec *iov, size_t niov);
@@ -107,8 +109,8 @@ bool pipeline_state_finish(PipelineState *state, const QemuUUID *token,
                            Error **errp);
 
 /*
- * A channel that reads or writes the stream, and can go to any place in it.
- * It has a reference to @state.
+ * A seekable channel that reads or writes the stream.  It has a reference to
+ * @state.
  */
 QIOChannel *pipeline_state_channel(PipelineState *state);
 

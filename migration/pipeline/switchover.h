@@ -1,19 +1,18 @@
 /*
  * Migration pipeline: when a migration switches over
  *
- * migration_iteration_run() compares what is pending with what may be, both in
- * bytes of memory, and switches over when it is less.
+ * migration_iteration_run() compares pending bytes of memory with a threshold,
+ * and switches over when there are fewer.
  *
- * For a plain migration the latter is what can be sent within the limit of
- * the downtime, whatever these bytes take on the wire, and what the last look
- * at the dirty bitmap takes is not part of the time.  The disks are flushed
- * in the background before.
+ * For a plain migration the threshold is what can be sent within the downtime
+ * limit, less the time of the last sync of the dirty bitmap, whatever the size
+ * on the wire.  The disks are flushed in the background before.
  *
- * A migration that the pipeline drives switches over when the policy says so:
- * nothing may be pending, and nothing is when it is time.
+ * A migration driven by the pipeline switches over when the policy decides: the
+ * threshold is 0, and 0 bytes are reported as pending then.
  *
- * All functions: source, from whoever works on the migration's RAM, which is
- * the migration thread but for its setup.
+ * All functions: source, in the thread that works on the migration's RAM, which
+ * is the migration thread except during setup.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -30,14 +29,14 @@
 
 typedef struct MigrationState MigrationState;
 
-/* A migration begins.  Main thread, before there is another one. */
+/* A migration begins.  Main thread, before the migration thread exists. */
 void migration_pipeline_reset(void);
 
 /* Around each sync of the dirty bitmap */
 void migration_pipeline_sync_begin(void);
 void migration_pipeline_sync_end(void);
 
-/* Nothing was sent for @time microseconds, on purpose. */
+/* Sending was paused deliberately for @time microseconds. */
 void migration_pipeline_rested(int64_t time);
 
 /*
@@ -52,9 +51,9 @@ void migration_pipeline_settle(MigrationState *s, int64_t most);
 void migration_pipeline_pong(uint32_t value);
 
 /*
- * Bytes of memory that may be pending at switch-over.  @by_wire: what the
- * bandwidth of the wire says, which stands for data that are not memory, and
- * when the user has said what the bandwidth will be.
+ * Bytes of memory that may be pending at switch-over.  @by_wire: upstream's
+ * threshold from the bandwidth on the wire, a lower bound for the result, and
+ * the result itself if the user has set the bandwidth.
  */
 uint64_t migration_pipeline_threshold(MigrationState *s, uint64_t by_wire);
 
@@ -64,7 +63,7 @@ uint64_t migration_pipeline_threshold(MigrationState *s, uint64_t by_wire);
  */
 uint64_t migration_pipeline_decide_plain(MigrationState *s, uint64_t pending);
 
-/* Of the migration under way, with @pending bytes known to be left */
+/* Sample the current migration, with @pending bytes known to be left. */
 PipelineSample migration_pipeline_sample(MigrationState *s, uint64_t pending);
 
 #endif /* MIGRATION_PIPELINE_SWITCHOVER_H */
