@@ -1,10 +1,9 @@
 /*
- * Disk hot-plug: what the answers of a guest's agent say
+ * Disk hot-plug: parsing the answers of a guest agent
  *
- * Pure functions: what is in an answer may have been made to do harm.  Those
- * that fail say why, in words for the user.  Those that are given @ret, what a
- * command has returned, take that reference; if it is NULL they fail, and the
- * error is there already.
+ * Pure functions; an answer may be malicious.  Errors are worded for the user.
+ * Functions with @ret, the return value of a command, take that reference; if
+ * it is NULL they fail, and the error is already set.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -17,10 +16,10 @@
 #include "qapi/qapi-types-disk.h"
 #include "qobject/qobject.h"
 
-/* A disk has not more file systems. */
+/* Maximum number of file systems on a disk */
 #define DISK_AGENT_MOUNTS_MAX   256
 
-/* Who a disk is, to its guest; see identity.h */
+/* Identity of a disk in its guest; see identity.h */
 typedef struct DiskAgentTarget {
     DiskBus bus;
     const char *serial;
@@ -28,49 +27,49 @@ typedef struct DiskAgentTarget {
 } DiskAgentTarget;
 
 /*
- * What the @len bytes of @line say that command @name has returned, a
- * reference; NULL and an error if that is an error, or no answer at all.  A
- * zero byte follows @line.
+ * Parse the @len bytes of @line, the answer to command @name: its return value,
+ * a reference; NULL and an error if it is an error, or not an answer.  A zero
+ * byte follows @line.
  */
 QObject *agent_answer_parse(const char *name, const char *line, size_t len,
                             Error **errp);
 
-/* The same, when it does not matter what that is */
+/* The same, ignoring the return value */
 bool agent_answer_is_good(const char *name, const char *line, size_t len,
                           Error **errp);
 
-/* Is this the answer of a command that has returned @number? */
+/* Is this an answer with the return value @number? */
 bool agent_answer_is_number(const char *line, size_t len, int64_t number);
 
-/* Where the guest has mounted a disk */
+/* Mount points of a disk in the guest */
 typedef struct AgentMounts {
     GPtrArray *paths;           /* of char *, which it owns */
-    unsigned devices;           /* so many partitions, or so, are mounted */
+    unsigned devices;           /* number of mounted partitions or the like */
 } AgentMounts;
 
 void agent_mounts_free(AgentMounts *mounts);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(AgentMounts, agent_mounts_free)
 
-/* Of guest-get-fsinfo: those of @target, to be freed; NULL and an error */
+/* guest-get-fsinfo: mounts of @target, to be freed; or NULL and an error */
 AgentMounts *agent_answer_mounts(QObject *ret, const DiskAgentTarget *target,
                                  Error **errp);
 
-/* What is mounted on something that is mounted goes before that. */
+/* Sort nested mounts before those that they are mounted on. */
 void agent_mounts_deepest_first(AgentMounts *mounts);
 
-/* Of guest-fsfreeze-freeze-list: true: as many as there are @devices */
+/* guest-fsfreeze-freeze-list: true if all @devices were frozen */
 bool agent_answer_frozen(QObject *ret, unsigned devices, Error **errp);
 
-/* Of guest-exec */
+/* guest-exec */
 bool agent_answer_pid(QObject *ret, int64_t *pid, Error **errp);
 
 /*
- * Of guest-exec-status: *@exited says whether the program has ended.  If it has
- * failed, there is an error with what it has said.
+ * guest-exec-status: *@exited is whether the program has ended.  If it has
+ * failed, the error has its output.
  */
 bool agent_answer_exited(QObject *ret, bool *exited, Error **errp);
 
-/* A text of the guest, short and on one line, for people; to be freed */
+/* A text from the guest, shortened to one line for the user; to be freed */
 char *agent_text(const char *text);
 
 #endif /* HW_DISK_AGENT_ANSWERS_H */

@@ -1,5 +1,5 @@
 /*
- * Disk hot-plug: where the guest's agent is
+ * Disk hot-plug: finding the guest agent
  *
  * All functions run in the main thread with the BQL held.
  *
@@ -15,12 +15,13 @@
 #include "disk.h"
 
 /*
- * Begin to ask the agent about @disk, within @limit_ms.  @how is not ``off``.
+ * Start a session with the agent for @disk, within @limit_ms.  @how is not
+ * ``off``.
  *
- * DISK_AGENT_OUTCOME_ASKED: see *@agent, which is the caller's to leave; if
- * that is NULL, the agent is asked about another disk: call again later.
- * DISK_AGENT_OUTCOME_NONE or DISK_AGENT_OUTCOME_BUSY: there is none, or it
- * listens to somebody else.
+ * DISK_AGENT_OUTCOME_ASKED: the session is *@agent, which the caller must
+ * leave; if that is NULL, the agent is busy with another disk: call again
+ * later.  DISK_AGENT_OUTCOME_NONE or DISK_AGENT_OUTCOME_BUSY: there is no
+ * agent, or it has another client.
  */
 DiskAgentOutcome disk_agent_port_ask(const Disk *disk, DiskDetachAgent how,
                                      int64_t limit_ms, DiskAgent **agent);

@@ -1,8 +1,8 @@
 /*
- * Disk hot-plug: what the guest's agent does before a disk goes
+ * Disk hot-plug: what the guest agent does before a disk is detached
  *
  * One session with an agent that speaks the protocol of QEMU's guest agent,
- * over a channel.  What comes from there may have been made to do harm.
+ * over a channel.  The agent may be malicious.
  *
  * All functions run in the main thread with the BQL held.
  *
@@ -17,30 +17,30 @@
 #include "agent-answers.h"
 #include "io/channel.h"
 
-/* An answer is not longer, and all that comes in a session, in bytes */
+/* Maximum size of an answer, and of all answers in a session, in bytes */
 #define DISK_AGENT_ANSWER_MAX   MiB
 #define DISK_AGENT_SESSION_MAX  (4 * MiB)
-/* One that does not run does not answer: how long to wait for the first one */
+/* How long to wait for the first answer: the agent may not be running */
 #define DISK_AGENT_SYNC_MS      10000
-/* How long to wait until what was frozen is thawed */
+/* How long to wait until frozen file systems are thawed */
 #define DISK_AGENT_THAW_MS      30000
 
 typedef struct DiskAgent DiskAgent;
 
-/* The way to the agent; called with @opaque, in a coroutine or in none. */
+/* Access to the agent; called with @opaque, in coroutine context or not */
 typedef struct DiskAgentOps {
     /*
-     * A channel to the agent, a reference; NULL and an error if there is none
-     * now.  Called once more when the channel has broken.
+     * Open a channel to the agent: a reference; NULL and an error if there is
+     * none now.  Called again if the channel breaks.
      */
     QIOChannel *(*open)(void *opaque, Error **errp);
-    /* The channel is done with: once for each, while it is still open. */
+    /* The channel is no longer used: once for each, before it is closed. */
     void (*close)(void *opaque);
-    /* True: nobody is there any more who could answer. */
+    /* True: the agent is gone and will not answer. */
     bool (*is_lost)(void *opaque);
     /*
-     * File systems of the guest are about to be frozen: it must not move until
-     * release().  False and an error if it moves already.
+     * File systems of the guest are about to be frozen: block migration until
+     * release().  False and an error if a migration has begun.
      */
     bool (*hold)(void *opaque, Error **errp);
     void (*release)(void *opaque);
@@ -49,23 +49,23 @@ typedef struct DiskAgentOps {
 } DiskAgentOps;
 
 /*
- * Have the file systems of @target written out or unmounted, within @limit_ms.
- * @how is not ``off``.  The session takes @opaque.
+ * Start to write back or unmount the file systems of @target, within @limit_ms.
+ * @how is not ``off``.  The session takes ownership of @opaque.
  */
 DiskAgent *disk_agent_start(const DiskAgentOps *ops, void *opaque,
                             DiskDetachAgent how, const DiskAgentTarget *target,
                             int64_t limit_ms);
 
 /*
- * DISK_AGENT_OUTCOME_ASKED until it is known, at the latest when @limit_ms have
- * passed.  With DISK_AGENT_OUTCOME_FAILED, *@why is the reason, which lives as
- * long as @a.
+ * DISK_AGENT_OUTCOME_ASKED until the outcome is known, after @limit_ms at the
+ * latest.  With DISK_AGENT_OUTCOME_FAILED, *@why is the reason, valid as long
+ * as @a.
  */
 DiskAgentOutcome disk_agent_outcome(DiskAgent *a, const char **why);
 
 /*
- * Nobody wants to know the outcome any more; @a is not to be used again.  What
- * was begun is not finished, but what is frozen is thawed.
+ * Abandon the session; @a must not be used again.  The work is not completed,
+ * but frozen file systems are thawed.
  */
 void disk_agent_leave(DiskAgent *a);
 

@@ -21,21 +21,21 @@
 Disk *disk_attach_at(const DiskSpec *spec, const DiskPlace *at, Error **errp);
 
 /*
- * What @spec's disk would be, to be freed; NULL and an error if it could not be
- * attached now.  Nothing is left of the attempt.
+ * Dry run: what @spec's disk would be, to be freed; NULL and an error if it
+ * could not be attached now.  Nothing is left behind.
  */
 DiskInfo *disk_attach_try(const DiskSpec *spec, Error **errp);
 
-/* What is known at once, before somebody outside is asked */
+/* Checks that need no waiting, before hooks are called */
 bool disk_attach_check(const DiskSpec *spec, Error **errp);
 
-/* The node that @spec opens or names, to be freed; NULL: it has no name */
+/* Name of the node that @spec opens or names, to be freed; NULL if unnamed */
 char *disk_spec_node(const DiskSpec *spec);
 
 /* The type of a disk's device; not for DISK_BUS_AUTO */
 const char *disk_driver(DiskBus bus);
 
-/* What is under @node, as one string; it changes when that is exchanged. */
+/* The tree below @node as a string, which changes if the tree does */
 char *disk_node_filename(const char *node);
 
 #endif /* HW_DISK_ATTACH_H */

@@ -1,12 +1,12 @@
 /*
- * Disk hot-plug: what comes next in a detach
+ * Disk hot-plug: state machine of a detach
  *
- * Pure: what is seen goes in, what is to be done comes out, so that each order
- * of events can be tried without a guest.
+ * A pure function from observations to actions, so that every order of events
+ * can be tested without a guest.
  *
  *   waiting --> requested --> notified --> draining --> removed
  *                                             \--> parked --> removed
- * each but the last two may end as refused, timed-out or cancelled.
+ * All states but the last two may end as refused, timed-out or cancelled.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -19,7 +19,7 @@
 #include "qapi/qapi-types-disk.h"
 
 typedef enum DetachAnswer {
-    DETACH_ANSWER_YES,          /* or nobody was asked */
+    DETACH_ANSWER_YES,          /* or not asked */
     DETACH_ANSWER_PENDING,
     DETACH_ANSWER_NO,
 } DetachAnswer;
@@ -31,59 +31,59 @@ typedef enum DetachFlush {
     DETACH_FLUSH_FAILED,
 } DetachFlush;
 
-/* What is seen at @now_ms */
+/* Observations at @now_ms */
 typedef struct DetachSample {
-    int64_t now_ms;             /* of a clock that does not go back */
-    bool cancel;                /* the user wants the disk to stay */
-    DetachAnswer hooks;         /* of those who may forbid it */
-    DetachAnswer agent;         /* of the guest's, when the hooks said yes */
-    bool held;                  /* a migration: nothing may go now */
+    int64_t now_ms;             /* monotonic clock */
+    bool cancel;                /* the user has cancelled the detach */
+    DetachAnswer hooks;         /* of hooks, which may refuse */
+    DetachAnswer agent;         /* of the guest agent, after the hooks */
+    bool held;                  /* a migration: no disk may be removed now */
     bool moved;                 /* the guest is on another host now */
 
     /* the guest */
-    bool deaf;                  /* there is nobody to ask */
-    bool can_ask;               /* a request would be taken now */
+    bool deaf;                  /* it cannot be asked at all */
+    bool can_ask;               /* it would accept a request now */
     bool noticed;               /* it has seen the request */
-    bool underway;              /* and is doing something about it */
+    bool underway;              /* and is handling it */
     bool refused;               /* and keeps the disk */
-    bool let_go;
-    int64_t repeat_ms;          /* when a request without effect was lost */
+    bool let_go;                /* and has released the disk */
+    int64_t repeat_ms;          /* after that, a request is lost */
 
     /* the disk */
     unsigned in_flight;         /* requests of the guest */
-    uint64_t writes;            /* so many were done */
-    DetachFlush flush;          /* what became of the last one */
+    uint64_t writes;            /* number of completed writes */
+    DetachFlush flush;          /* state of the last flush */
 } DetachSample;
 
 typedef enum DetachAction {
     DETACH_WAIT,
     DETACH_ASK,                 /* ask the guest */
-    DETACH_HIDE,                /* let no new request in */
-    DETACH_CANCEL_IN_FLIGHT,    /* end what can be ended */
+    DETACH_HIDE,                /* block new requests */
+    DETACH_CANCEL_IN_FLIGHT,    /* cancel requests that can be cancelled */
     DETACH_FLUSH,
-    DETACH_REMOVE,              /* if the block graph is still */
+    DETACH_REMOVE,              /* if the block graph can be changed */
 } DetachAction;
 
 typedef struct DetachPolicy {
     /* set at the beginning */
     bool force;
-    int64_t deadline_ms;        /* not a time span: when */
-    int64_t quiet_ms;           /* without a write: who is deaf is quiet */
+    int64_t deadline_ms;        /* a point in time */
+    int64_t quiet_ms;           /* a deaf guest without writes is quiet then */
 
     /* read only */
     DiskState state;            /* DISK_STATE_WAITING at the beginning */
-    const char *reason;         /* why it is so, and the way out, or NULL */
+    const char *reason;         /* for @state, and what would help; or NULL */
 
     /* private */
     int64_t asked_ms;
     bool hidden, cancelled;
-    int64_t still_ms;           /* since when there was no write; 0: not yet */
-    uint64_t writes;            /* as many then */
-    uint64_t flushed;           /* as many when the flush began */
+    int64_t still_ms;           /* time of the last write; 0: unknown */
+    uint64_t writes;            /* number of writes then */
+    uint64_t flushed;           /* number of writes when the flush began */
     bool flushing;
 } DetachPolicy;
 
-/* True: @state is the last one that a detach has, but for parked. */
+/* True: @state is final; parked is not. */
 static inline bool detach_is_over(DiskState state)
 {
     return state == DISK_STATE_REMOVED || state == DISK_STATE_REFUSED ||
@@ -91,9 +91,9 @@ static inline bool detach_is_over(DiskState state)
 }
 
 /*
- * What to do next; it counts as done, but for DETACH_REMOVE, which is told
- * again until it could be done.  The caller then sets the state removed.  Not
- * to be called when it is over.
+ * Decide what to do next.  The policy assumes that it is done, except for
+ * DETACH_REMOVE, which is repeated until it succeeds; the caller then sets the
+ * state to removed.  Must not be called when the detach is over.
  */
 DetachAction detach_policy_step(DetachPolicy *p, const DetachSample *s);
 

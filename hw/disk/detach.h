@@ -16,25 +16,25 @@
 typedef struct Detach Detach;
 
 /*
- * @disk, which has no device any more, is to be released, and then freed: take
- * leave of it.  Returns what detach_gone() is to be called with afterwards;
- * NULL if it was not being detached.
+ * Unlink the detach from @disk, which has lost its device and is about to be
+ * released and freed.  Returns the argument for detach_gone() afterwards, or
+ * NULL if @disk was not being detached.
  */
 Detach *detach_leave(Disk *disk);
 
-/* Take @disk away again by force, whatever hooks think of that. */
+/* Remove @disk again by force, without calling hooks. */
 void disk_roll_back(Disk *disk);
 
-/* Nothing is left of the disk of @d. */
+/* The disk of @d has been released and freed. */
 void detach_gone(Detach *d);
 
-/* True: a detach is under way that a destination must know of. */
+/* True: there are detaches that must be sent to a destination. */
 bool detach_any(void);
 
-/* Those: the member detaches of @list */
+/* Save these detaches into the member detaches of @list. */
 void detach_save(DiskManifest *list);
 
-/* Go on with what the source has begun; an error if it cannot be so. */
+/* Continue detaches started by the source; an error if they are invalid. */
 bool detach_load(const DiskManifest *list, Error **errp);
 
 #endif /* HW_DISK_DETACH_H */

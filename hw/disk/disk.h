@@ -1,5 +1,5 @@
 /*
- * Disk hot-plug: the disks that disk-attach has made
+ * Disk hot-plug: the disks attached by disk-attach
  *
  * All functions run in the main thread with the BQL held, and in no coroutine.
  *
@@ -23,37 +23,37 @@ typedef struct DiskPlace {
     unsigned address;           /* SCSI target, or PCI slot */
 } DiskPlace;
 
-/* What has passed between a disk's guest and us */
+/* State of the protocol with a disk's guest */
 typedef struct DiskGuest {
-    bool asked;                 /* to let go of it */
-    bool blinked;               /* the light of its slot, since then */
+    bool asked;                 /* to release the disk */
+    bool blinked;               /* its slot's LED has blinked since then */
     BlockDriverState *quiesced; /* a reference; NULL: its root is not */
 } DiskGuest;
 
 /*
- * What belongs to a disk.  Each of the things that must be released stands in a
- * field of its own, which is NULL as long as, and as soon as, there is none; so
- * what an attach that fails leaves and what a detach leaves is released alike.
+ * A disk and what belongs to it.  Everything that must be released has its own
+ * member, which is NULL while it does not exist; so a failed attach and a
+ * detach use the same clean-up.
  */
 typedef struct Disk {
     char *id;
     DiskState state;
     DiskPlace place;
-    char *node;                 /* what the user calls its data */
+    char *node;                 /* the user's name of its node */
     bool has_uuid;
     QemuUUID uuid;
     char *serial;
     uint64_t wwn;               /* 0: none */
     DiskSpec *spec;             /* without 'create'; for a destination */
-    char *opened;               /* disk_node_filename() of @node then */
+    char *opened;               /* disk_node_filename() of @node when opened */
 
-    /* to be released, the last one first */
+    /* to be released in reverse order */
     char *own_node;
     char *own_iothread;
     char *own_group;
     char *own_filter;           /* throttles own_node or the user's */
-    DeviceState *dev;           /* no reference: it says when it goes */
-    struct DiskResize *resize;  /* of which the guest is yet to be told */
+    DeviceState *dev;           /* no reference; NULL when it goes */
+    struct DiskResize *resize;  /* that the guest has not noticed yet */
 
     struct Detach *detach;      /* NULL: it is not being detached */
     DiskGuest guest;
@@ -66,39 +66,39 @@ typedef QTAILQ_HEAD(DiskList, Disk) DiskList;
 /* All that are attached */
 extern DiskList disks;
 
-/* The disk called @id; NULL if there is none */
+/* The disk @id; NULL if there is none */
 Disk *disk_find(const char *id);
 
 /*
- * The same, if its device can be worked with; NULL and an error otherwise.
+ * The same, if it has a usable device; NULL and an error otherwise.
  */
 Disk *disk_find_plugged(const char *id, Error **errp);
 
 /*
- * True: its device can be worked with.  False: there is none, or it is about to
- * be freed, and has no backend any more.
+ * True: it has a usable device.  False: there is none, or it is about to be
+ * freed, and has already lost its backend.
  */
 static inline bool disk_has_device(const Disk *disk)
 {
     return disk->dev && qdev_is_realized(disk->dev);
 }
 
-/* What @disk is, to be freed */
+/* Description of @disk for the user, to be freed */
 DiskInfo *disk_info(const Disk *disk);
 
-/* The name of a disk that is not attached yet; all zero: none */
+/* Reserved name of a disk that is not attached yet; all zero: none */
 typedef struct DiskName {
     char *id;
     QTAILQ_ENTRY(DiskName) next;
 } DiskName;
 
-/* From now on @id is taken, until @name is released. */
+/* Reserve @id until @name is released. */
 void disk_name_reserve(DiskName *name, const char *id);
 
-/* Harmless if it holds none */
+/* No effect if nothing is reserved */
 void disk_name_release(DiskName *name);
 
-/* True: a disk that is not attached yet has @id. */
+/* True: @id is reserved for a disk that is not attached yet. */
 bool disk_name_is_reserved(const char *id);
 
 #endif /* HW_DISK_DISK_H */

@@ -1,11 +1,11 @@
 /*
- * Disk hot-plug: asking the guest to let go of a disk
+ * Disk hot-plug: asking the guest to release a disk
  *
- * What differs from bus to bus: a virtio-scsi controller has events; a PCI slot
- * is asked through ACPI, or by the attention button of a PCIe port.
+ * This depends on the bus: a virtio-scsi controller has events; for a PCI slot,
+ * ACPI or the attention button of a PCIe port is used.
  *
  * All functions run in the main thread with the BQL held, and in no coroutine;
- * a disk that is given has its device.
+ * @disk has its device.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -23,51 +23,50 @@
 BlockBackend *disk_blk(const Disk *disk);
 
 /*
- * A disk is about to be plugged into @qbus: look how much room for events there
- * is while the guest has nothing else to think of.
+ * A disk is about to be plugged into @qbus: record the available buffer space
+ * for events while none is pending.
  */
 void disk_guest_prepare(BusState *qbus);
 
-/* What is seen of the guest: the part of @s that is about it */
+/* Fill in the part of @s that is about the guest. */
 void disk_guest_look(Disk *disk, DetachSample *s);
 
-/* Ask it to let go; from now on the device stays when it does. */
+/* Ask the guest; the device is then kept when the guest releases it. */
 bool disk_guest_ask(Disk *disk, Error **errp);
 
-/* It need not let go any more; when it does, the device goes as ever. */
+/* Withdraw that; if the guest releases the disk, the device goes as usual. */
 void disk_guest_forget(Disk *disk);
 
 /*
- * No new request is let in; those under way go on.  As long as one of these may
- * still write into the guest's memory, the guest must not believe that it will
- * not: a SCSI disk cannot be reached any more, and a PCI device stays where it
- * is, but does nothing.
+ * Block new requests; those in flight continue.  While one of them may still
+ * write to guest memory, the guest must not be told otherwise: a SCSI disk can
+ * no longer be reached, and a PCI device stays in place, but does nothing.
  */
 void disk_guest_hide(Disk *disk);
 
-/* The block nodes are as before; works without a device, too. */
+/* Restore the block nodes; works without a device, too. */
 void disk_guest_unhide(Disk *disk);
 
 /*
- * Remove the device, and tell a guest that has not let go.  Waits for what is
- * under way: nothing should be.  False: only what is behind it was removed, and
- * requests that were held back while the disk was hidden have to fail first.
+ * Remove the device, and notify a guest that has not released it.  Waits for
+ * requests in flight, of which there should be none.  False: only its backend
+ * was removed, and requests held while the disk was hidden have to fail first.
  */
 bool disk_guest_remove(Disk *disk);
 
 /*
- * True: the guest knows that nothing is at @address of @qbus any more.
+ * True: the guest knows that @address of @qbus is empty.
  */
 bool disk_guest_knows(BusState *qbus, unsigned address);
 
 /*
- * Room that the driver of @qbus has for events when none is under way, in
- * bytes; 0 if it is not known, or has none.  Setting fails on other buses.
+ * Buffer space for events of the driver of @qbus when none is pending, in
+ * bytes; 0 if unknown, or none.  Setting it fails on other buses.
  */
 unsigned disk_guest_event_room(BusState *qbus);
 bool disk_guest_set_event_room(BusState *qbus, unsigned bytes, Error **errp);
 
-/* The guest has come from another host, where it was asked to let go. */
+/* The guest has been asked to release @disk on the source of a migration. */
 void disk_guest_resume(Disk *disk, bool let_go);
 
 #endif /* HW_DISK_GUEST_H */

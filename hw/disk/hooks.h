@@ -1,5 +1,5 @@
 /*
- * Disk hot-plug: hooks, for a manager outside that has something to do first
+ * Disk hot-plug: hooks for an external manager
  *
  * All functions run in the main thread with the BQL held.
  *
@@ -14,26 +14,26 @@
 #include "detach-policy.h"
 #include "qapi/qapi-types-disk-hooks.h"
 
-/* What has been asked of the hooks, and not answered yet */
+/* A call of all hooks for one event */
 typedef struct DiskHookRound DiskHookRound;
 
 /*
- * Ask all hooks that want to know of @point of disk @id, which is @spec, or is
- * attached already if that is NULL.  NULL: there are none.
+ * Call all hooks for @point of disk @id.  @spec describes the disk, or is NULL
+ * if it is already attached.  NULL: there are no such hooks.
  */
 DiskHookRound *disk_hooks_ask(DiskHookPoint point, const char *id,
                               const char *node, const DiskSpec *spec);
 
 /*
- * The answer of all that were asked; DETACH_ANSWER_YES for NULL.  With
- * DETACH_ANSWER_NO, the reason is put into @why, to be freed.
+ * The combined answer of all hooks; DETACH_ANSWER_YES for NULL.  With
+ * DETACH_ANSWER_NO, @why is set to the reason, to be freed.
  */
 DetachAnswer disk_hooks_answer(DiskHookRound *round, char **why);
 
-/* True: a hook wants to know of @point. */
+/* True: there is a hook for @point. */
 bool disk_hooks_want(DiskHookPoint point);
 
-/* Nobody waits for the answers any more; NULL is fine. */
+/* Ignore further answers; NULL is fine. */
 void disk_hooks_free(DiskHookRound *round);
 
 #endif /* HW_DISK_HOOKS_H */

@@ -1,9 +1,9 @@
 /*
- * Disk hot-plug: who a disk is, as its guest sees it
+ * Disk hot-plug: identity of a disk in its guest
  *
  * Serial number and World Wide Name are the beginning of the disk's UUID, so
- * they stay the same wherever and however often it is attached, and people see
- * at a glance that they belong together.
+ * they are the same wherever and however often it is attached, and are easy to
+ * match by eye.
  *
  * Pure functions.
  *
@@ -18,7 +18,7 @@
 #include "qapi/qapi-types-disk.h"
 #include "qemu/uuid.h"
 
-/* As many characters as a virtio-blk or NVMe disk has room for */
+/* Maximum length for virtio-blk and NVMe disks */
 #define DISK_SERIAL_LEN     20
 
 /* 20 hexadecimal digits: the first 80 bits of @uuid.  To be freed. */
@@ -29,7 +29,7 @@ char *disk_serial(const QemuUUID *uuid);
  */
 uint64_t disk_wwn(const QemuUUID *uuid);
 
-/* The id of a disk that was not given one.  To be freed. */
+/* The default id of a disk.  To be freed. */
 char *disk_default_id(const QemuUUID *uuid);
 
 /*
@@ -39,15 +39,15 @@ char *disk_default_id(const QemuUUID *uuid);
 char *disk_guest_name(DiskBus bus, const char *serial, uint64_t wwn);
 
 /*
- * Is @text what a guest calls the serial number of that disk?  Linux means
- * udev's ID_SERIAL, which has more in it than Windows' number.
+ * Is @text the serial number of that disk as reported by a guest agent?  Linux
+ * agents report udev's ID_SERIAL, which has more in it than Windows' number.
  */
 bool disk_guest_serial_is(const char *text, DiskBus bus, const char *serial,
                           uint64_t wwn);
 
 /*
- * A UUID for what has none of its own: that of the name space of this project
- * and @name (RFC 4122, version 5).
+ * A UUID for a disk without one: from this project's name space and @name (RFC
+ * 4122, version 5).
  */
 QemuUUID disk_uuid_of_name(const char *name);
 

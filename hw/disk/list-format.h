@@ -1,8 +1,7 @@
 /*
- * Disk hot-plug: the list of disks that goes with a guest
+ * Disk hot-plug: format of the list of disks that migrates with a guest
  *
- * docs/interop/disk-list.rst has the format.  Pure functions: what is in a text
- * may have been made to do harm.
+ * See docs/interop/disk-list.rst.  Pure functions; a text may be malicious.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -15,22 +14,22 @@
 #include "qapi/qapi-types-disk.h"
 #include "qemu/units.h"
 
-/* A text is not longer, in bytes */
+/* Maximum size of a text, in bytes */
 #define DISK_LIST_MAX       MiB
-/* Arrays and objects in it are not nested deeper */
+/* Maximum nesting of its arrays and objects */
 #define DISK_LIST_DEPTH     64
 
-/* Its text, to be freed; NULL and an error if that is too long */
+/* Convert to text, to be freed; NULL and an error if it is too long */
 GString *disk_list_write(const DiskManifest *list, Error **errp);
 
-/* May a text have @len bytes? */
+/* Is @len a valid size of a text? */
 bool disk_list_check_len(size_t len, Error **errp);
 
 uint32_t disk_list_crc(const char *text, size_t len);
 
 /*
- * What is in the @len bytes of @text, which a zero byte follows; to be freed.
- * NULL and an error if it breaks a rule that is about the text alone.
+ * Parse the @len bytes of @text, followed by a zero byte; to be freed.  NULL
+ * and an error if the text itself is invalid.
  */
 DiskManifest *disk_list_read(const char *text, size_t len, uint32_t crc,
                              Error **errp);

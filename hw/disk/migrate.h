@@ -1,5 +1,5 @@
 /*
- * Disk hot-plug: disks that go with a guest
+ * Disk hot-plug: disks that migrate with a guest
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -13,24 +13,24 @@
 #include "migration/vmstate.h"
 
 /*
- * The list of the attached disks: a subsection of "configuration", which is the
- * first thing in a stream.  It is not there when no disk is attached.
+ * The list of attached disks: a subsection of "configuration", the first
+ * section of a stream.  It is absent if no disk is attached.
  */
 extern const VMStateDescription vmstate_disk_list;
 
-/* A text in the stream, which a zero byte follows in memory */
+/* A text in the stream, followed by a zero byte in memory */
 typedef struct DiskListText {
     char *text;
     uint32_t len, crc;
 } DiskListText;
 
-/* Write what @make makes; if that fails, it is reported, and @f has failed. */
+/* Write the result of @make; a failure is reported, and set in @f. */
 int disk_list_put(QEMUFile *f, GString *(*make)(Error **errp));
 
-/* Read a text, to be freed; negative and reported if it cannot be. */
+/* Read a text, to be freed; a failure is reported, and negative. */
 int disk_list_get(QEMUFile *f, DiskListText *text);
 
-/* Report @err, to whoever asks a destination that lives on, too; negative. */
+/* Report @err, and keep it for query-migrate if QEMU lives on; negative. */
 int disk_list_failed(Error *err);
 
 #endif /* HW_DISK_MIGRATE_H */

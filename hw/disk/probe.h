@@ -1,9 +1,9 @@
 /*
- * Disk hot-plug: does the storage answer?
+ * Disk hot-plug: does the storage respond?
  *
- * To open an image takes requests that the main loop waits for, and with it the
- * guest, as long as the storage likes.  So another thread reads a little of it
- * before.
+ * Opening an image makes the main loop, and with it the guest, wait for
+ * requests to the storage, however long they take.  So another thread reads a
+ * little of it first.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -16,11 +16,11 @@
 #include "qapi/qapi-types-disk.h"
 
 /*
- * Do all files and devices answer that the disk of @spec is opened from?  That
- * something is there, or can be read, does not matter.  Of storage that is no
- * file of this host, or is a backing file that @spec does not name, nothing is
- * known.  Waits for 50 ms; false and an error that names the file if that was
- * not enough.  Ask again then.  Main thread, with BQL.
+ * Do all files and devices respond that the disk of @spec is opened from?  It
+ * does not matter whether they exist or can be read.  Storage that is not a
+ * file of this host, and backing files not named in @spec, are not probed.
+ * Waits for 50 ms; false and an error that names the file if that was not
+ * enough: ask again then.  Main thread, with BQL.
  */
 bool disk_storage_answers(const DiskSpec *spec, Error **errp);
 

@@ -1,5 +1,5 @@
 /*
- * Disk hot-plug: places that are there from the beginning
+ * Disk hot-plug: places that exist from the start
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -15,8 +15,8 @@
 void disk_provision_class_init(ObjectClass *oc);
 
 /*
- * After the devices of the command line were created, which may have chosen
- * their addresses: add what the property asks for.  Errors end QEMU.
+ * Add the controller if the property is set, after the devices of the command
+ * line, which may have chosen their addresses.  Exits on errors.
  */
 void disk_provision(void);
 

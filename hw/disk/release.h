@@ -1,5 +1,5 @@
 /*
- * Disk hot-plug: the end of a disk
+ * Disk hot-plug: releasing a disk
  *
  * All functions run in the main thread with the BQL held, and in no coroutine.
  *
@@ -14,12 +14,12 @@
 #include "disk.h"
 
 /*
- * Release everything of a disk without a device, and free it.  A node that
- * somebody else uses stays, with a warning.
+ * Release everything of a disk without a device, and free it.  A node that has
+ * other users is kept, with a warning.
  */
 void disk_release(Disk *disk);
 
-/* @disk has its device now: when that goes, however it does, so does @disk. */
+/* @disk now has its device: release @disk when that goes, for any reason. */
 void disk_watch(Disk *disk);
 
 #endif /* HW_DISK_RELEASE_H */

@@ -1,5 +1,5 @@
 /*
- * Disk hot-plug: what SCSI disks have told their guest of their size
+ * Disk hot-plug: whether the guest has noticed a new size
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -13,12 +13,12 @@
 #include "hw/scsi/scsi.h"
 
 /*
- * The guest fetches @ua from @dev now: count it if it tells of a new size.  To
- * be called before @ua is cleared, in any thread.
+ * The guest receives the unit attention @ua from @dev: record it if it reports
+ * a new size.  To be called before @ua is cleared, in any thread.
  */
 void disk_resize_told(SCSIDevice *dev, const SCSISense *ua);
 
-/* @disk goes: so does the resize that waits for its guest, with its event. */
+/* @disk goes away: end a resize that waits for its guest, with an event. */
 void disk_resize_forget(Disk *disk);
 
 #endif /* HW_DISK_RESIZE_H */

@@ -1,9 +1,9 @@
 /*
  * Disk hot-plug: whether the block graph can be changed now
  *
- * A change of the block graph waits, in the main loop, until no request of any
- * node is under way.  One that hangs, of whatever disk, makes all of QEMU hang.
- * So look first.
+ * A change of the block graph waits, in the main loop, until no node has a
+ * request in flight.  A hung request of any disk makes all of QEMU hang.  So
+ * check first.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -14,9 +14,9 @@
 #define HW_DISK_STILL_H
 
 /*
- * True: nothing is under way, so that a change that begins now will not wait.
- * Holds new requests back for as long as it looks, which is 50 ms at most.
- * False and an error that names who is to blame otherwise.
+ * True: there are no requests in flight, so a change that begins now will not
+ * wait.  New requests are held during the check, for at most 50 ms.  Otherwise
+ * false and an error that names the node.
  *
  * Main thread, BQL held, in no coroutine.
  */

@@ -23,7 +23,7 @@
 DiskInfo *disk_attach_waiting(const DiskSpec *spec, DiskCreate *create,
                               Error **errp);
 
-/* What waits, to be appended to a list at @tail */
+/* Append the waiting disks to the list at @tail. */
 void disk_waiting_infos(DiskInfoList **tail);
 
 #endif /* HW_DISK_WAITING_H */

@@ -40,7 +40,7 @@ typedef enum PacketMethod {
 typedef struct PacketChoice {
     PacketMethod best;
     double cost[PACKET_METHODS];    /* microseconds per page; 0: unknown */
-    bool told;                      /* cost of raw pages is not measured */
+    bool told;                      /* raw cost was given, not measured */
     double work[PACKET_METHODS];    /* part of @cost without sending */
     double bytes[PACKET_METHODS];   /* bytes per page */
     unsigned packets;               /* of this run, that count */
