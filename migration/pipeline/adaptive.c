@@ -26,40 +26,40 @@
 /* No other method has these bits in this field. */
 #define FLAG_DELTA      (3 << 1)
 /*
- * A page must cost so much, in microseconds, before it is worth while to copy
- * it, which takes less than one.
+ * Minimum cost of a page, in microseconds, for which a copy pays; copying takes
+ * less than one.
  */
 #define WORTH_COPY      10
-/* Syncs after which pages are copied; those after the next can be deltas. */
+/* Syncs after which pages are copied; one sync later they can be deltas. */
 #define COPY_FROM       2
 /*
- * After how many packets the kernel knows the link, and how many are enough for
- * it to say that the link is not what limits us.  A link that is fast is better
- * measured.  In bytes a second, of one channel.
+ * Packets after which the kernel knows the link's rate, and after which an
+ * unknown rate means that the link is not the limit.  Above a rate, in bytes
+ * per second of one channel, measuring is better.
  */
 #define ASK_LINK_AFTER  3
 #define ASK_LINK_UNTIL  6
-/* So often in a row it must be slow: it is as well when nobody reads. */
+/* Times in a row that it must be slow: it also is if the receiver lags. */
 #define ASK_LINK_TIMES  3
 #define ASK_LINK_BELOW  200e6
-/* The same where CPU time is short, which makes any link look slow */
+/* The same if CPU time is short, which makes any link look slow */
 #define ASK_BUSY_BELOW  25e6
-/* It is, when work costs others so much. */
+/* Cost of work to others from which CPU time counts as short */
 #define BUSY_FROM       1
-/* It is fast after all.  For a moment it may seem to be so. */
+/* Above this it is fast after all; some overestimates are transient. */
 #define ASK_LINK_ABOVE  800e6
-/* What a microsecond of work costs others at most, in microseconds */
+/* Maximum cost of a microsecond of work to others, in microseconds */
 #define WORK_COSTS_MOST 3
-/* How much of the guest's memory copies may take, and how many bytes */
+/* Maximum size of all copies: a share of the guest's memory, and bytes */
 #define COPY_SHARE      4
 #define COPY_MOST       (1 * GiB)
 
-/* Of a channel; its thread's own */
+/* State of a channel, private to its thread */
 typedef struct AdaptiveChannel {
     PacketChoice choice;
-    unsigned pauses;            /* that were known at the last packet */
-    unsigned slow;              /* packets in a row that saw a slow link */
-    bool bound;                 /* little waits in the kernel */
+    unsigned pauses;            /* seen at the last packet */
+    unsigned slow;              /* packets in a row on a slow link */
+    bool bound;                 /* unsent data is limited */
     uint8_t *buf;               /* of pages and their lengths */
 } AdaptiveChannel;
 
@@ -163,14 +163,14 @@ static void adaptive_send_cleanup(MultiFDSendParams *p, Error **errp)
     adaptive.zstd->send_cleanup(p, errp);
 }
 
-/* Is it worth while to keep copies, and are there likely to be some? */
+/* Do copies of pages pay now? */
 static bool adaptive_copies(const AdaptiveChannel *c)
 {
     return adaptive.delta && c->choice.cost[PACKET_RAW] > WORTH_COPY &&
            stat64_get(&mig_stats.dirty_sync_count) >= COPY_FROM;
 }
 
-/* How many methods there are to choose from: deltas are the last one. */
+/* Number of available methods; deltas are the last one. */
 static unsigned adaptive_methods(const AdaptiveChannel *c)
 {
     return c->choice.best == PACKET_DELTA ||
@@ -179,7 +179,7 @@ static unsigned adaptive_methods(const AdaptiveChannel *c)
            PACKET_METHODS : PACKET_DELTA;
 }
 
-/* What was found to be zero is behind the others. */
+/* Zero pages follow the normal ones. */
 static void adaptive_forget_zeroes(const MultiFDPages_t *pages,
                                    DeltaShadow *shadow)
 {
@@ -211,7 +211,7 @@ static int adaptive_prepare_delta(MultiFDSendParams *p, DeltaShadow *shadow)
     return 0;
 }
 
-/* A packet that is made from copies, so that it is known what was sent */
+/* Prepare a packet from copies, so that what was sent is known */
 static int adaptive_prepare_copied(MultiFDSendParams *p, DeltaShadow *shadow,
                                    const MultiFDMethods *ops, Error **errp)
 {
@@ -229,7 +229,7 @@ static int adaptive_prepare_copied(MultiFDSendParams *p, DeltaShadow *shadow,
     return ret;
 }
 
-/* What the kernel says about the link saves many a page the wrong way. */
+/* Asking the kernel about the link avoids many trials. */
 static void adaptive_ask_link(MultiFDSendParams *p, AdaptiveChannel *c)
 {
     PacketChoice *choice = &c->choice;
@@ -258,8 +258,8 @@ static void adaptive_ask_link(MultiFDSendParams *p, AdaptiveChannel *c)
 }
 
 /*
- * In the first pass the guest does not wait for what waits in the kernel, and
- * that keeps the link busy while pages of zeroes are looked at.
+ * Not in the first pass: there, unsent data does not add to the blackout, and
+ * keeps the link busy while zero pages are skipped.
  */
 static void adaptive_bound(MultiFDSendParams *p, AdaptiveChannel *c)
 {
@@ -269,14 +269,14 @@ static void adaptive_bound(MultiFDSendParams *p, AdaptiveChannel *c)
     }
 }
 
-/* The guest has stopped, and waits for each packet. */
+/* The guest has stopped: no more trials. */
 static bool adaptive_is_last(void)
 {
     return qatomic_read(&migrate_get_current()->state) ==
            MIGRATION_STATUS_DEVICE;
 }
 
-/* The time that work waits for a CPU, others wait for it as well. */
+/* While work waits for a CPU, other threads do, too. */
 static double adaptive_work_costs(void)
 {
     return MIN((migration_stall() - 1000) / 1000.0, WORK_COSTS_MOST);
@@ -291,7 +291,7 @@ static bool adaptive_was_paused(AdaptiveChannel *c)
     return c->pauses != known;
 }
 
-/* A packet the way that @m says */
+/* Prepare a packet by method @m */
 static int adaptive_prepare(MultiFDSendParams *p, PacketMethod m,
                             Error **errp)
 {
@@ -352,7 +352,7 @@ static void adaptive_recv_cleanup(MultiFDRecvParams *p)
     adaptive.zstd->recv_cleanup(p);
 }
 
-/* Take the pages of a packet from their bytes. */
+/* Decode the pages of a packet. */
 static bool adaptive_unpack(MultiFDRecvParams *p, const uint8_t *codes,
                             size_t len)
 {

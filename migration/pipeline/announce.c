@@ -15,7 +15,7 @@
 #include "system/runstate.h"
 #include "announce.h"
 
-/* @id: announcements with the same one take the place of each other. */
+/* An announcement replaces earlier ones with the same @id. */
 static void announce(const char *id, const char *nic)
 {
     g_autoptr(AnnounceParameters) params =
@@ -39,7 +39,7 @@ void migration_announce_link_up(NetClientState *nc)
     if (nc->info->type != NET_CLIENT_DRIVER_NIC) {
         nc = nc->peer;
     }
-    /* A guest that waits for its migration runs elsewhere. */
+    /* While waiting for an incoming migration, the guest runs elsewhere. */
     if (!nc || nc->info->type != NET_CLIENT_DRIVER_NIC ||
         !runstate_is_running()) {
         return;

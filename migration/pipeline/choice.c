@@ -9,31 +9,30 @@
 #include "qemu/osdep.h"
 #include "choice.h"
 
-/* Packets of a run; as many as fill a socket's buffers twice */
+/* Packets in a run, enough to fill a socket's buffers twice */
 #define RUN             16
-/* Runs between two trials, to begin with, and at most */
+/* Runs between two trials, initially and at most */
 #define INTERVAL_MIN    16
 #define INTERVAL_MAX    512
-/* What a new measure counts for */
+/* Weight of a new measurement */
 #define WEIGHT          0.5
-/* A trial ends when it has taken so many times what the best would have. */
+/* A trial ends if it takes this many times as long as the best method. */
 #define HOPELESS        2
-/* The first raw run says little, and ends after so long, in microseconds. */
+/* Maximum time of the first raw run, in microseconds: it is not reliable. */
 #define FIRST_MOST      40000
 /*
- * When the best costs so many times what it did, pages or link are others, and
- * what is known of the other method means nothing.
+ * If the best method costs this many times what it did, the pages or the link
+ * have changed, and the costs of the other methods are obsolete.
  */
 #define OTHER_WORLD     2
 /*
- * Microseconds that a raw page takes at most where the link is fast: that of 4
- * KiB has 80 MB/s then, in one channel of several.  More where the channel
- * itself has to wait for a CPU.
+ * Maximum microseconds per raw page on a fast link: for 4 KiB, that is 80 MB/s
+ * in one channel of several.  More if the channel itself waits for a CPU.
  */
 #define FAST_MOST       50
-/* So much cheaper must what takes more CPU be. */
+/* A method that takes more CPU must be cheaper by this factor. */
 #define WORTH           0.9
-/* A packet counts if one page of so many at least is not all zeroes. */
+/* A packet counts if at least one in this many pages is not zero. */
 #define SPARSE          8
 
 static PacketMethod choice_method(const PacketChoice *c)
@@ -41,7 +40,7 @@ static PacketMethod choice_method(const PacketChoice *c)
     return c->trial ? c->other : c->best;
 }
 
-/* Is there a method that nothing is known of?  That is tried first. */
+/* Find a method of unknown cost, which is tried first. */
 static bool choice_find_unknown(PacketChoice *c, unsigned methods)
 {
     for (unsigned m = 0; m < methods; m++) {
@@ -53,7 +52,7 @@ static bool choice_find_unknown(PacketChoice *c, unsigned methods)
     return false;
 }
 
-/* The others take turns. */
+/* The other methods take turns in trials. */
 static void choice_find_other(PacketChoice *c, unsigned methods)
 {
     if (!choice_find_unknown(c, methods)) {
@@ -82,18 +81,18 @@ static void choice_learn(PacketChoice *c)
         memset(c->cost, 0, sizeof(c->cost));
         *cost = new;
     }
-    /* A trial is rare; what was long ago says little. */
+    /* Trials are rare, so the previous one is obsolete. */
     *cost = *cost && !c->trial ? *cost + WEIGHT * (new - *cost) : new;
 }
 
-/* What a page costs the channel, and all others */
+/* Cost of a page to the channel and to others */
 static double choice_cost(const PacketChoice *c, PacketMethod m)
 {
     return c->cost[m] + c->work_costs *
                         MAX(0, c->work[m] - c->work[PACKET_RAW]);
 }
 
-/* The cheapest one, when raw pages were measured as well */
+/* The cheapest method, if raw pages were measured */
 static PacketMethod choice_cheapest(const PacketChoice *c, unsigned methods)
 {
     double limit = WORTH * c->cost[PACKET_RAW];
@@ -108,7 +107,7 @@ static PacketMethod choice_cheapest(const PacketChoice *c, unsigned methods)
     return best;
 }
 
-/* The one that makes least of a page, and is ready before a raw one is sent */
+/* The method with the smallest pages that is faster than sending raw ones */
 static PacketMethod choice_smallest(const PacketChoice *c, unsigned methods)
 {
     double limit = WORTH * c->bytes[PACKET_RAW];
@@ -145,8 +144,8 @@ static bool choice_raw_is_slow(const PacketChoice *c)
 }
 
 /*
- * The link was thought to be fast, and raw packets were slow.  The first time
- * that may as well be a thread that did not get a CPU: measure once more.
+ * Raw packets were slow although the link is supposed to be fast.  The first
+ * time, the thread may just not have got a CPU: measure once more.
  */
 static void choice_doubt(PacketChoice *c)
 {
@@ -156,7 +155,7 @@ static void choice_doubt(PacketChoice *c)
     }
 }
 
-/* The run has ended: what is the next one? */
+/* The run has ended: choose the next one. */
 static void choice_turn(PacketChoice *c, unsigned methods)
 {
     choice_learn(c);
@@ -188,12 +187,12 @@ void packet_choice_know_raw(PacketChoice *c, double cost, size_t page_size)
         c->cost[PACKET_RAW] = cost;
         c->bytes[PACKET_RAW] = page_size;
         c->told = cost > 0;
-        /* Raw packets are to find that out, and others were a guess. */
+        /* End a raw run if the cost is now given, another run if it is not. */
         c->over = c->packets && (choice_method(c) == PACKET_RAW) == (cost > 0);
     }
 }
 
-/* Has the trial taken longer than half a run of the best should? */
+/* Has the trial taken longer than half a run of the best method would? */
 static bool choice_hopeless(const PacketChoice *c)
 {
     if (!c->packets) {
@@ -206,7 +205,7 @@ static bool choice_hopeless(const PacketChoice *c)
                                  c->pages / c->packets * RUN / 2;
 }
 
-/* The last packet is on its way. */
+/* The last packet has been sent. */
 static void choice_count(PacketChoice *c, int64_t now)
 {
     int64_t took = now - c->from;

@@ -1,5 +1,5 @@
 /*
- * Migration pipeline: what a blackout takes besides memory
+ * Migration pipeline: the blackout besides memory
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -19,23 +19,25 @@ static const unsigned guess[PIPELINE_COSTS] = {
     [PIPELINE_COST_CLAIM] = 500,
     [PIPELINE_COST_START] = 500,
 };
-/* and where disks change hands in a volume */
+/* and if disks are handed over in a volume */
 static const unsigned guess_disks[PIPELINE_COSTS] = {
     [PIPELINE_COST_RELEASE] = 2000,
     [PIPELINE_COST_CLAIM] = 6000,
 };
 
-/* After so many seconds a blackout counts for half. */
+/* Seconds after which the weight of a blackout is halved */
 #define HALF_LIFE       600
-/* The spread of a guess, and the least and most of all, as parts of it all */
+/*
+ * Spread of a guess, and minimum and maximum of a spread, relative to the total
+ */
 #define SPREAD_GUESS    0.5
 #define SPREAD_LEAST    0.1
 #define SPREAD_MOST     0.5
-/* With fewer rows than this their own spread is not known well. */
+/* Number of rows below which their own spread is not reliable */
 #define ROWS_FEW        3
-/* What a blackout counts for beside the one after it */
+/* Weight of a blackout relative to the next one */
 #define NEWER           0.7
-/* What is guessed is not scaled by more than that, in permille. */
+/* Maximum scale of a guess, in permille */
 #define STALL_MOST      4000
 
 void pipeline_history_add(PipelineHistory *h, const PipelineRow *row)
@@ -100,7 +102,7 @@ static double weighted_median(Weighted *w, unsigned n)
     for (unsigned i = 0; i < n; i++) {
         sum += w[i].weight;
         if (sum >= half) {
-            /* Two that share the middle: half way between them */
+            /* The middle is between two values: take their mean. */
             return sum > half || i + 1 == n ? w[i].value :
                    (w[i].value + w[i + 1].value) / 2;
         }
@@ -110,7 +112,7 @@ static double weighted_median(Weighted *w, unsigned n)
 
 static double row_weight(const PipelineHistory *h, unsigned i)
 {
-    /* Only how much older it is than the latest one makes a difference. */
+    /* Only its age relative to the latest one matters. */
     unsigned age = h->row[i].age - MIN(h->row[i].age, h->row[h->rows - 1].age);
 
     return exp2(-(double)MIN(age, 60 * HALF_LIFE) / HALF_LIFE) *
@@ -127,7 +129,7 @@ static double row_total(const PipelineRow *row)
     return total;
 }
 
-/* The median of what @value says of each row */
+/* The median of @value over all rows */
 static double history_median(const PipelineHistory *h,
                              double (*value)(const PipelineRow *row,
                                              double arg), double arg)
@@ -150,7 +152,7 @@ static double value_deviation(const PipelineRow *row, double total)
     return fabs(row_total(row) - total);
 }
 
-/* How sure that is: less so with few blackouts, and when they are long ago */
+/* The spread, which is larger for few or old blackouts */
 static double history_spread(const PipelineHistory *h, double total)
 {
     double least = SPREAD_LEAST * total, most = SPREAD_MOST * total;

@@ -1,5 +1,5 @@
 /*
- * Migration pipeline: the bytes of a page that has changed
+ * Migration pipeline: encoding of a changed page
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -13,7 +13,7 @@
 size_t delta_encode_page(const uint8_t *old, const uint8_t *new,
                          size_t page_size, uint8_t *dst, uint16_t *code)
 {
-    /* What takes more than half of it takes longer to encode than to send. */
+    /* Encoding changes to more than half of it takes longer than sending it. */
     int len = old ? xbzrle_encode_buffer((uint8_t *)old, (uint8_t *)new,
                                          page_size, dst, page_size / 2) : -1;
 

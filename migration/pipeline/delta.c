@@ -17,8 +17,8 @@
 
 struct DeltaShadow {
     RAMBlock *block;
-    RAMBlock like;              /* with host that of the copies */
-    unsigned long *valid;       /* the destination has that copy */
+    RAMBlock like;              /* its host is that of the copies */
+    unsigned long *valid;       /* the destination has the same page */
     unsigned long *used;        /* it takes memory */
 };
 
@@ -96,7 +96,7 @@ static long delta_page(ram_addr_t offset)
     return offset >> qemu_target_page_bits();
 }
 
-/* Room for copies of these pages.  False if there is none. */
+/* Reserve memory for copies of these pages.  False if there is none. */
 static bool delta_reserve(DeltaShadow *s, const ram_addr_t *offsets,
                           unsigned pages)
 {

@@ -1,5 +1,5 @@
 /*
- * Migration pipeline: how fast memory moves, and how fast it changes
+ * Migration pipeline: how fast memory is sent, and how fast it is dirtied
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -12,18 +12,18 @@
 #define US_PER_S        1000000.0
 #define FOREVER         (100.0 * 365 * 86400 * US_PER_S)
 
-/* A rate is measured for so long, in microseconds, before it counts. */
+/* Minimum time to measure a rate, in microseconds */
 #define RATE_WINDOW     20000
-/* What a new measure counts for; what gets worse is believed sooner. */
+/* Weight of a new measurement; more if it is worse than before */
 #define RATE_UP         0.3
 #define RATE_DOWN       0.6
-/* The same for what the guest dirties, whichever way it goes */
+/* The same for the dirty rate, in either direction */
 #define DIRTY_WEIGHT    0.5
 
 /*
- * Most pages of zeroes of the first pass were never touched.  They cost next to
- * nothing and say nothing about pages that are.  Later ones are like all that
- * the guest writes.
+ * Most zero pages of the first pass were never touched.  They cost next to
+ * nothing, so they must not count for the rate.  Later ones are like other
+ * pages that the guest writes.
  */
 static uint64_t estimate_pages_since(const PipelineSample *from,
                                      const PipelineSample *s)
@@ -54,9 +54,9 @@ static void estimate_page_rate(PipelineEstimate *e, const PipelineSample *s)
 }
 
 /*
- * Pages that are in the sockets' buffers count as done.  When all are there,
- * it is known how long they really took.  What was measured meanwhile is too
- * much, by as much as the wait for them at most.
+ * Pages in the sockets' buffers count as done.  Only when the destination has
+ * all of them is it known how long they really took.  Rates measured in
+ * between are too high, at most by the time of that wait.
  */
 static void estimate_settled_rate(PipelineEstimate *e, const PipelineSample *s)
 {
@@ -75,8 +75,8 @@ static void estimate_settled_rate(PipelineEstimate *e, const PipelineSample *s)
 }
 
 /*
- * What is left now and was done since is more than was left then by what?
- * What was left out did not become more.
+ * Pages left now and done since, less the pages left then, were dirtied.
+ * Skipped pages were not.
  */
 static void estimate_dirty_rate(PipelineEstimate *e, const PipelineSample *s)
 {
@@ -85,7 +85,7 @@ static void estimate_dirty_rate(PipelineEstimate *e, const PipelineSample *s)
                     (s->pages_saved - from->pages_saved);
     double rate;
 
-    /* What the first sync finds is all memory. */
+    /* The first sync finds all memory dirty. */
     if (from->syncs && s->now > from->now) {
         rate = (have - MIN(have, from->pages_left)) * US_PER_S /
                (s->now - from->now);
@@ -116,7 +116,7 @@ int64_t pipeline_estimate_time(const PipelineEstimate *e, double pages)
     if (pages <= 0) {
         return 0;
     }
-    /* Below a page a second nothing moves; a century is as good as never. */
+    /* Below a page per second, the time is infinite. */
     time = e->page_rate < 1 ? FOREVER : pages / e->page_rate * US_PER_S;
     return time < FOREVER ? (int64_t)time : INT64_MAX;
 }

@@ -10,16 +10,16 @@
 #include <math.h>
 #include "forecast.h"
 
-/* The world goes on in such steps, in microseconds. */
+/* Step of the simulation, in microseconds */
 #define STEP        10000
-/* After so many of them, a day, whatever it is has no end. */
+/* Number of steps, a day, after which it does not terminate */
 #define STEPS_MAX   8640000
 #define US_PER_S    1000000.0
 #define US_PER_MS   1000
-/* No guest is asked to stand still for longer, in microseconds. */
+/* Upper bound for the floor, in microseconds */
 #define FLOOR_MOST  (2000 * US_PER_MS * (int64_t)1000)
 
-/* Pages that are dirty after a step, if @dirty were before */
+/* Number of dirty pages after a step, if @dirty were before */
 static double forecast_dirty(const PipelineModel *m, double dirty,
                              unsigned throttle)
 {
@@ -32,7 +32,7 @@ static double forecast_dirty(const PipelineModel *m, double dirty,
                    (1 - exp(-writes / m->working_set));
 }
 
-/* The policy looks, after a sync if it wants one. */
+/* Ask the policy, and again after a sync if it wants one. */
 static MigratePipelineAction forecast_ask(PipelinePolicy *p, PipelineSample *s,
                                           double *left, double *dirty)
 {

@@ -1,10 +1,10 @@
 /*
- * Migration pipeline: the volume is the arbiter of who runs the guest
+ * Migration pipeline: ownership in the volume decides which side runs the guest
  *
- * The token is sent as a device section of its own.  Device state is saved
- * after the disks were inactivated (migration_switchover_start()), so the
- * token in the section is the one that stands on the volumes, and a
- * destination that has it has everything that was sent before it.
+ * The token is sent as a device section.  Device state is saved after the disks
+ * were inactivated (migration_switchover_start()), so the token in the section
+ * is the one in the volumes, and a destination that has it has everything that
+ * was sent before.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -122,7 +122,7 @@ bool migration_handover_completed(MigrationState *s)
     return theirs;
 }
 
-/* The other disks, without which the guest cannot run either */
+/* Activate the other disks, which the guest also needs. */
 static bool handover_activate(Error **errp)
 {
     ERRP_GUARD();
@@ -152,7 +152,7 @@ bool migration_handover_accept(MigrationIncomingState *mis)
     migrate_set_error(s, err);
     migrate_set_state(&mis->state, MIGRATION_STATUS_ACTIVE,
                       MIGRATION_STATUS_FAILED);
-    /* Makes the last message to the source say that we failed. */
+    /* Makes the last message to the source report a failure. */
     qemu_file_set_error(mis->from_src_file, -EBUSY);
     migration_incoming_state_destroy();
     if (mis->exit_on_error) {
@@ -178,7 +178,7 @@ bool migration_handover_accept_postcopy(MigrationIncomingState *mis)
     }
     migrate_set_error(migrate_get_current(), err);
     error_report_err(err);
-    /* The source takes that for our end, and the disks back. */
+    /* The source takes that for our exit, and takes the disks back. */
     qemu_file_shutdown(mis->from_src_file);
     return false;
 }
@@ -188,7 +188,7 @@ bool migration_handover_not_taken(MigrationState *s)
     Error *err = NULL;
 
     BQL_LOCK_GUARD();
-    /* With release-ram the guest's memory is not all here any more. */
+    /* With release-ram, part of the guest's memory is gone here. */
     if (!csv_handover_needed() || migrate_release_ram()) {
         return false;
     }

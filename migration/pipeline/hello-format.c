@@ -1,5 +1,5 @@
 /*
- * Migration pipeline: the greeting on the wire
+ * Migration pipeline: format of the greeting
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -90,7 +90,7 @@ bool migration_hello_decode(const uint8_t *buf, size_t len,
                    hello->crc, crc);
         return false;
     }
-    /* Whoever sent it, it is going to be shown to people. */
+    /* It will be shown to the user, so it must be valid. */
     *text = g_utf8_make_valid((const char *)buf + sizeof(wire),
                               len - sizeof(wire));
     return true;

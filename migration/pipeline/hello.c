@@ -32,26 +32,26 @@
 #include "pipeline.h"
 #include "trace.h"
 
-/* How long a whole message may take, in milliseconds */
+/* Time limit for a whole message, in milliseconds */
 #define HELLO_TIMEOUT       10000
-/* How often whoever waits looks whether that makes sense, in milliseconds */
+/* How often a waiting coroutine checks whether to stop, in milliseconds */
 #define HELLO_LOOK          100
-/* The most that a peer can make us wait for; upstream has that limit, too. */
+/* Maximum number of channels that we wait for; also upstream's limit */
 #define HELLO_CHANNELS_MAX  255
 
-/* One connection, and the coroutine that works on it */
+/* A connection and its coroutine */
 typedef struct Hello {
     QIOChannel *ioc;            /* a reference */
     QEMUTimer *timer;
     int64_t deadline;           /* in milliseconds; INT64_MAX: none */
     MigrationState *s;          /* source only */
     char *hostname;             /* source only */
-    Error *err;                 /* source only: of the greeting */
-    void *listener;             /* destination only: where it came from */
+    Error *err;                 /* source only: error of the greeting */
+    void *listener;             /* destination only: its listener */
     bool go_on;                 /* destination only: the stream follows */
 } Hello;
 
-/* The destination, while what was agreed holds */
+/* The destination, while negotiated settings apply */
 static struct {
     bool agreed;
     bool multifd, postcopy_ram;
@@ -71,7 +71,7 @@ static void hello_look(void *opaque)
 
     timer_mod(h->timer, hello_now() + HELLO_LOOK);
     if (hello_now() - HELLO_TIMEOUT >= h->deadline) {
-        /* Whoever writes to a peer that does not read looks at no clock. */
+        /* A coroutine that is blocked in a write checks no deadline. */
         qio_channel_shutdown(h->ioc, QIO_CHANNEL_SHUTDOWN_BOTH, NULL);
     }
     qio_channel_wake_read(h->ioc);
@@ -79,8 +79,8 @@ static void hello_look(void *opaque)
 }
 
 /*
- * The end of the device state and the destination's word are short.  They must
- * not wait, within the blackout, for an acknowledgement that is 40 ms late.
+ * The end of the device state and the destination's reply are short.  During
+ * the blackout they must not wait for a delayed acknowledgement of 40 ms.
  */
 static void hello_hurry(QIOChannel *ioc)
 {
@@ -108,7 +108,7 @@ static void hello_free(Hello *h)
     g_free(h);
 }
 
-/* Wait until there is something to read.  False if that makes no sense. */
+/* Wait until there is something to read.  False on cancel or timeout. */
 static bool coroutine_fn hello_co_wait(Hello *h, Error **errp)
 {
     if (h->s && h->s->state != MIGRATION_STATUS_SETUP) {
@@ -124,7 +124,7 @@ static bool coroutine_fn hello_co_wait(Hello *h, Error **errp)
     return true;
 }
 
-/* Read @len bytes; @flags as those of qio_channel_readv_full(). */
+/* Read @len bytes; @flags as for qio_channel_readv_full(). */
 static bool coroutine_fn hello_co_read(Hello *h, void *buf, size_t len,
                                        int flags, Error **errp)
 {
@@ -147,7 +147,7 @@ static bool coroutine_fn hello_co_read(Hello *h, void *buf, size_t len,
         } else if (n == len) {
             return true;
         } else if (n > 0) {
-            /* Too little to look at: it is readable, and not what we want. */
+            /* Too few bytes to peek at: the channel stays readable, so poll. */
             h->deadline = MIN(h->deadline, hello_now() + HELLO_TIMEOUT);
             qemu_co_sleep_ns(QEMU_CLOCK_REALTIME, SCALE_MS);
             if (hello_now() >= h->deadline) {
@@ -202,9 +202,9 @@ static bool hello_is_yes(const HelloMessage *theirs, const char *text,
 }
 
 /*
- * Send HELLO_PROBE_BYTES.  How many there are a second until the last one is
- * there, or more if the kernel says so, since that is not what the main loops
- * take; 0 and an error if they do not come.
+ * Send HELLO_PROBE_BYTES.  Returns bytes per second until the last one has
+ * arrived, or the kernel's rate if that is higher, since it does not depend on
+ * the main loops; 0 and an error if they do not arrive.
  */
 static double coroutine_fn hello_co_probe(Hello *h, Error **errp)
 {
@@ -294,7 +294,7 @@ bool coroutine_fn migration_hello_co_ask(QIOChannel *ioc,
     return ok;
 }
 
-/* What follows asks the disks, which goes in no coroutine. */
+/* The next step queries the disks, which must not happen in a coroutine. */
 static void hello_connect_bh(void *opaque)
 {
     Hello *h = opaque;
@@ -310,7 +310,7 @@ static void coroutine_fn hello_co_connect(void *opaque)
     Hello *h = opaque;
 
     if (!hello_co_greet(h, &h->err) && h->s->state != MIGRATION_STATUS_SETUP) {
-        /* Cancelled: it ends as if that had come right after connecting. */
+        /* Cancelled: end as for a cancel right after connecting. */
         qio_channel_shutdown(h->ioc, QIO_CHANNEL_SHUTDOWN_BOTH, NULL);
         error_free(h->err);
         h->err = NULL;
@@ -323,7 +323,7 @@ bool migration_hello_connect(MigrationState *s, QIOChannel *ioc,
 {
     Hello *h;
 
-    /* After a cancel nothing else is to be tried. */
+    /* After a cancel no other mode is tried. */
     migration_pipeline_reached(!error || s->state != MIGRATION_STATUS_SETUP);
     if (!error) {
         hello_hurry(ioc);
@@ -343,7 +343,7 @@ bool migration_hello_connect(MigrationState *s, QIOChannel *ioc,
 
 /* Destination */
 
-/* What we accept of what they would like */
+/* The subset of @features that we accept */
 static uint64_t hello_accepts(uint64_t features, Error **errp)
 {
     uint64_t accepts = features & (HELLO_MULTIFD | HELLO_POSTCOPY |
@@ -434,7 +434,7 @@ void migration_hello_end(void)
     }
 }
 
-/* A probe of the link: take it in, and say when it is there. */
+/* Receive a probe of the link, and confirm it. */
 static bool coroutine_fn hello_co_probed(Hello *h, HelloMessage *ours,
                                          Error **errp)
 {
@@ -479,7 +479,7 @@ static bool coroutine_fn hello_co_answer(Hello *h, Error **errp)
     return theirs.type == HELLO_GO;
 }
 
-/* Wait for the stream, whose sender may be gone instead. */
+/* Wait for the stream; the source may be gone. */
 static bool coroutine_fn hello_co_stream(Hello *h, Error **errp)
 {
     uint8_t byte;
@@ -515,7 +515,7 @@ static void coroutine_fn hello_co_accept(void *opaque)
     h->go_on = true;
     if (!hello_co_read(h, &magic, sizeof(magic),
                        QIO_CHANNEL_READ_FLAG_MSG_PEEK, NULL)) {
-        /* Upstream would wait for the rest, and nothing else could go on. */
+        /* Upstream would block all else while it waits for the rest. */
         h->go_on = h->deadline == INT64_MAX;
     } else if (be32_to_cpu(magic) == HELLO_MAGIC) {
         h->go_on = hello_co_answer(h, &err) && hello_co_stream(h, &err);
@@ -533,9 +533,9 @@ void migration_hello_accept(QIOChannel *ioc)
 
     hello_hurry(ioc);
     /*
-     * A migration that recovers has begun with a greeting or without, and its
+     * A recovering migration is past its greeting, if it had one, and its
      * listener may run in a monitor's thread.  The channel of postcopy-preempt
-     * has nothing to look at for long.
+     * has nothing to peek at for a long time.
      */
     if (mis->state != MIGRATION_STATUS_SETUP || migrate_postcopy_preempt() ||
         migrate_channel_requires_tls_upgrade(ioc)) {
@@ -543,9 +543,9 @@ void migration_hello_accept(QIOChannel *ioc)
         return;
     }
     /*
-     * A TLS channel can be peeked at, but by somebody who waits as we do: in
-     * migration_ioc_process_incoming() the other channels, whose handshakes
-     * the source awaits, would wait as well.
+     * A TLS channel can be peeked at only in a coroutine, as here: in
+     * migration_ioc_process_incoming() that would block the other channels,
+     * whose handshakes the source is waiting for.
      */
     if (object_dynamic_cast(OBJECT(ioc), TYPE_QIO_CHANNEL_TLS)) {
         qio_channel_set_feature(ioc, QIO_CHANNEL_FEATURE_READ_MSG_PEEK);

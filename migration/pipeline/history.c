@@ -28,18 +28,18 @@ static const MigratePipelinePart parts[PIPELINE_COSTS] = {
     [PIPELINE_COST_START] = MIGRATE_PIPELINE_PART_START,
 };
 
-/* As it is in the stream */
+/* Format in the stream */
 typedef struct PipelineLuggage {
-    /* of the blackout under way, in microseconds; states up to this one */
+    /* of the current blackout, in microseconds; states up to this section */
     uint32_t stop, release, device_state;
     uint32_t rows;
     PipelineRow row[PIPELINE_HISTORY];
 } PipelineLuggage;
 
 static struct {
-    QemuMutex lock;             /* protects all but what says otherwise */
+    QemuMutex lock;             /* for all but the members noted below */
     PipelineHistory history;
-    int64_t aged;               /* when that was, in milliseconds */
+    int64_t aged;               /* time of the last ageing, in milliseconds */
     bool disks;
     int64_t round_trip;         /* microseconds; 0: not known */
 
@@ -91,7 +91,7 @@ PipelineCosts migration_history_costs(void)
     return pipeline_costs(&known.history, stall, known.disks);
 }
 
-/* Called with the time that the source took for what it does */
+/* Called with the times of the source's parts */
 static void history_add(const PipelineLuggage *source)
 {
     PipelineRow row = { 0 };
@@ -168,8 +168,8 @@ static int luggage_pre_save(void *opaque)
 }
 
 /*
- * What is wrong here makes a prediction wrong.  That is no reason not to let
- * the guest run: it is forgotten.
+ * An invalid history can only make predictions wrong, which must not keep the
+ * guest from running: discard it.
  */
 static int luggage_post_load(void *opaque, int version_id)
 {
@@ -228,7 +228,7 @@ void migration_history_agreed(bool yes)
 {
     known.agreed = yes;
     if (yes) {
-        /* Behind all that is there now, to know how long saving that takes. */
+        /* After all sections so far, to measure how long saving them takes. */
         vmstate_unregister(NULL, &vmstate_luggage, &known.luggage);
         history_register();
     }

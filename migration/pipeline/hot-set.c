@@ -11,9 +11,9 @@
 #include "qemu/host-utils.h"
 #include "hot-set.h"
 
-/* Fewer pages are not worth it, and say little. */
+/* Minimum number of pages for which this pays and is significant */
 #define LEAST_PAGES     256
-/* So many of those that were dirty must be dirty again. */
+/* Minimum share of dirty pages that must be dirty again */
 #define LIKELY          0.9
 
 HotSet *hot_set_new(unsigned long pages)
@@ -51,7 +51,7 @@ void hot_set_count(const HotSet *set, const unsigned long *dirty,
 
 bool hot_count_likely(const HotCount *count)
 {
-    /* Until there are such pages, those of one sync have to do. */
+    /* Without such pages, use those of one sync. */
     return count->twice >= LEAST_PAGES ?
            count->twice_again >= LIKELY * count->twice :
            count->last >= LEAST_PAGES &&

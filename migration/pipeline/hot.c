@@ -1,5 +1,5 @@
 /*
- * Migration pipeline: do not send what is dirty again anyway
+ * Migration pipeline: do not send pages that are already dirty again
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -20,16 +20,16 @@
 #include "hot-set.h"
 #include "trace.h"
 
-/* A sync after less than that says nothing; in microseconds. */
+/* A sync sooner after another one is not significant; in microseconds. */
 #define SOON    10000
 
 static struct {
     GHashTable *sets;       /* RAMBlock to HotSet, or NULL */
-    bool on;                /* another sync is to come */
-    bool forbidden;         /* nothing may be left out */
-    int64_t synced;         /* when it was that counted, in us */
-    uint64_t pages;         /* put off; atomic */
-    uint64_t saved;         /* pages that were not sent in vain; atomic */
+    bool on;                /* another sync will come */
+    bool forbidden;         /* pages must not be left out */
+    int64_t synced;         /* time of the last significant one */
+    uint64_t pages;         /* deferred; atomic */
+    uint64_t saved;         /* sends of pages avoided; atomic */
 } hot;
 
 void migration_hot_reset(void)
@@ -52,7 +52,7 @@ static HotSet *hot_set_of(RAMBlock *block)
     return set;
 }
 
-/* The first sync finds all memory dirty, and the second what is sent anew. */
+/* The first sync finds all memory dirty, so only later ones count. */
 static bool hot_begin(void)
 {
     if (stat64_get(&mig_stats.dirty_sync_count) < 2) {
@@ -85,7 +85,7 @@ uint64_t migration_hot_sync(bool last)
 
     hot.on = !last && runstate_is_running() &&
              migration_pipeline_drives(migrate_get_current()) && hot_begin();
-    /* The guest may have stopped: no look at bitmaps in which nothing is. */
+    /* The guest may have stopped: do not scan empty bitmaps. */
     if (!hot.sets || (!hot.on && !hot.pages)) {
         return 0;
     }

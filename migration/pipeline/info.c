@@ -1,5 +1,5 @@
 /*
- * Migration pipeline: what the user sees
+ * Migration pipeline: query-migrate-pipeline
  *
  * Copyright (c) 2026 The qemu-csv developers
  *

@@ -1,17 +1,16 @@
 /*
- * Migration pipeline: the guest runs while its memory comes in
+ * Migration pipeline: the guest runs while its memory is read
  *
- * One thread answers faults, two fill in the rest: while one reads, the other
- * copies.  They begin while the devices are still being loaded.  All put pages
- * in place with UFFDIO_COPY, which never overwrites what is there, so none has
- * to know what another does.  A page that is not in the state is zero; it is
- * put in place only when somebody touches it.
+ * One thread serves faults, two fill the rest: while one reads, the other
+ * copies.  They start while the devices are still being loaded.  All place
+ * pages with UFFDIO_COPY, which never overwrites, so they need no coordination.
+ * Pages that are not in the state are zero, and are placed only when touched.
  *
  * No thread takes the BQL or needs the main loop, which may be the one that
  * waits for a page.
  *
- * A guest whose memory is nearly there waits for it, which takes less time than
- * the faults would.
+ * If nearly all memory has been read, the guest waits for the rest, which takes
+ * less time than the faults would.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -44,7 +43,7 @@
 #include <linux/userfaultfd.h>
 #include "qemu/userfaultfd.h"
 
-/* What is read around a page that is waited for, and at once otherwise */
+/* Bytes to read around a faulting page, and in one go otherwise */
 #define LAZY_AROUND     (64 * KiB)
 #define LAZY_AHEAD      (1 * MiB)
 /* When what failed is tried again, in microseconds */
@@ -52,35 +51,35 @@
 /* How often to look whether disks are still drained, in microseconds */
 #define LAZY_DRAINED    500
 #define LAZY_FILLERS    2
-/* How long memory is waited for before the guest runs, in milliseconds */
+/* Maximum wait for all memory before the guest runs, in milliseconds */
 #define LAZY_PATIENCE   50
 
 typedef struct LazyBlock {
     uint8_t *host;
-    uint64_t length, offset;    /* in bytes; where it is in the stream */
-    unsigned long *bitmap;      /* of pages that are in the state */
+    uint64_t length, offset;    /* in bytes; position in the stream */
+    unsigned long *bitmap;      /* pages that are in the state */
     long pages;
 } LazyBlock;
 
 static struct {
     bool active;                /* atomic; main thread */
     bool complete;              /* atomic: no more blocks come */
-    bool quit;                  /* atomic: threads are to end */
+    bool quit;                  /* atomic: threads must exit */
     PipelineState *state;
     Error *blocker;
     void (*done)(void);
     int uffd;
-    EventNotifier wake;         /* of the thread that answers */
+    EventNotifier wake;         /* for the thread that serves faults */
     QemuThread answers, fills[LAZY_FILLERS];
-    QemuSemaphore more;         /* of those that fill */
-    QemuSemaphore full;         /* all is here, for who waits for it */
-    QemuMutex lock;             /* of what follows, but for @info */
+    QemuSemaphore more;         /* for the threads that fill */
+    QemuSemaphore full;         /* all memory has been read */
+    QemuMutex lock;             /* for the members below, but not @info */
     GArray *blocks;             /* of LazyBlock; only grows */
-    unsigned ready;             /* of these, that pages can be put into */
-    unsigned block;             /* that is being filled in, ... */
-    long page;                  /* from this page on */
-    unsigned filling;           /* threads that have not come to the end */
-    int64_t begun;              /* the first one, in microseconds; or 0 */
+    unsigned ready;             /* number of registered blocks */
+    unsigned block;             /* next block and ... */
+    long page;                  /* ... page to fill */
+    unsigned filling;           /* number of threads still filling */
+    int64_t begun;              /* start time, in microseconds; or 0 */
     LazyInfo info;              /* atomic */
 } lazy;
 
@@ -91,7 +90,7 @@ static void __attribute__((constructor)) lazy_construct(void)
     qemu_sem_init(&lazy.full, 0);
 }
 
-/* Putting pages in place */
+/* Placing pages */
 
 static bool lazy_quits(void)
 {
@@ -148,13 +147,13 @@ static void lazy_place(uint8_t *host, const uint8_t *buf, size_t len)
     lazy_retried(failed);
 }
 
-/* The pages from @from on, up to @end, that are in the state in a row */
+/* Number of consecutive pages from @from to @end that are in the state */
 static long lazy_run(const LazyBlock *b, long from, long end)
 {
     return find_next_zero_bit(b->bitmap, MIN(end, b->pages), from) - from;
 }
 
-/* Read @pages from @from on, and put them in place. */
+/* Read @pages from @from on, and place them. */
 static void lazy_fetch(const LazyBlock *b, long from, long pages, uint8_t *buf)
 {
     size_t page = qemu_real_host_page_size();
@@ -174,7 +173,7 @@ static void lazy_fetch(const LazyBlock *b, long from, long pages, uint8_t *buf)
     lazy_place(b->host + from * page, buf, pages * page);
 }
 
-/* The block that @addr is in */
+/* The block of @addr */
 static LazyBlock lazy_find(const uint8_t *addr)
 {
     QEMU_LOCK_GUARD(&lazy.lock);
@@ -188,7 +187,7 @@ static LazyBlock lazy_find(const uint8_t *addr)
     g_assert_not_reached();
 }
 
-/* Somebody waits for the page at @addr. */
+/* A thread is waiting for the page at @addr. */
 static void lazy_answer(const uint8_t *addr, uint8_t *buf)
 {
     size_t page = qemu_real_host_page_size();
@@ -236,8 +235,8 @@ static void *lazy_answers(void *opaque)
 static void lazy_done_bh(void *opaque);
 
 /*
- * What is to be filled in next: @run pages of @b, from @from on.  False if
- * there is nothing, for now.
+ * Next pages to fill: @run pages of @b, from @from on.  False if there are none
+ * for now.
  */
 static bool lazy_next(LazyBlock *b, long *from, long *run)
 {
@@ -256,7 +255,7 @@ static bool lazy_next(LazyBlock *b, long *from, long *run)
     return false;
 }
 
-/* A thread has come to the end. */
+/* A thread has nothing left to fill. */
 static void lazy_filled(void)
 {
     QEMU_LOCK_GUARD(&lazy.lock);
@@ -304,7 +303,7 @@ static void *lazy_fills(void *opaque)
     return NULL;
 }
 
-/* Is all likely to be here soon?  All blocks are known. */
+/* Will all memory be read soon?  All blocks are known. */
 static bool lazy_is_near(void)
 {
     uint64_t left = qatomic_read(&lazy.info.remaining), done;
@@ -317,7 +316,7 @@ static bool lazy_is_near(void)
                                    (double)done * LAZY_PATIENCE * 1000);
 }
 
-/* From begin to end */
+/* Start and end */
 
 static void lazy_wake_fillers(void)
 {
@@ -326,7 +325,7 @@ static void lazy_wake_fillers(void)
     }
 }
 
-/* The memory of a guest that a page can be missing from */
+/* Does all of the guest's memory support missing pages? */
 static bool lazy_is_possible(Error **errp)
 {
     RAMBlock *block;
@@ -446,7 +445,7 @@ void migration_lazy_complete(void)
     }
 }
 
-/* Nobody waits any more, and nothing that is read later is missing. */
+/* End all waits; pages missing now read as zeroes. */
 static void lazy_stop(void)
 {
     for (unsigned i = 0; i < lazy.blocks->len; i++) {

@@ -16,18 +16,18 @@
 #ifdef CONFIG_LINUX
 #include <netinet/tcp.h>
 
-/* Bytes that may wait to be sent, which is half a packet of multifd */
+/* Maximum unsent bytes, half a multifd packet */
 #define UNSENT          (256 * KiB)
 
 /*
- * Where struct tcp_info of Linux 4.10 and later has what we want.  That of libc
- * ends before, and goes not with the kernel's header.
+ * Offsets in struct tcp_info of Linux 4.10 and later.  libc's struct is
+ * shorter, and conflicts with the kernel's header.
  */
-#define APP_LIMITED     7           /* a bit, the first one of this byte */
-#define MIN_RTT         148         /* 32 bits; all of them: unknown */
+#define APP_LIMITED     7           /* bit 0 of this byte */
+#define MIN_RTT         148         /* 32 bits; all ones: unknown */
 #define DELIVERY_RATE   160         /* 64 bits */
 #define BUSY_TIME       168         /* 64 bits; microseconds with data unsent */
-#define RWND_LIMITED    176         /* 64 bits; of that, for want of a window */
+#define RWND_LIMITED    176         /* 64 bits; part of it with a full window */
 #define INFO_SIZE       184
 
 /* The socket below @ioc, or NULL */
@@ -75,7 +75,7 @@ double migration_link_rate(QIOChannel *ioc)
 {
     uint8_t info[INFO_SIZE] = { 0 };
 
-    /* A window that is full all the time is that of a busy receiver. */
+    /* If the window is always full, the receiver is the bottleneck. */
     if (!link_info(ioc, info) ||
         ldq_he_p(info + RWND_LIMITED) > ldq_he_p(info + BUSY_TIME) / 2 ||
         info[APP_LIMITED] & (HOST_BIG_ENDIAN ? 0x80 : 0x01)) {

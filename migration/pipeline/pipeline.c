@@ -37,14 +37,14 @@
 #include "switchover.h"
 #include "trace.h"
 
-/* Disks are flushed when memory takes so many times what a blackout may. */
+/* Disks are flushed once memory takes at most this many times the promise. */
 #define NEAR                4
-/* How many decisions are kept: the first ones, and the last ones */
+/* Number of decisions to keep: the first and the last ones */
 #define DECISIONS_FIRST     32
 #define DECISIONS_LAST      32
-/* How often whoever rests looks up, in microseconds */
+/* How often a pause checks for a cancel, in microseconds */
 #define REST_SLICE          10000
-/* How late after the deadline it is that something must be wrong, in ms */
+/* Delay after the deadline that means a hang, in milliseconds */
 #define DEADLINE_GRACE      5000
 
 /* Settings */
@@ -63,7 +63,7 @@ static void pipeline_restore(MigrationState *s)
     migration_settings_apply(s, &pipeline.saved);
 }
 
-/* From start to end */
+/* Start and end */
 
 static void pipeline_enter(MigratePipelineStage stage)
 {
@@ -77,8 +77,8 @@ static void pipeline_enter(MigratePipelineStage stage)
 }
 
 /*
- * The policy looks at the deadline, but not while a connection is made, nor
- * when the migration thread is stuck in one that is dead.
+ * The policy checks the deadline, but not while connecting, nor when the
+ * migration thread is stuck in a dead connection.
  */
 static void pipeline_expire(void *opaque)
 {
@@ -119,7 +119,7 @@ void migration_pipeline_arm(const PipelineGoal *goal, uint64_t max_bandwidth,
 {
     MigrationState *s = migrate_get_current();
 
-    /* One that was cancelled before it could connect has not come to an end. */
+    /* A migration cancelled before it connected has not ended yet. */
     migration_pipeline_disarm();
 
     pipeline.saved = migration_settings_get(s);
@@ -134,7 +134,7 @@ void migration_pipeline_arm(const PipelineGoal *goal, uint64_t max_bandwidth,
         .downtime_limit = goal->max_blackout / 1000,
     };
     if (goal->quick) {
-        /* Nobody answers, and each page has its place. */
+        /* There is no return path, and pages have fixed offsets. */
         pipeline.set = (PipelineSettings) {
             .mapped_ram = true,
             .multifd = true,
@@ -249,7 +249,7 @@ void migration_pipeline_failed(Error *err)
     qapi_event_send_migrate_pipeline_report(info);
 }
 
-/* A migration begins: is it ours? */
+/* A migration begins: does the pipeline drive it? */
 static void pipeline_setup(MigrationState *s)
 {
     bool ours;
@@ -271,9 +271,9 @@ static void pipeline_setup(MigrationState *s)
             .ram_pages = ram_bytes_total() / qemu_target_page_size(),
         };
 
-        /* The destination may be one that understands no greeting. */
+        /* The destination may not know the greeting. */
         migration_pipeline_arm(&goal, migrate_max_bandwidth(), false);
-        /* These are for the user to decide who says migrate. */
+        /* With migrate, these stay as the user has set them. */
         s->capabilities[MIGRATION_CAPABILITY_POSTCOPY_RAM] =
             pipeline.saved.postcopy_ram;
         s->capabilities[MIGRATION_CAPABILITY_RETURN_PATH] =
@@ -322,7 +322,7 @@ static int pipeline_notify(NotifierWithReturn *notifier, MigrationEvent *event,
         pipeline_setup(s);
         break;
     case MIG_EVENT_PRECOPY_DONE:
-        /* That is also when postcopy begins. */
+        /* This event also comes when postcopy begins. */
         if (s->state == MIGRATION_STATUS_COMPLETED) {
             pipeline_ended(s, MIGRATE_PIPELINE_STAGE_COMPLETED);
         }
@@ -348,7 +348,7 @@ migration_init(pipeline_register);
 
 /* Decisions */
 
-/* Called with the lock held.  True if this is news. */
+/* Called with the lock held.  True if the decision has changed. */
 static bool pipeline_record(MigratePipelineAction action)
 {
     const PipelinePolicy *p = &pipeline.policy;
@@ -383,7 +383,7 @@ static bool pipeline_record(MigratePipelineAction action)
     return true;
 }
 
-/* Ask the policy, and say what it has said. */
+/* Ask the policy, and report its decision. */
 static MigratePipelineAction pipeline_ask(MigrationState *s, uint64_t pending)
 {
     PipelineSample sample = migration_pipeline_sample(s, pending);
@@ -416,7 +416,7 @@ static MigratePipelineAction pipeline_ask(MigrationState *s, uint64_t pending)
     return action;
 }
 
-/* Too long without memory: what that is made of */
+/* The fixed part is too long: list its parts. */
 static void pipeline_explain_fixed(Error **errp)
 {
     const PipelinePolicy *p = &pipeline.policy;
@@ -440,7 +440,7 @@ static void pipeline_explain_fixed(Error **errp)
                migration_pipeline_ms(p->worst));
 }
 
-/* Why the guest would have stood still for too long; what would help */
+/* Explain why the blackout would be too long, and what would help. */
 static void pipeline_explain(Error **errp)
 {
     ERRP_GUARD();
@@ -485,7 +485,7 @@ static void pipeline_give_up(MigrationState *s)
                       MIGRATION_STATUS_FAILED);
 }
 
-/* Do what the policy has said. */
+/* Act on the policy's decision. */
 static uint64_t pipeline_act(MigrationState *s, MigratePipelineAction action)
 {
     switch (action) {
@@ -513,7 +513,7 @@ static uint64_t pipeline_act(MigrationState *s, MigratePipelineAction action)
     return UINT64_MAX;
 }
 
-/* Send nothing for as long as the policy says, unless it is cancelled. */
+/* Pause for as long as the policy wants, unless cancelled. */
 static void pipeline_rest(MigrationState *s)
 {
     int64_t until = pipeline.policy.rest_until + s->start_time * 1000;
@@ -526,7 +526,7 @@ static void pipeline_rest(MigrationState *s)
     migration_pipeline_rested(now - begun);
 }
 
-/* Until the deadline, in microseconds; less than 0 after it */
+/* Time until the deadline, in microseconds; negative after it */
 static int64_t pipeline_time_left(void)
 {
     int64_t deadline = pipeline.policy.goal.deadline;
@@ -534,7 +534,7 @@ static int64_t pipeline_time_left(void)
     return deadline ? deadline - pipeline.sample.now : INT64_MAX;
 }
 
-/* Look at what the guest has changed, and ask again. */
+/* Sync the dirty bitmap, and ask again. */
 static MigratePipelineAction pipeline_sync(MigrationState *s)
 {
     uint64_t must_precopy, can_postcopy;

@@ -9,39 +9,36 @@
 #include "qemu/osdep.h"
 #include "policy.h"
 
-/* A pass must leave so much less to count as progress. */
+/* A pass must reduce what is left to this share to count as progress. */
 #define PROGRESS            0.9
-/*
- * So many passes without progress, and the next rung is taken; one if that
- * is more of the same.
- */
+/* Passes without progress before the next rung; one if it is the same rung. */
 #define STUCK_PASSES        3
 /*
- * Passes that only make a promised blackout shorter: for how long, how much
- * longer may all take, as a part of the time so far, and how much shorter
+ * Passes that shorten a blackout within the promise: for how long, maximum
+ * extra time as a fraction of the time so far, maximum share that a pass leaves
  */
 #define POLISH_TIME         1000000
 #define POLISH_PART         20
 #define POLISH_GAIN         0.7
-/* A pass ends when what is left of it takes so long, in microseconds. */
+/* A pass ends when the rest of it takes this long, in microseconds. */
 #define SYNC_AT             5000
-/* What is allowed for the error of a prediction */
+/* Margin for the error of a prediction */
 #define MARGIN              1.2
-/* With throttling passes shall shrink to this share. */
+/* Throttling must make passes leave this share. */
 #define SHRINK_TO           0.6
-/* Without a deadline: pages sent, in multiples of all, that are enough */
+/* Without a deadline: limit of pages sent, in multiples of all pages */
 #define SENT_ENOUGH         3
-/* and how long to wait when nothing is left to be done, in microseconds */
+/* and of the time to wait when nothing else can be done, in microseconds */
 #define WAITED_ENOUGH       60000000
-/* Quick migration stops no guest for longer than that, in microseconds. */
+/* Maximum blackout in quick migration, in microseconds */
 #define QUICK_MOST          60000000
-/* A pass that sends nearly nothing takes so long, to see what is changed. */
+/* Minimum time of a pass, to see what the guest changes */
 #define PASS_LEAST          20000
 /* The upper bound for one pause, in microseconds */
 #define REST_MAX            2000000
-/* At the floor memory takes at most this part of what is fixed. */
+/* At the floor, memory takes at most this fraction of the fixed part. */
 #define FLOOR_PART          8
-/* So long it is measured there before it counts, in microseconds. */
+/* Time, in microseconds, and number of samples before that counts */
 #define FLOOR_TIME          1000000
 #define FLOOR_LOOKS         10
 
@@ -57,7 +54,7 @@ void pipeline_policy_init(PipelinePolicy *p, const PipelineGoal *goal)
     };
 }
 
-/* A pass has ended: was it worth while? */
+/* A pass has ended: was there progress? */
 static void policy_sync(PipelinePolicy *p, const PipelineSample *s)
 {
     p->passes = s->syncs;
@@ -69,7 +66,7 @@ static void policy_sync(PipelinePolicy *p, const PipelineSample *s)
     }
 }
 
-/* What this pass has left to send: not what is always dirty. */
+/* Pages that this pass has left to send, without deferred ones */
 static uint64_t policy_pass_pages(const PipelineSample *s)
 {
     return s->pages_left - MIN(s->pages_hot, s->pages_left);
@@ -87,9 +84,9 @@ static int64_t policy_add(int64_t a, int64_t b)
 }
 
 /*
- * The blackout, if the migration switched now, and if that takes longer than
- * it should.  Which pages the guest changes, and how well these compress, is
- * seen in the second pass; until then it could be that they do not.
+ * Predict the blackout if switched over now, and its upper bound.  Only the
+ * second pass shows how well the changed pages compress; until then assume that
+ * they do not.
  */
 static void policy_predict(PipelinePolicy *p, const PipelineSample *s)
 {
@@ -106,13 +103,13 @@ static void policy_predict(PipelinePolicy *p, const PipelineSample *s)
     p->worst = policy_add(s->fixed + s->spread, worst);
 }
 
-/* What the blackout may be where nothing makes it shorter */
+/* Limit for the blackout if nothing can shorten it */
 static int64_t policy_most(const PipelinePolicy *p)
 {
     return p->goal.max_blackout + p->goal.margin;
 }
 
-/* Is so little left of memory that no pass makes the blackout shorter? */
+/* Is so little memory left that no pass can shorten the blackout? */
 static bool policy_memory_is_little(const PipelinePolicy *p,
                                     const PipelineSample *s)
 {
@@ -120,7 +117,7 @@ static bool policy_memory_is_little(const PipelinePolicy *p,
            p->predicted - s->fixed <= s->fixed / FLOOR_PART;
 }
 
-/* The next rung of what is permitted; the top one is to wait. */
+/* Take the next permitted rung; the top one is to wait. */
 static MigratePipelineAction policy_climb(PipelinePolicy *p,
                                           const PipelineSample *s)
 {
@@ -135,12 +132,14 @@ static MigratePipelineAction policy_climb(PipelinePolicy *p,
         return MIGRATE_PIPELINE_ACTION_SWITCH_OVER;
     }
     if (p->throttle < p->goal.throttle_max) {
-        /* So far that a pass dirties less than it sends, if that is known. */
+        /*
+         * Enough for a pass to dirty less than it sends, if the rates are known
+         */
         double rate = p->estimate.dirty_rate / (1 - p->throttle / 100.0);
         double keep = rate > 0 ? SHRINK_TO * p->estimate.page_rate / rate : 0;
         unsigned want = keep < 1 ? 100 * (1 - keep) : 0;
 
-        /* It is known badly: what is dirtied twice counts once. */
+        /* The dirty rate is too low: pages dirtied twice count once. */
         want = MAX(want, 100 - (100 - p->throttle) / 2);
         p->throttle = MIN(want, p->goal.throttle_max);
         return MIGRATE_PIPELINE_ACTION_THROTTLE;
@@ -159,9 +158,9 @@ static bool policy_too_late(const PipelinePolicy *p, const PipelineSample *s)
 }
 
 /*
- * Within the promise.  Is it worth another pass?  It takes as long as what it
- * sends would take in the blackout, and leaves what is dirtied meanwhile, which
- * is what all takes longer.  Not if most of the blackout is fixed.
+ * Within the promise: does another pass pay?  It moves the time for sending its
+ * pages out of the blackout, and costs the time for those dirtied meanwhile.
+ * It does not pay if most of the blackout is fixed.
  */
 static bool policy_polish(PipelinePolicy *p, const PipelineSample *s)
 {
@@ -178,15 +177,15 @@ static bool policy_polish(PipelinePolicy *p, const PipelineSample *s)
            !policy_too_late(p, s);
 }
 
-/* Pages that may still be sent in vain */
+/* Pages that may still be sent without success */
 static int64_t policy_budget(const PipelinePolicy *p, const PipelineSample *s)
 {
     return SENT_ENOUGH * p->goal.ram_pages - (s->pages_done - s->pages_zero);
 }
 
 /*
- * Makes more no sense?  That disks are not ready does not mean that memory was
- * sent in vain, and with a deadline only who waits sends in vain.
+ * Is it pointless to send more?  Not while only the disks are not ready; with a
+ * deadline, only if it is waiting.
  */
 static bool policy_enough(const PipelinePolicy *p, const PipelineSample *s)
 {
@@ -201,7 +200,7 @@ static bool policy_enough(const PipelinePolicy *p, const PipelineSample *s)
            s->now - p->waits_since > WAITED_ENOUGH;
 }
 
-/* So that the budget lasts as long as there is time: rest before a pass. */
+/* Pause before a pass, so that the budget lasts for the remaining time. */
 static int64_t policy_rest(const PipelinePolicy *p, const PipelineSample *s)
 {
     int64_t end = p->goal.deadline ?: p->waits_since + WAITED_ENOUGH;
@@ -215,8 +214,8 @@ static int64_t policy_rest(const PipelinePolicy *p, const PipelineSample *s)
 }
 
 /*
- * Not surely within the promise, but nothing makes it shorter, and it is likely
- * to be.
+ * Not certain to be within the promise, but likely, and nothing can shorten the
+ * blackout.
  */
 static bool policy_at_floor(const PipelinePolicy *p, const PipelineSample *s)
 {
@@ -227,7 +226,7 @@ static bool policy_at_floor(const PipelinePolicy *p, const PipelineSample *s)
            p->top || policy_memory_is_little(p, s) || policy_enough(p, s);
 }
 
-/* Above the promise for what is fixed, and that does not change? */
+/* Is the fixed part persistently above the promise? */
 static bool policy_is_fixed(PipelinePolicy *p, const PipelineSample *s)
 {
     bool above = s->syncs > 1 && s->fixed > policy_most(p);
@@ -244,7 +243,7 @@ static bool policy_is_fixed(PipelinePolicy *p, const PipelineSample *s)
            (above && policy_budget(p, s) < 0);
 }
 
-/* Is it time to end, one way or the other?  Then @p->why says why. */
+/* Must it end now, by any of the actions?  If so, @p->why is the reason. */
 static bool policy_ends(PipelinePolicy *p, const PipelineSample *s)
 {
     if (policy_is_fixed(p, s)) {
@@ -262,7 +261,7 @@ static bool policy_ends(PipelinePolicy *p, const PipelineSample *s)
     return false;
 }
 
-/* In the middle of a pass: look for what is dirty when little is left. */
+/* Within a pass: sync when little is left. */
 static MigratePipelineAction policy_within_pass(PipelinePolicy *p,
                                                 const PipelineSample *s)
 {
@@ -272,7 +271,7 @@ static MigratePipelineAction policy_within_pass(PipelinePolicy *p,
     return MIGRATE_PIPELINE_ACTION_GO_ON;
 }
 
-/* Wait, if there is nothing else to be done. */
+/* Wait, if nothing else can be done. */
 static void policy_wait(PipelinePolicy *p, const PipelineSample *s)
 {
     switch (p->why) {

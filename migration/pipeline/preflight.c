@@ -30,16 +30,16 @@
 #include "settings.h"
 #include "stall.h"
 
-/* How long to look at what the guest writes, in milliseconds */
+/* How long to sample the guest's writes, in milliseconds */
 #define LOOK_MIN        100
 #define LOOK_MAX        1000
-/* How often to see whether that is done */
+/* How often to check whether that is done */
 #define LOOK_EVERY      (10 * SCALE_MS)
-/* and how often at most: that is five seconds more than it takes */
+/* and how many times at most: five seconds more than needed */
 #define LOOKS           (500 + LOOK_MAX / 10)
 /* How long to wait for a connection, in milliseconds */
 #define CONNECT_TIMEOUT 10000
-/* Pages of each GiB to look at, where there is no better way */
+/* Pages to sample in each GiB, if there is no better way */
 #define LOOK_SAMPLES    4096
 
 static void plan_obstacle(MigratePipelinePlan *plan, const char *text)
@@ -52,7 +52,7 @@ static void plan_note(MigratePipelinePlan *plan, const char *text)
     QAPI_LIST_PREPEND(plan->notes, g_strdup(text));
 }
 
-/* What forbids it on this side; not in a coroutine, for it asks the disks */
+/* Obstacles on this side; not in a coroutine, because it queries the disks */
 static void plan_here(MigratePipelinePlan *plan, const PipelineGoal *goal)
 {
     MigrationInfo *info = qmp_query_migrate(NULL);
@@ -113,13 +113,13 @@ static void coroutine_fn plan_co_here(MigratePipelinePlan *plan,
     qemu_coroutine_yield();
 }
 
-/* Two share it: who waits, and who connects, each for as long as he likes. */
+/* Shared by the waiting coroutine and the connecting task */
 typedef struct Connect {
     unsigned refs;
     QIOChannelSocket *sioc;
     QIOChannelTLS *tls;         /* over it; NULL: none */
-    const char *hostname;       /* valid as long as somebody waits */
-    Coroutine *co;              /* who waits; NULL: nobody any more */
+    const char *hostname;       /* valid while @co waits */
+    Coroutine *co;              /* that waits; NULL: no longer */
     QEMUTimer *timer;
     bool done;
     Error *err;
@@ -212,7 +212,7 @@ plan_co_connect(const SocketAddress *addr, Error **errp)
     return ioc;
 }
 
-/* What the destination says, and what the link takes.  False if it says no. */
+/* Ask the destination, and measure the link.  False if it refuses. */
 static bool coroutine_fn plan_co_there(MigratePipelinePlan *plan,
                                        const PipelineGoal *goal,
                                        const SocketAddress *addr)
@@ -251,7 +251,7 @@ static bool coroutine_fn plan_co_there(MigratePipelinePlan *plan,
     return true;
 }
 
-/* Pages that the guest writes to, a second, each counted once; -1: unknown */
+/* Pages that the guest dirties per second, each counted once; -1: unknown */
 static double coroutine_fn plan_co_dirty_rate(const PipelineGoal *goal,
                                               MigratePipelinePlan *plan)
 {
@@ -263,7 +263,7 @@ static double coroutine_fn plan_co_dirty_rate(const PipelineGoal *goal,
     if (!runstate_is_running()) {
         return 0;
     }
-    /* Only KVM counts what its dirty bitmap says. */
+    /* Measuring by dirty bitmap works with KVM only. */
     if (kvm_enabled() && !kvm_dirty_ring_enabled()) {
         qmp_calc_dirty_rate(time, true, TIME_UNIT_MILLISECOND, false, 0, true,
                             DIRTY_RATE_MEASURE_MODE_DIRTY_BITMAP, &err);
@@ -281,7 +281,7 @@ static double coroutine_fn plan_co_dirty_rate(const PipelineGoal *goal,
         g_clear_pointer(&info, qapi_free_DirtyRateInfo);
         qemu_co_sleep_ns(QEMU_CLOCK_REALTIME, LOOK_EVERY);
         info = qmp_query_dirty_rate(false, 0, NULL);
-        /* Its thread may take a while to begin. */
+        /* Its thread may not have started yet. */
     } while (info->status != DIRTY_RATE_STATUS_MEASURED && ++rounds < LOOKS);
     return info->has_dirty_rate ? (double)info->dirty_rate * MiB /
                                   qemu_target_page_size() : -1;

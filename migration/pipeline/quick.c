@@ -27,12 +27,12 @@
 #include "state.h"
 
 static struct {
-    PipelineState *state;       /* that is saved to or restored from */
-    bool saves;                 /* atomic: what of both */
-    bool lazy;                  /* memory is to come in later */
+    PipelineState *state;       /* saved to or restored from */
+    bool saves;                 /* atomic: which of the two */
+    bool lazy;                  /* memory is read later */
     bool accepted;              /* the guest runs, or may be started */
-    char *name;                 /* of the last state, for people */
-    bool restored;              /* this process has done so last */
+    char *name;                 /* of the last state, for the user */
+    bool restored;              /* whether that was restored here */
 
     /* as the user had them */
     bool mapped_ram, multifd;
@@ -212,7 +212,7 @@ void migration_quick_loaded(void)
 void migration_quick_shutdown(void)
 {
     if (migration_lazy_active()) {
-        /* Without its memory it must not go on, not for a moment. */
+        /* Without its memory the guest must not run. */
         vm_shutdown();
         migration_lazy_end();
     }
@@ -221,7 +221,7 @@ void migration_quick_shutdown(void)
     } else {
         quick_close();
     }
-    /* Its nodes must be closed before all others are. */
+    /* Its nodes must be closed before all others. */
     while (migration_quick_saves()) {
         bql_unlock();
         g_usleep(SCALE_MS / 1000);

@@ -19,18 +19,18 @@
 
 /* Between two rounds, in microseconds */
 #define QUIESCE_PAUSE   20000
-/* A first round that takes longer writes back what there was until then. */
+/* A first round that takes longer also writes back older data. */
 #define QUIESCE_LONG    5000
 
 static struct {
     QemuMutex lock;
-    unsigned generation;        /* of resets: older rounds do not count */
+    unsigned generation;        /* counts resets; older rounds are ignored */
     bool running;
-    unsigned in_flight;         /* disks, and one for who starts them */
+    unsigned in_flight;         /* disks, plus one while starting them */
     unsigned begun_in;          /* generation of the round */
     int64_t begun, ended;       /* in microseconds */
     bool again;                 /* the first round took long */
-    int64_t time;               /* of the last round that says something */
+    int64_t time;               /* of the last round that counts */
 } quiesce = { .time = -1 };
 
 static void __attribute__((constructor)) quiesce_init(void)
@@ -53,7 +53,7 @@ int64_t migration_quiesce_time(void)
     return quiesce.time;
 }
 
-/* One disk, or who starts them, is done. */
+/* A disk, or starting them, is done. */
 static void quiesce_done(void)
 {
     int64_t time;
@@ -69,7 +69,7 @@ static void quiesce_done(void)
     time = qemu_clock_get_us(QEMU_CLOCK_REALTIME) - quiesce.begun;
     trace_migration_pipeline_quiesced(time);
     if (quiesce.time < 0 && !quiesce.again && time > QUIESCE_LONG) {
-        /* What a flush takes from now on is for the next one to say. */
+        /* Measure the next round instead. */
         quiesce.again = true;
     } else {
         quiesce.time = time;
@@ -97,7 +97,7 @@ static void coroutine_fn quiesce_co_flush(void *opaque)
     aio_bh_schedule_oneshot(qemu_get_aio_context(), quiesce_unref_bh, bs);
 }
 
-/* The same as bdrv_flush_all() flushes, each with a reference */
+/* The disks of bdrv_flush_all(), each with a reference */
 static GPtrArray *quiesce_disks(void)
 {
     GPtrArray *disks = g_ptr_array_new();
@@ -123,7 +123,7 @@ static void quiesce_begin_bh(void *opaque)
     for (unsigned i = 0; i < disks->len; i++) {
         BlockDriverState *bs = disks->pdata[i];
 
-        /* Whoever drains it waits, also when the coroutine has not begun. */
+        /* A drain must wait even if the coroutine has not started. */
         bdrv_inc_in_flight(bs);
         aio_co_enter(bdrv_get_aio_context(bs),
                      qemu_coroutine_create(quiesce_co_flush, bs));

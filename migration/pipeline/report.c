@@ -1,5 +1,5 @@
 /*
- * Migration pipeline: what the blackout is made of
+ * Migration pipeline: the parts of the blackout
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -16,8 +16,8 @@
 #include "trace.h"
 
 /*
- * Pongs with such numbers say how long a part was there, the last one all of
- * it; in the lower bits are microseconds.
+ * PONG values with the destination's times; the last one is the total.  The
+ * lower bits are microseconds.
  */
 #define PONG_CLAIM      0x53000000
 #define PONG_START      0x54000000
@@ -30,10 +30,10 @@ static struct {
     QemuMutex lock;
     bool active;
     int64_t begun, last;        /* in microseconds; begun 0: no report */
-    /* how long on the other side; 0: unknown */
+    /* times on the other side; 0: unknown */
     int64_t there, there_claim, there_start;
-    int64_t heard;              /* when it said so; 0: it has not */
-    int64_t first_packet;       /* after the end; 0: there was none yet */
+    int64_t heard;              /* when they arrived; 0: not yet */
+    int64_t first_packet;       /* after the end; 0: none yet */
     int64_t time[MIGRATE_PIPELINE_PART__MAX];
     bool seen[MIGRATE_PIPELINE_PART__MAX];
     /* in the order of their first mark */
@@ -100,9 +100,9 @@ static void report_add(MigratePipelinePart part, int64_t until)
 }
 
 /*
- * The destination's word is there, and says what it has done.  It began to load
- * while the devices' state was still being sent: of that time only what came
- * after counts, as what nobody else has claimed.  Called with the lock held.
+ * The destination has sent its times.  It began to load while the device state
+ * was still being sent: count only the load time after that, so that parts do
+ * not overlap.  Called with the lock held.
  */
 static void report_add_remote(int64_t now)
 {
@@ -112,7 +112,7 @@ static void report_add_remote(int64_t now)
         report_add(MIGRATE_PIPELINE_PART_REMOTE, now);
         return;
     }
-    /* The guest runs since then; what the destination still does is its own. */
+    /* The guest has been running since; later work does not count. */
     now = MAX(report.last, report.heard);
     report_add(MIGRATE_PIPELINE_PART_WIRE,
                MAX(report.last, now - report.there));

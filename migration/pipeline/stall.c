@@ -13,20 +13,20 @@
 #include "stall.h"
 
 #define NONE            1000
-/* More is no use to anybody. */
+/* Upper bound of the result */
 #define MOST            64000
-/* Not measured anew before so many microseconds have passed, */
+/* Minimum time between measurements, in microseconds, */
 #define WINDOW          200000
-/* nor before work has taken so many nanoseconds; what it counts for then */
+/* and minimum run time, in nanoseconds; weight of a measurement */
 #define LEAST_WORK      2000000
 #define WEIGHT          0.5
-/* In percent; the host's pressure says little about a single process. */
+/* Limit in percent: the host's pressure is only a hint for one process. */
 #define PRESSURE_MOST   75
 
 static struct {
     QemuMutex lock;
-    int64_t at;                 /* of the last look, in microseconds */
-    uint64_t ran, waited;       /* until then, in nanoseconds */
+    int64_t at;                 /* of the last measurement, in microseconds */
+    uint64_t ran, waited;       /* total until then, in nanoseconds */
     double stall;               /* 0: not known yet */
 } stall;
 
@@ -36,8 +36,8 @@ static void __attribute__((constructor)) stall_init(void)
 }
 
 /*
- * What it is likely to be, from the share of time in which anything on the host
- * waited for a CPU in the last ten seconds; 0 if the kernel does not say
+ * Estimate from the share of time in which anything on the host waited for a
+ * CPU in the last ten seconds; 0 if the kernel does not provide it
  */
 static double stall_of_host(void)
 {
@@ -51,7 +51,7 @@ static double stall_of_host(void)
     return NONE / (1 - MIN(some, PRESSURE_MOST) / 100);
 }
 
-/* What all threads of this process ran and waited for a CPU, until now */
+/* Total time that all threads of this process ran, and waited for a CPU */
 static void stall_count(uint64_t *ran, uint64_t *waited)
 {
     g_autoptr(GDir) dir = g_dir_open("/proc/self/task", 0, NULL);
@@ -64,7 +64,7 @@ static void stall_count(uint64_t *ran, uint64_t *waited)
         g_autofree char *text = NULL;
         uint64_t r, w;
 
-        /* A thread that has ended since is not there any more. */
+        /* The thread may have exited since. */
         if (g_file_get_contents(path, &text, NULL, NULL) &&
             sscanf(text, "%" SCNu64 " %" SCNu64, &r, &w) == 2) {
             *ran += r;
@@ -90,7 +90,7 @@ unsigned migration_stall(void)
     QEMU_LOCK_GUARD(&stall.lock);
     if (now - stall.at >= WINDOW) {
         stall_count(&ran, &waited);
-        /* Less than before when a thread has ended: begin again. */
+        /* A thread has exited, so the sum has shrunk: start over. */
         if (ran < stall.ran || waited < stall.waited) {
             stall.ran = ran;
             stall.waited = waited;

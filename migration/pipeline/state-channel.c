@@ -1,8 +1,8 @@
 /*
  * Migration pipeline: a channel to a guest's state
  *
- * What migration/channel-block.c is for vmstate: it reads and writes the
- * stream behind the header, in order or, for memory, at any place.
+ * Like migration/channel-block.c for vmstate: it reads and writes the stream
+ * after the header, sequentially or, for memory, at any offset.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -21,7 +21,7 @@ OBJECT_DECLARE_SIMPLE_TYPE(QIOChannelState, QIO_CHANNEL_STATE)
 struct QIOChannelState {
     QIOChannel parent;
     PipelineState *state;
-    off_t at;                   /* where it reads or writes next */
+    off_t at;                   /* position of the next read or write */
 };
 
 static ssize_t channel_state_do(QIOChannelState *c, bool write, off_t at,
@@ -43,7 +43,7 @@ static ssize_t channel_state_do(QIOChannelState *c, bool write, off_t at,
     return len;
 }
 
-/* In order */
+/* Sequential access */
 static ssize_t channel_state_next(QIOChannel *ioc, bool write,
                                   const struct iovec *iov, size_t niov,
                                   Error **errp)
@@ -100,7 +100,7 @@ static off_t channel_state_seek(QIOChannel *ioc, off_t offset, int whence,
 static int channel_state_set_blocking(QIOChannel *ioc, bool enabled,
                                       Error **errp)
 {
-    return 0;                   /* It always waits, but not for long. */
+    return 0;                   /* It always blocks, but not for long. */
 }
 
 static int channel_state_close(QIOChannel *ioc, Error **errp)

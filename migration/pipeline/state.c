@@ -1,9 +1,9 @@
 /*
- * Migration pipeline: a guest's state as an object of its volume
+ * Migration pipeline: a guest's state in its volume
  *
- * The state has its own nodes and its own thread.  So it is there while the
- * guest's disks are inactive, and a page of memory can be read while the main
- * loop, or a thread of the guest's disks, waits for just this page.
+ * The state has its own nodes and its own thread.  So it is accessible while
+ * the guest's disks are inactive, and a page can be read while the main loop,
+ * or a thread of the guest's disks, is waiting for that very page.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -105,7 +105,7 @@ static QDict *state_volume_options(BlockDriverState *node)
     return qdict_clone_shallow(node->full_open_options);
 }
 
-/* Open the volume that @node is, once more. */
+/* Open the volume of @node a second time. */
 static BlockDriverState *state_open_volume(BlockDriverState *node,
                                            Error **errp)
 {
@@ -207,7 +207,7 @@ static void state_free(PipelineState *state)
     g_free(state);
 }
 
-/* With the volume, but without the disk */
+/* Open the volume, but not the disk. */
 static PipelineState *state_new(const char *name, Error **errp)
 {
     PipelineState *state;
@@ -233,7 +233,7 @@ static PipelineState *state_new(const char *name, Error **errp)
     return state;
 }
 
-/* A request: one who waits, and a coroutine in the state's thread */
+/* A request: the caller waits, a coroutine in the state's thread works. */
 typedef struct StateIo {
     BdrvChild *disk;
     bool write, flush;
@@ -288,7 +288,7 @@ int pipeline_state_io(PipelineState *state, bool write, uint64_t offset,
     return state_run(state, &io);
 }
 
-/* Read the header of the disk, which is open. */
+/* Read the header of the open disk. */
 static bool state_read_header(PipelineState *state, StateHeader *header,
                               Error **errp)
 {
@@ -313,7 +313,7 @@ static bool state_read_header(PipelineState *state, StateHeader *header,
     return true;
 }
 
-/* Durably */
+/* Write and flush the header. */
 static int state_write_header(PipelineState *state)
 {
     QEMU_AUTO_VFREE uint8_t *buf = qemu_memalign(STATE_ALIGN,
@@ -326,7 +326,7 @@ static int state_write_header(PipelineState *state)
     return ret < 0 ? ret : state_flush(state);
 }
 
-/* Was nothing ever written to it?  Then its maker was cut short. */
+/* Was nothing ever written to it, because its creation was interrupted? */
 static bool state_is_blank(PipelineState *state)
 {
     BlockDriverState *bs = state->disk->bs;
@@ -337,8 +337,9 @@ static bool state_is_blank(PipelineState *state)
 }
 
 /*
- * Is there a disk of that name already?  If it is a state of this guest, which
- * runs, it is of no use any more.  False and an error if it is something else.
+ * Remove an existing disk of that name, if it is a state of this guest, which
+ * is running, so the state is useless.  False and an error if it is something
+ * else.
  */
 static bool state_clear_way(PipelineState *state, Error **errp)
 {
@@ -346,7 +347,7 @@ static bool state_clear_way(PipelineState *state, Error **errp)
     StateHeader header;
 
     if (!state_open_disk(state, NULL)) {
-        /* Making one has the better message. */
+        /* Creating one has the better error message. */
         return true;
     }
     if (!state_is_blank(state) && !state_read_header(state, &header, errp)) {

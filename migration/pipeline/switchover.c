@@ -28,40 +28,40 @@
 #include "switchover.h"
 #include "trace.h"
 
-/* Disks are flushed when so many times more is pending than may be. */
+/* Disks are flushed once at most this many times the threshold is pending. */
 #define NEAR                4
-/* How long a plain migration waits for that, in microseconds */
+/* Maximum wait of a plain migration for that, in microseconds */
 #define QUIESCE_PATIENCE    1000000
 /* Pings have numbers above this one; QEMU's own are small. */
 #define PING                0x51500000
 /*
- * How long to wait for the answer, in milliseconds: at least, where the
- * deadline is near, and at most.  A destination that takes longer lacks CPU
- * time, and would after that, too.
+ * Minimum wait for the answer if the deadline is near, and maximum, in
+ * milliseconds.  A destination that takes longer lacks CPU time, and would
+ * continue to.
  */
 #define SETTLE_LEAST        50
 #define SETTLE_MOST         1000
-/* How often to look whether the migration has been cancelled meanwhile */
+/* How often to check whether the migration has been cancelled */
 #define SETTLE_SLICE        50
 
-/* Of this migration */
+/* State of this migration */
 static struct {
     int64_t sync_begun;
-    int64_t sync_time;          /* of syncs and rests, in microseconds */
+    int64_t sync_time;          /* in syncs and pauses, in microseconds */
     int64_t sync_last;
     /*
-     * The shortest one after the first: what it takes with no vCPU in the way,
+     * The shortest one after the first: the time without contention by vCPUs,
      * as in the blackout
      */
     int64_t sync_least;
     unsigned syncs;
     int64_t settle_time;        /* of @sync_time */
     unsigned settles;
-    int64_t waits_since;        /* for the disks; 0: does not */
+    int64_t waits_since;        /* wait for the disks; 0: none */
     PipelineEstimate estimate;
 } switchover;
 
-/* The ping that is waited for, and its answer */
+/* The pending ping, and its answer */
 static uint32_t pinged;
 static QemuSemaphore ponged;
 
@@ -111,7 +111,7 @@ void migration_pipeline_settle(MigrationState *s, int64_t most)
     }
     most = MIN(MAX(most, SETTLE_LEAST * 1000), SETTLE_MOST * 1000);
     while (qemu_sem_timedwait(&ponged, 0) == 0) {
-        /* An answer that came too late */
+        /* discard late answers */
     }
     qatomic_set(&pinged, ++last);
     qemu_savevm_send_ping(s->to_dst_file, last);
@@ -119,7 +119,7 @@ void migration_pipeline_settle(MigrationState *s, int64_t most)
            switchover_now() - begun < most &&
            qatomic_read(&s->state) == MIGRATION_STATUS_ACTIVE &&
            !qemu_file_get_error(s->to_dst_file)) {
-        /* The guest runs, so it does not wait. */
+        /* The guest keeps running. */
     }
     took = switchover_now() - begun;
     trace_migration_pipeline_settled(took);
@@ -169,7 +169,7 @@ PipelineSample migration_pipeline_sample(MigrationState *s, uint64_t pending)
     return sample;
 }
 
-/* The rate is that from the first look on. */
+/* The rate is measured from the first sample on. */
 static void switchover_look_at(const PipelineSample *sample)
 {
     PipelineEstimate *e = &switchover.estimate;
@@ -204,7 +204,7 @@ uint64_t migration_pipeline_threshold(MigrationState *s, uint64_t by_wire)
     return MAX(by_wire, by_pages);
 }
 
-/* A plain migration is about to switch over: must it wait for the disks? */
+/* A plain migration is about to switch over: must it wait for flushes? */
 static bool switchover_waits(void)
 {
     int64_t now = switchover_now();
