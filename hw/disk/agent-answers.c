@@ -1,5 +1,5 @@
 /*
- * Disk hot-plug: what the answers of a guest's agent say
+ * Disk hot-plug: parsing the answers of a guest agent
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -16,7 +16,7 @@
 #include "qobject/qlist.h"
 #include "qobject/qnum.h"
 
-/* So many bytes of what the guest has to say are shown. */
+/* Maximum number of bytes shown of a text from the guest */
 #define TEXT_MAX    200
 
 char *agent_text(const char *text)
@@ -37,7 +37,7 @@ static void set_not_understood(Error **errp, const char *name)
     error_setg(errp, "the agent's answer to '%s' was not understood", name);
 }
 
-/* The line */
+/* Answers in general */
 
 static QDict *line_parse(const char *line, size_t len)
 {
@@ -102,7 +102,7 @@ bool agent_answer_is_number(const char *line, size_t len, int64_t number)
            got == number;
 }
 
-/* Where a disk is mounted */
+/* Mount points of a disk */
 
 void agent_mounts_free(AgentMounts *mounts)
 {
@@ -190,7 +190,7 @@ void agent_mounts_deepest_first(AgentMounts *mounts)
     g_ptr_array_sort(mounts->paths, longer_first);
 }
 
-/* What has been done */
+/* Answers to commands */
 
 bool agent_answer_frozen(QObject *ret, unsigned devices, Error **errp)
 {
@@ -220,7 +220,7 @@ bool agent_answer_pid(QObject *ret, int64_t *pid, Error **errp)
     return ok;
 }
 
-/* What a program has said, to be freed */
+/* Output of a program, to be freed */
 static char *output_of(QDict *status)
 {
     const char *base64 = qdict_get_try_str(status, "err-data") ?:
@@ -245,7 +245,7 @@ static bool status_exited(QDict *status, bool *exited, Error **errp)
         return false;
     }
     *exited = qbool_get_bool(has);
-    /* A program that a signal has ended has no exit code. */
+    /* A program that was killed by a signal has no exit code. */
     if (!*exited || (get_int(qdict_get(status, "exitcode"), &code) && !code)) {
         return true;
     }

@@ -1,10 +1,10 @@
 /*
- * Disk hot-plug: where the guest's agent is
+ * Disk hot-plug: finding the guest agent
  *
- * It is behind a port that the socket of a manager leads to.  While no manager
- * is connected there, we are: the character device is given one end of a pair
- * of sockets, as if it had accepted it.  So nothing is looked up by a name that
- * may be somebody else's by now, and nothing waits.
+ * The agent's port is connected to a socket for a manager.  While no manager is
+ * connected, QEMU is: the character device gets one end of a socket pair, as if
+ * it had accepted it.  So nothing is looked up by a name that may have changed,
+ * and nothing blocks.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -24,14 +24,14 @@
 typedef struct AgentPort {
     VirtIOSerialPort *port;     /* a reference */
     char *id;                   /* of the disk */
-    QIOChannelSocket *peer;     /* what the character device has; a reference */
+    QIOChannelSocket *peer;     /* used by the character device; a reference */
     Error *blocker;             /* of migrations */
 } AgentPort;
 
-/* One disk at a time is asked about. */
+/* One session at a time */
 static AgentPort *in_use;
 
-/* Who listens */
+/* Finding the port */
 
 static SocketChardev *port_socket(VirtIOSerialPort *port)
 {
@@ -49,7 +49,7 @@ static bool port_is_open(VirtIOSerialPort *port)
     return qdev_is_realized(DEVICE(port)) && port->guest_connected;
 }
 
-/* True: a client may come there, and says plainly what it has to say. */
+/* True: it is a listening socket without TLS or another protocol on top. */
 static bool socket_is_plain(const SocketChardev *s)
 {
     return s->is_listen && !s->tls_creds && !s->is_telnet && !s->is_tn3270 &&
@@ -84,7 +84,7 @@ static int port_look(Object *obj, void *opaque)
     return 1;
 }
 
-/* The way there */
+/* The channel */
 
 static QIOChannel *port_open(void *opaque, Error **errp)
 {
@@ -121,7 +121,7 @@ static QIOChannel *port_open(void *opaque, Error **errp)
     return QIO_CHANNEL(sioc);
 }
 
-/* The next client, ours or a manager, finds it free at once. */
+/* The port is immediately free for the next client, ours or a manager. */
 static void port_close(void *opaque)
 {
     AgentPort *p = opaque;
@@ -143,7 +143,7 @@ static bool port_is_lost(void *opaque)
     return !port_is_open(p->port);
 }
 
-/* A guest that moves between freeze and thaw would stay frozen. */
+/* A guest migrated between freeze and thaw would stay frozen. */
 static bool port_hold(void *opaque, Error **errp)
 {
     AgentPort *p = opaque;

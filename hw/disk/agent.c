@@ -1,7 +1,7 @@
 /*
- * Disk hot-plug: what the guest's agent does before a disk goes
+ * Disk hot-plug: what the guest agent does before a disk is detached
  *
- * A session is a coroutine of the main thread.  A timer looks whether it has to
+ * A session is a coroutine in the main thread.  A timer checks whether it must
  * end, and wakes it up then.
  *
  * Copyright (c) 2026 The qemu-csv developers
@@ -22,36 +22,36 @@
 #include "qobject/qjson.h"
 #include "qobject/qlist.h"
 
-/* How often to look whether the session has to end */
+/* How often to check whether the session must end */
 #define TICK_MS     25
-/* How often to ask whether a program of the guest has ended */
+/* How often to ask whether a program in the guest has ended */
 #define POLL_NS     (50 * SCALE_MS)
 #define READ_SIZE   (16 * KiB)
-/* It comes before an answer, and makes the agent forget half a command. */
+/* Sent before answers; it also makes the agent discard a partial command. */
 #define SENTINEL    '\xff'
 
 struct DiskAgent {
     const DiskAgentOps *ops;
     void *opaque;
     DiskDetachAgent how;
-    DiskAgentTarget target;     /* with a serial number of its own */
-    int64_t limit_ms;           /* not a time span: when */
+    DiskAgentTarget target;     /* owns its serial number */
+    int64_t limit_ms;           /* a point in time */
 
     DiskAgentOutcome outcome;
     char *why;
-    bool left;                  /* nobody wants to know it any more */
+    bool left;                  /* abandoned by the caller */
     bool ended;
 
-    /* private to the coroutine, and to the timer that wakes it up */
+    /* private to the coroutine and its timer */
     QIOChannel *ioc;            /* NULL: there is none */
     QEMUTimer *timer;
-    int64_t end_ms;             /* what is done now must be done then */
-    bool thawing;               /* which is done whatever happens */
+    int64_t end_ms;             /* deadline of the current step */
+    bool thawing;               /* which is never cancelled */
     bool reading, writing;
-    GByteArray *in;             /* read, but not looked at */
-    size_t scanned;             /* of that: there is no end of a line in it */
+    GByteArray *in;             /* read, but not parsed */
+    size_t scanned;             /* part of that without an end of a line */
     size_t total;               /* bytes read in the session */
-    bool refused;               /* the answer to the last command: an error */
+    bool refused;               /* the last command returned an error */
 };
 
 static int64_t now_ms(void)
@@ -59,7 +59,7 @@ static int64_t now_ms(void)
     return qemu_clock_get_ms(QEMU_CLOCK_REALTIME);
 }
 
-/* When it has to end */
+/* The end of a session */
 
 static bool agent_may_go_on(DiskAgent *a, Error **errp)
 {
@@ -86,7 +86,7 @@ static void agent_tick(void *opaque)
     if (agent_may_go_on(a, NULL)) {
         return;
     }
-    /* What is read can go on later; half a command is of no use to anybody. */
+    /* A read can continue later; a partial command cannot. */
     if (a->reading) {
         qio_channel_wake_read(a->ioc);
     } else if (a->writing) {
@@ -146,7 +146,7 @@ static bool coroutine_fn agent_fill(DiskAgent *a, Error **errp)
         if (!agent_may_go_on(a, errp)) {
             return false;
         }
-        /* Others have their turn, however much there is to be read. */
+        /* Always yield, so that a flood of input does not block others. */
         a->reading = true;
         qio_channel_yield(a->ioc, G_IO_IN);
         a->reading = false;
@@ -212,7 +212,7 @@ static bool coroutine_fn agent_send(DiskAgent *a, const char *name,
     return agent_write(a, text->str, text->len, errp);
 }
 
-/* What @name returns, a reference; takes @args, or NULL. */
+/* Execute @name; returns its result, a reference; takes @args, or NULL. */
 static QObject *coroutine_fn agent_execute(DiskAgent *a, const char *name,
                                            QDict *args, Error **errp)
 {
@@ -230,7 +230,7 @@ static QObject *coroutine_fn agent_execute(DiskAgent *a, const char *name,
     return ret;
 }
 
-/* What follows the last sentinel; NULL if there is none */
+/* The part after the last sentinel; NULL if there is none */
 static const char *after_sentinel(const char *line, size_t len)
 {
     while (len && line[len - 1] != SENTINEL) {
@@ -240,8 +240,8 @@ static const char *after_sentinel(const char *line, size_t len)
 }
 
 /*
- * From here on, all that comes is an answer to what was sent from here on.  A
- * client before us may have left before its answers came.
+ * Discard answers to earlier commands: a previous client may have left before
+ * its answers arrived.
  */
 static bool coroutine_fn agent_sync_with(DiskAgent *a, int64_t id, Error **errp)
 {
@@ -289,9 +289,9 @@ static bool coroutine_fn agent_sync(DiskAgent *a, Error **errp)
     return true;
 }
 
-/* Writing out: a file system that was frozen has nothing in memory alone. */
+/* Write-back: freezing a file system writes all of it to the disk. */
 
-/* Whatever came before, late answers too, is thrown away. */
+/* All earlier input, including late answers, is discarded. */
 static bool coroutine_fn agent_try_thaw(DiskAgent *a, Error **errp)
 {
     g_autofree char *line = NULL;
@@ -341,7 +341,7 @@ static bool coroutine_fn agent_freeze(DiskAgent *a, const AgentMounts *mounts,
                                mounts->devices, errp);
 }
 
-/* Freeze, and thaw whatever comes of that: it may be late, or done in part. */
+/* Freeze, and always thaw: a failed freeze may be late, or partly done. */
 static bool coroutine_fn agent_freeze_thaw(DiskAgent *a,
                                            const AgentMounts *mounts,
                                            Error **errp)
@@ -359,7 +359,7 @@ static bool coroutine_fn agent_freeze_thaw(DiskAgent *a,
     error_prepend(errp, "the guest's file systems may be frozen still, and "
                   "'guest-fsfreeze-thaw' thaws them: ");
     if (a->left || a->outcome != DISK_AGENT_OUTCOME_ASKED) {
-        /* Nobody would hear of it otherwise. */
+        /* The session may be abandoned, so report it here. */
         warn_report("%s", error_get_pretty(*errp));
     }
     return false;
@@ -381,7 +381,7 @@ static bool coroutine_fn agent_write_out(DiskAgent *a,
 
 /* Unmounting */
 
-/* Wait for a program of the guest; an error with what it said if it failed. */
+/* Wait for a program in the guest; on failure, the error has its output. */
 static bool coroutine_fn agent_wait_exit(DiskAgent *a, int64_t pid,
                                          Error **errp)
 {
@@ -526,7 +526,7 @@ DiskAgent *disk_agent_start(const DiskAgentOps *ops, void *opaque,
 
 DiskAgentOutcome disk_agent_outcome(DiskAgent *a, const char **why)
 {
-    /* It may still be waiting for file systems to be thawed. */
+    /* The session may still be waiting for the thaw. */
     if (a->outcome == DISK_AGENT_OUTCOME_ASKED && now_ms() >= a->limit_ms) {
         agent_failed(a, "the agent has not answered in time");
     }

@@ -1,9 +1,9 @@
 /*
  * Disk hot-plug: attach
  *
- * One step after the other; each leaves in the Disk what it has made, and when
- * one fails disk_release() takes all of it back.  The device comes last, for
- * that is what the guest sees.
+ * Each step records in the Disk what it has created; if one fails,
+ * disk_release() undoes all of them.  The device comes last, because it is
+ * visible to the guest.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -37,7 +37,7 @@
 #include "still.h"
 #include "system/runstate.h"
 
-/* What the spec says by itself */
+/* Checks of the spec itself */
 
 static bool attach_id_is_free(const char *id, Error **errp)
 {
@@ -55,7 +55,7 @@ static bool attach_id_is_free(const char *id, Error **errp)
     return true;
 }
 
-/* How to open its node; NULL if that is there already. */
+/* Options to open its node; NULL if it exists already. */
 static BlockdevOptions *attach_opens(const DiskSpec *spec)
 {
     return spec->blockdev->type == QTYPE_QDICT ?
@@ -142,7 +142,7 @@ static bool attach_open(Disk *disk, const DiskSpec *spec, Error **errp)
     return true;
 }
 
-/* Who it is */
+/* Identity */
 
 char *disk_node_filename(const char *node)
 {
@@ -285,7 +285,7 @@ static bool attach_device(Disk *disk, const DiskSpec *spec, Error **errp)
 
     disk->dev = qdev_device_add_from_qdict(opts, true, errp);
     if (!disk->dev) {
-        /* What it had of the node is given back later, without the BQL. */
+        /* The failed device releases the node later, without the BQL. */
         drain_call_rcu();
         return false;
     }
@@ -295,7 +295,7 @@ static bool attach_device(Disk *disk, const DiskSpec *spec, Error **errp)
     return true;
 }
 
-/* All of it */
+/* Complete attach */
 
 static bool attach_place(Disk *disk, const DiskSpec *spec,
                          const DiskPlace *at, Error **errp)
@@ -320,7 +320,7 @@ static bool attach_place(Disk *disk, const DiskSpec *spec,
     return true;
 }
 
-/* An image that is not there yet tells nothing. */
+/* The identity of an image that does not exist yet is unknown. */
 static bool attach_plan(Disk *disk, const DiskSpec *spec, Error **errp)
 {
     if (spec->create) {

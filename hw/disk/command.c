@@ -19,8 +19,8 @@
 #include "waiting.h"
 
 /*
- * True: something is in the way that may end by the deadline, or a hook is to
- * be asked.  An error is set if it must not be waited for.
+ * True: an obstacle may go away by the deadline, or a hook must be called.  An
+ * error is set if waiting is not allowed.
  */
 static bool attach_waits(const DiskSpec *spec, Error **errp)
 {

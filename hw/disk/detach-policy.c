@@ -1,5 +1,5 @@
 /*
- * Disk hot-plug: what comes next in a detach
+ * Disk hot-plug: state machine of a detach
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -86,7 +86,7 @@ static DetachAction detach_requested(DetachPolicy *p, const DetachSample *s)
     }
     if (s->noticed) {
         p->state = DISK_STATE_NOTIFIED;
-        /* What it has seen without doing anything about it was lost. */
+        /* A request that it has seen but does not handle was lost. */
         if (!s->underway && s->can_ask && !s->held &&
             s->now_ms - p->asked_ms >= s->repeat_ms) {
             return detach_ask(p, s);
@@ -95,7 +95,7 @@ static DetachAction detach_requested(DetachPolicy *p, const DetachSample *s)
     return DETACH_WAIT;
 }
 
-/* True: it has let go, or has not written for as long as is asked for. */
+/* True: it has released the disk, or has not written for long enough. */
 static bool detach_is_quiet(DetachPolicy *p, const DetachSample *s)
 {
     if (!p->still_ms || p->writes != s->writes) {

@@ -1,8 +1,8 @@
 /*
  * Disk hot-plug: detach
  *
- * A detach takes as long as the guest does, so nothing here waits: a timer
- * looks what has come of it, and does what detach-policy.c says is next.
+ * A detach takes as long as the guest does, so nothing here blocks: a timer
+ * polls the state, and does the next step according to detach-policy.c.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -30,36 +30,36 @@
 #define DEADLINE_MS         30000
 #define DEADLINE_FORCE_MS   5000
 #define QUIET_MS            200
-/* How often to look: while something happens, when it takes long, parked */
+/* Poll intervals: while active, when it takes long, and while parked */
 #define LOOK_MS             5
 #define LOOK_LONG_MS        25
 #define LOOK_PARKED_MS      100
 #define LONG_MS             1000
-/* How long to leave the other disks in peace, when they are not still */
+/* Pause before holding other disks' requests again */
 #define PEACE_MS            100
 #define PEACE_MAX_MS        2000
-/* How many are remembered when they are over */
+/* Number of ended detaches to keep */
 #define KEPT                64
 
 struct Detach {
     char *id;
     char *node;
-    Disk *disk;                 /* NULL: it is gone, or stays */
+    Disk *disk;                 /* NULL when it is over */
     DetachPolicy policy;
     DiskState told;             /* in the last event */
     int64_t begun_ms;
-    int64_t changed_ms;         /* its state, or when it was over */
-    unsigned asked;             /* so many times */
-    unsigned aborted;           /* requests, when it was parked */
+    int64_t changed_ms;         /* time of the last change or the end */
+    unsigned asked;             /* number of requests to the guest */
+    unsigned aborted;           /* requests in flight when it was parked */
     bool cancel;
     bool removing;              /* the device is about to be freed */
     DetachFlush flush;
-    int64_t peace_ms;           /* next time not before */
-    unsigned restless;          /* times that the graph was not still */
+    int64_t peace_ms;           /* time of the next attempt */
+    unsigned restless;          /* attempts that found requests */
     Error *blocker;             /* of migrations */
-    DiskHookRound *hooks;       /* who may forbid it; NULL: nobody */
+    DiskHookRound *hooks;       /* which may refuse; NULL: none */
     DiskDetachAgent agent_how;
-    DiskAgent *agent;           /* NULL: it is not being asked */
+    DiskAgent *agent;           /* NULL: no session */
     bool has_agent_outcome;
     DiskAgentOutcome agent_outcome;
     char *agent_error;          /* why, if that is 'failed' */
@@ -75,7 +75,7 @@ static int64_t now_ms(void)
     return qemu_clock_get_ms(QEMU_CLOCK_REALTIME);
 }
 
-/* What is told of it */
+/* Information for the user */
 
 static unsigned detach_in_flight(const Detach *d)
 {
@@ -133,7 +133,7 @@ static void detach_free(Detach *d)
     g_free(d);
 }
 
-/* The last ones are remembered, for those who ask late. */
+/* The last ones are kept for later queries. */
 static void detach_forget_old(void)
 {
     unsigned kept = 0;
@@ -147,7 +147,7 @@ static void detach_forget_old(void)
     }
 }
 
-/* Forget what the agent is being asked; what it has answered stays. */
+/* Abandon the agent's session; keep its result. */
 static void detach_leave_agent(Detach *d)
 {
     g_clear_pointer(&d->agent, disk_agent_leave);
@@ -156,7 +156,7 @@ static void detach_leave_agent(Detach *d)
     }
 }
 
-/* It is over, and the disk stays. */
+/* The detach has ended, and the disk stays. */
 static void detach_over(Detach *d)
 {
     if (d->disk) {
@@ -188,12 +188,12 @@ void detach_gone(Detach *d)
     d->policy.reason = NULL;
     g_clear_pointer(&d->why, g_free);
     detach_over(d);
-    /* Whoever is told has something to clear away; there is no way back. */
+    /* A notification, for clean-up; a refusal is not possible any more. */
     disk_hooks_free(disk_hooks_ask(DISK_HOOK_POINT_AFTER_DETACH, d->id,
                                    d->node, NULL));
 }
 
-/* The guest's agent */
+/* The guest agent */
 
 static void detach_no_agent(Detach *d)
 {
@@ -206,7 +206,7 @@ static void detach_no_agent(Detach *d)
         "the guest's agent has another client" : d->agent_error);
 }
 
-/* What the agent has done, or has not; only who wants to unmount insists. */
+/* The agent's result; a failure is fatal only for unmounting. */
 static DetachAnswer detach_judge_agent(Detach *d)
 {
     switch (d->agent_outcome) {
@@ -225,7 +225,7 @@ static DetachAnswer detach_judge_agent(Detach *d)
     }
 }
 
-/* Begin, when it is the disk's turn, or see what has come of it. */
+/* Start a session when the agent is free, or get its result. */
 static void detach_look_agent(Detach *d)
 {
     const char *why;
@@ -245,8 +245,8 @@ static void detach_look_agent(Detach *d)
 }
 
 /*
- * The last thing before the guest itself is asked.  A guest that moves is not
- * asked; where it is then, at home or at the destination, it begins again.
+ * The last step before the guest itself is asked.  It is not done during a
+ * migration; afterwards it starts over, on whichever host the guest runs.
  */
 static DetachAnswer detach_ask_agent(Detach *d, const DetachSample *s)
 {
@@ -265,7 +265,7 @@ static DetachAnswer detach_ask_agent(Detach *d, const DetachSample *s)
     return detach_judge_agent(d);
 }
 
-/* What is seen, and what is done */
+/* Observations and actions */
 
 static void detach_look(Detach *d, DetachSample *s)
 {
@@ -301,7 +301,7 @@ static void detach_do_ask(Detach *d)
     }
 }
 
-/* Whoever migrates would wait for its requests. */
+/* A migration would wait for its requests. */
 static void detach_do_hide(Detach *d)
 {
     error_setg(&d->blocker, "disk '%s' is being removed; wait for its end",
@@ -332,7 +332,7 @@ static void detach_flushed(Detach *d, int ret)
     }
 }
 
-/* Of the node: the backend lets nothing through when the disk is hidden. */
+/* Flush the node: the backend is blocked while the disk is hidden. */
 typedef struct Flush {
     Detach *d;
     BlockDriverState *bs;       /* a reference */
@@ -595,7 +595,7 @@ void qmp_disk_detach_cancel(const char *id, Error **errp)
         return;
     }
     if (!detach_is_late(d)) {
-        /* This may be the first look since the guest has let go. */
+        /* The guest may have released the disk since the last step. */
         d->cancel = true;
         detach_step(d);
     }
@@ -617,7 +617,7 @@ DiskDetachInfoList *qmp_query_disk_detach(Error **errp)
     return list;
 }
 
-/* Going with a guest */
+/* Migration */
 
 static bool detach_goes(const Detach *d)
 {

@@ -1,5 +1,5 @@
 /*
- * Disk hot-plug: the disks that disk-attach has made
+ * Disk hot-plug: the disks attached by disk-attach
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -11,7 +11,7 @@
 #include "identity.h"
 #include "qapi/error.h"
 
-/* Names that are taken by disks which are not attached yet */
+/* Names reserved for disks that are not attached yet */
 static QTAILQ_HEAD(, DiskName) names = QTAILQ_HEAD_INITIALIZER(names);
 
 DiskList disks = QTAILQ_HEAD_INITIALIZER(disks);

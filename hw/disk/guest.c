@@ -1,5 +1,5 @@
 /*
- * Disk hot-plug: asking the guest to let go of a disk
+ * Disk hot-plug: asking the guest to release a disk
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -25,12 +25,12 @@
 #include "qemu/notify.h"
 #include "system/runstate.h"
 
-/* Linux blinks for five seconds, in which another press means no. */
+/* Linux blinks for five seconds, in which another press cancels. */
 #define REPEAT_PCIE_MS  6000
-/* To ask once more while the guest is at it does no harm. */
+/* Repeating a request while the guest is handling it does no harm. */
 #define REPEAT_ACPI_MS  2000
 
-/* A channel that no command of a guest reaches */
+/* A channel that guest commands cannot address */
 #define HIDDEN_CHANNEL  1
 
 BlockBackend *disk_blk(const Disk *disk)
@@ -50,7 +50,7 @@ static VirtIOSCSI *scsi_controller(BusState *qbus)
     return (VirtIOSCSI *)object_dynamic_cast(obj, TYPE_VIRTIO_SCSI);
 }
 
-/* True: the driver wants to be told what comes and goes. */
+/* True: the driver supports hot-plug events. */
 static bool scsi_listens(VirtIOSCSI *s)
 {
     VirtIODevice *vdev = VIRTIO_DEVICE(s);
@@ -59,7 +59,7 @@ static bool scsi_listens(VirtIOSCSI *s)
            virtio_vdev_has_feature(vdev, VIRTIO_SCSI_F_HOTPLUG);
 }
 
-/* True: the driver has all its buffers for events back, so it knows of all. */
+/* True: all event buffers are available, so the driver has seen all events. */
 static bool scsi_all_known(VirtIOSCSI *s)
 {
     unsigned room, out;
@@ -95,7 +95,7 @@ static void scsi_ask(Disk *disk)
 
 /* PCI, by ACPI */
 
-/* The slots of @bus, and whether the guest has yet to take an event */
+/* The slots of @bus, and whether an event for the guest is pending */
 static AcpiPciHpPciStatus *acpi_slots(Object *handler, BusState *bus,
                                       bool *event)
 {
@@ -148,8 +148,8 @@ static void pcie_look(Disk *disk, PCIDevice *port, DetachSample *s)
 }
 
 /*
- * As for a device that has been hot-unplugged half: when the guest lets go,
- * only pending_deleted_event says so, and the device stays.
+ * Like a partially unplugged device: when the guest releases it, only
+ * pending_deleted_event shows that, and the device stays.
  */
 static bool pci_has_let_go(const Disk *disk)
 {
@@ -203,14 +203,14 @@ static void pci_remove(Disk *disk)
         return;
     }
     if (!told) {
-        /* It finds nothing there, and says that it knows. */
+        /* The guest will find the slot empty, and acknowledge that. */
         qdev_unplug(dev, NULL);
     }
     hotplug_handler_unplug(handler, dev, &error_abort);
     object_unparent(OBJECT(dev));
 }
 
-/* All of them */
+/* All buses */
 
 static bool is_scsi(const Disk *disk)
 {
@@ -255,7 +255,7 @@ void disk_guest_forget(Disk *disk)
     }
 }
 
-/* Nodes are closed next, and none may be left that somebody refers to. */
+/* Nodes are closed next, and must have no references left. */
 static void unhide_all(Notifier *notifier, void *data)
 {
     Disk *disk;
@@ -281,7 +281,7 @@ void disk_guest_hide(Disk *disk)
 {
     DeviceState *dev = disk->dev;
 
-    /* Neither 'device_del' nor a guest that lets go may wait for requests. */
+    /* Neither 'device_del' nor the guest's release may wait for requests. */
     if (is_scsi(disk)) {
         qatomic_set(&SCSI_DEVICE(dev)->channel, HIDDEN_CHANNEL);
         dev->pending_deleted_event = true;
@@ -308,8 +308,8 @@ bool disk_guest_remove(Disk *disk)
 
     if (disk->guest.quiesced) {
         /*
-         * What the guest has handed over meanwhile fails: if it were to go with
-         * the device, the guest would wait for it for ever.
+         * Requests submitted meanwhile must fail: if they vanished with the
+         * device, the guest would wait for them forever.
          */
         blk_remove_bs(disk_blk(disk));
         disk_guest_unhide(disk);

@@ -1,5 +1,5 @@
 /*
- * Disk hot-plug: hooks, for a manager outside that has something to do first
+ * Disk hot-plug: hooks for an external manager
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -23,7 +23,7 @@ typedef struct Hook {
     QTAILQ_ENTRY(Hook) next;
 } Hook;
 
-/* One hook, asked once */
+/* One call of a hook */
 typedef struct Question {
     int64_t token;
     char *hook;
@@ -120,7 +120,7 @@ DiskHookRound *disk_hooks_ask(DiskHookPoint point, const char *id,
     return round;
 }
 
-/* Silence is a no. */
+/* A timeout is a refusal. */
 static void question_expire(Question *q)
 {
     if (q->answer == DETACH_ANSWER_PENDING &&
@@ -198,7 +198,7 @@ void qmp_disk_hook_remove(const char *name, Error **errp)
         error_setg(errp, "there is no hook '%s'", name);
         return;
     }
-    /* What it was asked is not held against anybody. */
+    /* Its unanswered calls count as allowed. */
     QTAILQ_FOREACH(q, &questions, next) {
         if (g_str_equal(q->hook, name) && q->answer == DETACH_ANSWER_PENDING) {
             q->answer = DETACH_ANSWER_YES;

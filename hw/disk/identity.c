@@ -1,5 +1,5 @@
 /*
- * Disk hot-plug: who a disk is, as its guest sees it
+ * Disk hot-plug: identity of a disk in its guest
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -11,7 +11,7 @@
 #include "identity.h"
 
 #define NAA_LOCALLY_ASSIGNED    3ULL
-/* The first so many digits of the UUID, which are random */
+/* Digits of the UUID in an id: the first ones, which are random */
 #define ID_DIGITS               12
 
 static char *uuid_digits(const QemuUUID *uuid, unsigned digits)
@@ -65,7 +65,7 @@ static bool is_after(const char *text, const char *prefix, const char *rest)
 bool disk_guest_serial_is(const char *text, DiskBus bus, const char *serial,
                           uint64_t wwn)
 {
-    /* Of the names that a SCSI disk has, udev takes NAA's, which is type 3. */
+    /* Of a SCSI disk's names, udev uses the NAA name, which is type 3. */
     g_autofree char *naa = g_strdup_printf("3%016" PRIx64, wwn);
     g_autofree char *first_ns = g_strdup_printf("%s_1", serial);
 
@@ -86,7 +86,7 @@ bool disk_guest_serial_is(const char *text, DiskBus bus, const char *serial,
 
 QemuUUID disk_uuid_of_name(const char *name)
 {
-    /* Made once at random, for this purpose */
+    /* Random, generated once for this purpose */
     static const uint8_t space[] = {
         0x3c, 0x9d, 0x5e, 0x0b, 0x6a, 0x41, 0x4f, 0x7e,
         0x9b, 0x1d, 0x27, 0xc4, 0x80, 0x5f, 0xe2, 0x16,

@@ -1,5 +1,5 @@
 /*
- * Disk hot-plug: the list of disks that goes with a guest
+ * Disk hot-plug: format of the list of disks that migrates with a guest
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -40,7 +40,7 @@ GString *disk_list_write(const DiskManifest *list, Error **errp)
     QObject *obj = NULL;
     Visitor *v = qobject_output_visitor_new(&obj);
 
-    /* An output visitor leaves alone what it reads. */
+    /* An output visitor does not change its input. */
     visit_type_DiskManifest(v, NULL, (DiskManifest **)&list, &error_abort);
     visit_complete(v, &obj);
     visit_free(v);
@@ -152,7 +152,7 @@ static bool record_check(const DiskRecord *r, unsigned nr, Error **errp)
     return true;
 }
 
-/* Is @key new in @keys?  Takes it. */
+/* Add @key, which is taken, to @keys; false if it is there already. */
 static bool list_key_is_new(GHashTable *keys, char *key, const DiskRecord *r,
                             const char *what, Error **errp)
 {

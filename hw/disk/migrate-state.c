@@ -1,9 +1,9 @@
 /*
- * Disk hot-plug: what is under way when a guest goes to another host
+ * Disk hot-plug: detaches in progress when a guest migrates
  *
- * The list of disks comes first in the stream, when it is not known yet how far
- * their detaches will have come.  So these have a section of their own, at the
- * end, in the same format: docs/interop/disk-list.rst.
+ * The list of disks comes first in the stream, when the final state of detaches
+ * is not known yet.  So they have their own section at the end, in the same
+ * format: docs/interop/disk-list.rst.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *

@@ -1,9 +1,9 @@
 /*
- * Disk hot-plug: disks that go with a guest
+ * Disk hot-plug: disks that migrate with a guest
  *
  * The list comes with the configuration, but is used a little later, by
- * load_setup(): then it is known that the machines are the same, and still
- * nothing of the guest has been read.
+ * load_setup(): then the machines are known to match, but nothing of the guest
+ * has been read yet.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -41,7 +41,7 @@
 #include "slots.h"
 #include "system/runstate.h"
 
-/* What a device reads and writes, with all that was put above it */
+/* The root node of a device, including filters and snapshots */
 static BlockDriverState *device_node(DeviceState *dev)
 {
     g_autofree char *drive = object_property_get_str(OBJECT(dev), "drive",
@@ -68,8 +68,8 @@ static BlockdevRef *reference(const char *node)
 }
 
 /*
- * Is the disk's node under its device, with nothing but filters between, and
- * its limits among these?  If not, the node that is.
+ * NULL if the disk's node is below its device, with only filters between,
+ * including its throttle; otherwise the node that is there.
  */
 static char *record_other_node(const Disk *disk, bool *throttled)
 {
@@ -91,7 +91,7 @@ static char *record_other_node(const Disk *disk, bool *throttled)
     return g_strdup(bdrv_get_node_name(bdrv_skip_implicit_filters(base)));
 }
 
-/* As they are now: who has the group may have changed them. */
+/* The current limits: they may have been changed through the group. */
 static void record_limits(DiskRecord *r, const Disk *disk)
 {
     Object *group = object_resolve_path_component(object_get_objects_root(),
@@ -119,7 +119,7 @@ static void record_node(DiskRecord *r, const Disk *disk)
         g_clear_pointer(&r->throttle_group, g_free);
     }
     if (other || !g_str_equal(now, disk->opened)) {
-        /* To open it as it was opened here would be to open something else. */
+        /* The original options would now open something else. */
         qapi_free_BlockdevRef(r->blockdev);
         r->blockdev = reference(other ?: disk->node);
     }
@@ -158,7 +158,7 @@ static GString *list_make(Error **errp)
             continue;
         }
         if (!device_node(disk->dev)) {
-            /* When QEMU ends, nodes go before a migration does. */
+            /* When QEMU exits, nodes are closed before a migration ends. */
             error_setg(errp, "disk '%s' has no block node any more", disk->id);
             return NULL;
         }
@@ -179,7 +179,7 @@ static bool list_needed(void *opaque)
     return false;
 }
 
-/* A migration that cannot be is refused by the command. */
+/* Refuse an impossible migration in the command. */
 static int list_save_prepare(void *opaque, Error **errp)
 {
     GString *text = list_make(errp);
@@ -198,7 +198,9 @@ int disk_list_put(QEMUFile *f, GString *(*make)(Error **errp))
 
     if (!text) {
         error_report_err(err);
-        /* Who writes the configuration is not ready for an error. */
+        /*
+         * The caller, which writes the configuration, does not expect errors.
+         */
         qemu_file_set_error(f, -EINVAL);
         return 0;
     }
@@ -215,7 +217,7 @@ static int list_put(QEMUFile *f, void *pv, size_t size,
     return disk_list_put(f, list_make);
 }
 
-/* Destination: the device of a record, if it is there already */
+/* Destination: the device of a record, if it already exists */
 
 static DeviceState *record_device(const DiskRecord *r)
 {
@@ -292,7 +294,7 @@ static bool record_check(const DiskRecord *r, Error **errp)
         return device_check(dev, r, errp);
     }
     if (!runstate_check(RUN_STATE_INMIGRATE)) {
-        /* What would be opened is not what it was when the snapshot was. */
+        /* The image would not match the snapshot. */
         error_setg(errp, "the snapshot has it, but it is not attached here: "
                    "attach it before the snapshot is loaded");
         return false;
@@ -300,7 +302,7 @@ static bool record_check(const DiskRecord *r, Error **errp)
     return disk_place_check(&at, errp);
 }
 
-/* Its device was given by the user: so is what that reads and writes. */
+/* The device is the user's, and so are its nodes. */
 static void record_adopt(const DiskRecord *r)
 {
     Disk *disk;
@@ -326,7 +328,7 @@ static void record_adopt(const DiskRecord *r)
     disk_watch(disk);
 }
 
-/* Destination: what is not there yet */
+/* Destination: missing disks */
 
 static bool node_check(const char *name, Error **errp)
 {
@@ -339,8 +341,8 @@ static bool node_check(const char *name, Error **errp)
 }
 
 /*
- * Are the nodes there that are children of what is to be opened?  QEMU would
- * only say that there is none, and not what to do about it.
+ * Do the nodes exist that are children of the node to open?  QEMU's own error
+ * would not say what to do about it.
  */
 static bool children_check(const QDict *opts, Error **errp)
 {
@@ -377,7 +379,7 @@ static bool nodes_check(const DiskRecord *r, Error **errp)
     return ok;
 }
 
-/* The guest has seen nothing of them. */
+/* The guest has not seen them yet. */
 static void load_take_back(GSList *made)
 {
     for (; made; made = made->next) {
@@ -387,11 +389,11 @@ static void load_take_back(GSList *made)
                                &error_abort);
         object_unparent(OBJECT(dev));
     }
-    /* They are freed, and the nodes with them, when nobody looks any more. */
+    /* They and their nodes are freed after an RCU grace period. */
     drain_call_rcu();
 }
 
-/* Leaves what it has made in @made, the last one first. */
+/* Adds the attached disks to @made, last one first. */
 static bool load_record(const DiskRecord *r, GSList **made, Error **errp)
 {
     DiskPlace at = { r->bus, r->place, r->address };
@@ -438,7 +440,7 @@ static bool load_records(const DiskManifest *list, Error **errp)
 
 /* Destination: the list */
 
-/* What has come, until it is used */
+/* The received list, until it is used */
 static DiskListText incoming;
 
 static int list_load_cleanup(void *opaque)
@@ -447,7 +449,7 @@ static int list_load_cleanup(void *opaque)
     return 0;
 }
 
-/* For a destination that lives on, as it is asked for the error then */
+/* For a destination that lives on, and reports the error in query-migrate */
 static void list_note(const Error *err)
 {
     if (runstate_check(RUN_STATE_INMIGRATE)) {
@@ -468,7 +470,7 @@ int disk_list_get(QEMUFile *f, DiskListText *text)
 
     text->len = qemu_get_be32(f);
     text->crc = qemu_get_be32(f);
-    /* What is missing is an error of the stream. */
+    /* A truncated stream is an error of the stream. */
     if (qemu_file_get_error(f)) {
         return -EIO;
     }
@@ -488,7 +490,7 @@ static int list_get(QEMUFile *f, void *pv, size_t size,
 }
 
 typedef struct Load {
-    Coroutine *co;              /* that waits, or NULL */
+    Coroutine *co;              /* waiting coroutine, or NULL */
     Error **errp;
     bool ok;
 } Load;
@@ -515,9 +517,9 @@ static int list_load_setup(QEMUFile *f, void *opaque, Error **errp)
     }
     if (qemu_in_coroutine()) {
         /*
-         * Nodes are opened, and devices plugged, outside of coroutines.  Not
-         * while somebody else does that and polls, either: so it is done where
-         * the monitor does it.
+         * Nodes must be opened, and devices plugged, outside of coroutines, and
+         * not while other code does that and polls: so use the context of the
+         * monitor.
          */
         load.co = qemu_coroutine_self();
         aio_bh_schedule_oneshot(iohandler_get_aio_context(), list_load, &load);
@@ -553,7 +555,7 @@ const VMStateDescription vmstate_disk_list = {
     }
 };
 
-/* No such section is ever written. */
+/* Such a section is never written. */
 static int list_load_state(QEMUFile *f, void *opaque, int version_id)
 {
     error_report("the list of disks is not where it should be");

@@ -1,8 +1,8 @@
 /*
- * Disk hot-plug: does the storage answer?
+ * Disk hot-plug: does the storage respond?
  *
- * One thread for each file.  One that hangs is not started again; when it comes
- * back while somebody waits, that is the answer.
+ * There is one thread for each file.  A hung thread is not started again; if it
+ * returns during a later probe of the file, that is the answer.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -27,7 +27,7 @@
 #ifdef CONFIG_LINUX
 
 #define PATIENCE_US     (50 * 1000)
-/* What is read: no storage has larger blocks */
+/* Bytes to read; no storage has larger blocks */
 #define PROBE_SIZE      4096
 
 typedef struct Probe {
@@ -37,7 +37,7 @@ typedef struct Probe {
 
 static QemuMutex lock;
 static QemuCond cond;
-/* Of Probe, by path: those whose answer nobody has taken; main thread */
+/* Probe by path, until the answer is used; main thread */
 static GHashTable *probes;
 
 static void __attribute__((constructor)) probe_construct(void)
@@ -46,9 +46,9 @@ static void __attribute__((constructor)) probe_construct(void)
     qemu_cond_init(&cond);
 }
 
-/* Asking */
+/* The probe */
 
-/* What is in the page cache says nothing. */
+/* O_DIRECT, to bypass the page cache */
 static int probe_open(const char *path)
 {
     int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_DIRECT);
@@ -64,7 +64,7 @@ static void *probe_thread(void *opaque)
     int fd = probe_open(p->path);
 
     if (fd >= 0) {
-        /* Whether that is possible is for who opens it to see. */
+        /* An error is found when the image is opened. */
         (void)!pread(fd, buf, PROBE_SIZE, 0);
         close(fd);
     }
@@ -82,7 +82,7 @@ static void probe_free(void *opaque)
     g_free(p);
 }
 
-/* What has answered meanwhile says nothing of now, and is forgotten. */
+/* An old answer is obsolete, and is discarded. */
 static bool probe_is_under_way(const char *path)
 {
     Probe *p = g_hash_table_lookup(probes, path);
@@ -118,7 +118,7 @@ static void probe_ask(const char *path)
                        QEMU_THREAD_DETACHED);
 }
 
-/* Wait until @end_us at most; true: it has answered, and is forgotten. */
+/* Wait until @end_us at most; true: it has answered, and is freed. */
 static bool probe_wait(const char *path, int64_t end_us)
 {
     Probe *p = g_hash_table_lookup(probes, path);
@@ -135,9 +135,9 @@ static bool probe_wait(const char *path, int64_t end_us)
     return !probe_is_under_way(path);
 }
 
-/* Which files there are */
+/* The files to probe */
 
-/* Closing a file drops locks of POSIX that this process has of it. */
+/* Closing a file drops all POSIX locks that this process holds on it. */
 static bool path_can_be_asked(const char *path)
 {
     return qemu_has_ofd_lock() && !g_str_has_prefix(path, "/dev/fdset/");

@@ -1,5 +1,5 @@
 /*
- * Disk hot-plug: places that are there from the beginning
+ * Disk hot-plug: places that exist from the start
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -14,8 +14,8 @@
 #include "qobject/qdict.h"
 
 /*
- * The same on all hosts, since it is part of what the guest sees: a slot near
- * the end, which QEMU gives to nobody else by itself.
+ * The same on all hosts, since it is guest-visible: a slot near the end, which
+ * QEMU does not assign by itself.
  */
 #define CONTROLLER_ID       "disks"
 #define CONTROLLER_ADDR     "1e"

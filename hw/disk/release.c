@@ -1,5 +1,5 @@
 /*
- * Disk hot-plug: the end of a disk
+ * Disk hot-plug: releasing a disk
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -19,7 +19,7 @@
 #include "resize.h"
 #include "slots.h"
 
-/* The property whose end tells that of the device */
+/* A property that is released with the device */
 #define WATCH   "disk-hotplug"
 
 static void disk_del_node(Disk *disk, char **node)
@@ -81,9 +81,9 @@ static void disk_gone_bh(void *opaque)
 }
 
 /*
- * The device is being freed, by whatever thread does that, with the BQL; it
- * has not let go of the drive yet.  To do so may take a change of the block
- * graph, which waits in the main context; so not there.
+ * The device is being freed, in any thread, with the BQL; it has not released
+ * its drive yet.  Releasing that may change the block graph, which polls in the
+ * main context; so do it in a bottom half.
  */
 static void disk_dev_gone(Object *obj, const char *name, void *opaque)
 {

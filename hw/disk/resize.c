@@ -3,8 +3,8 @@
  *
  * A virtio-blk disk raises a configuration interrupt, and the guest then reads
  * its configuration.  A SCSI disk answers the next command with a unit
- * attention condition.  Both devices keep what their guest was told, which may
- * happen in any thread, and that is looked at every few milliseconds.
+ * attention condition.  Both devices record, in any thread, that the guest was
+ * notified; a timer checks that every few milliseconds.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -33,12 +33,12 @@
 #define LOOK_MS             20
 #define DEADLINE_MS         10000
 
-/* A resize that was done, until its event */
+/* A completed resize, until its event */
 typedef struct DiskResize {
     Disk *disk;
     int64_t size;
     int64_t deadline;           /* in ms of QEMU_CLOCK_REALTIME */
-    unsigned told_before;       /* as resize_times_told() said before it */
+    unsigned told_before;       /* resize_times_told() before it */
     QEMUTimer timer;
 } DiskResize;
 
@@ -54,13 +54,13 @@ static VirtIOBlock *resize_virtio_blk(const Disk *disk)
                                                     "virtio-backend"));
 }
 
-/* What the guest was told */
+/* Notification of the guest */
 
 static bool resize_has_driver(DeviceState *virtio)
 {
     /*
-     * One that is about to start counts, too: it may have read the size before
-     * it was changed, and would not hear of that.
+     * A driver that is still starting counts, too: it may have read the old
+     * size, and would otherwise miss the change.
      */
     return VIRTIO_DEVICE(virtio)->status & VIRTIO_CONFIG_S_DRIVER;
 }
@@ -101,7 +101,7 @@ static Notice resize_look_scsi(const DiskResize *r)
     SCSISense ua = dev->unit_attention;
     bool told;
 
-    /* Whoever fetches it, in any thread, counts it before clearing it. */
+    /* It is counted before it is cleared, in any thread. */
     smp_rmb();
     told = resize_times_told(r->disk) != r->told_before;
 
@@ -112,12 +112,12 @@ static Notice resize_look_scsi(const DiskResize *r)
         return told ? NOTICE_TOLD : NOTICE_NOT_YET;
     }
     if (is_of_capacity(&ua)) {
-        /* What the guest was told since may have been an earlier resize. */
+        /* Notifications since then may be of an earlier resize. */
         return NOTICE_NOT_YET;
     }
     /*
-     * That of a reset goes before that of a resize, which is lost.  Whoever
-     * fetches it begins anew with the disk.
+     * The unit attention of a reset replaces that of a resize.  A guest that
+     * receives it initializes the disk again.
      */
     return told ? NOTICE_TOLD : NOTICE_NO_DRIVER;
 }
@@ -128,7 +128,7 @@ static Notice resize_look(const DiskResize *r)
                                                  resize_look_virtio_blk(r);
 }
 
-/* From the resize to its event */
+/* Waiting for the guest */
 
 static void resize_end(DiskResize *r, bool told, DiskUntold reason)
 {
@@ -182,7 +182,7 @@ static void resize_begin(Disk *disk, int64_t size, unsigned told_before,
     r->told_before = told_before;
     timer_init_ms(&r->timer, QEMU_CLOCK_REALTIME, resize_timer, r);
     disk->resize = r;
-    /* The first look is taken by the main loop, so the answer comes first. */
+    /* The first check is in the main loop, after the command's reply. */
     timer_mod(&r->timer, now);
 }
 
@@ -283,19 +283,23 @@ void coroutine_fn qmp_disk_resize(const char *id, int64_t size,
     if (!disk || !resize_check_size(disk, size, has_shrink && shrink, errp)) {
         return;
     }
-    /* That of the device: its node may have another one above it by now. */
+    /*
+     * The device's root: the disk's node may have another one above it by now.
+     */
     blk = disk_blk(disk);
     told_before = resize_times_told(disk);
 
-    /* While this waits for the image the device may go, but not the disk. */
+    /*
+     * While this waits for the image, the device may go away, but not the disk.
+     */
     object_ref(OBJECT(disk->dev));
     resize_image(blk_bs(blk), size, errp);
     if (!*errp) {
-        /* The driver may have rounded it up. */
+        /* The block driver may have rounded it up. */
         length = blk_getlength(blk);
         resize_begin(disk, length < 0 ? size : length, told_before,
                      has_deadline ? deadline : DEADLINE_MS);
     }
-    /* The last reference takes more along than a coroutine may let go. */
+    /* Dropping the last reference is not allowed in a coroutine. */
     aio_bh_schedule_oneshot(qemu_get_aio_context(), resize_unref_bh, disk->dev);
 }

@@ -21,13 +21,13 @@
 /* Targets of a virtio-scsi controller, or slots of a PCI bus */
 #define PLACES_MAX      (VIRTIO_SCSI_MAX_TARGET + 1)
 
-/* A bus that disks can be plugged into, while it is looked at */
+/* Information about a bus that disks can be plugged into */
 typedef struct DiskRow {
     BusState *qbus;
     DiskBus bus;                /* DISK_BUS_VIRTIO_BLK: any PCI device */
-    unsigned total;             /* of @places */
+    unsigned total;             /* number of places */
     DECLARE_BITMAP(taken, PLACES_MAX);
-    DECLARE_BITMAP(quarantined, PLACES_MAX);    /* of those not taken */
+    DECLARE_BITMAP(quarantined, PLACES_MAX);    /* among those not taken */
 } DiskRow;
 
 typedef struct Quarantine {
@@ -84,7 +84,7 @@ static void row_take_scsi(DiskRow *row)
     row->total = SCSI_BUS(row->qbus)->info->max_target + 1;
     assert(row->total <= PLACES_MAX);
     RCU_READ_LOCK_GUARD();
-    /* Also those that are about to go: their targets are not free yet. */
+    /* Include disks that are being removed: their targets are not free yet. */
     QTAILQ_FOREACH_RCU(kid, &row->qbus->children, sibling) {
         SCSIDevice *dev = SCSI_DEVICE(kid->child);
 
@@ -99,7 +99,7 @@ static void row_take_pci(DiskRow *row)
     PCIBus *bus = PCI_BUS(row->qbus);
     uint32_t reserved = pci_bus_get_slot_reserved_mask(bus);
 
-    /* A PCIe port has one slot, whose function 0 shows the others. */
+    /* A PCIe port has one slot; function 0 makes the others visible. */
     row->total = object_dynamic_cast(OBJECT(row->qbus->parent),
                                      TYPE_PCIE_SLOT) ? 1 : PCI_SLOT_MAX;
     for (unsigned slot = 0; slot < row->total; slot++) {
@@ -115,7 +115,7 @@ static void row_take_pci(DiskRow *row)
     }
 }
 
-/* A disk whose device is about to be freed is not on its bus any more. */
+/* A disk whose device is being freed is no longer on its bus. */
 static void row_take_leaving(DiskRow *row)
 {
     Disk *disk;
@@ -145,7 +145,7 @@ static bool row_is_possible(BusState *qbus, DiskBus *bus)
     return false;
 }
 
-/* What the guest knows of, or somebody uses already, is over. */
+/* End quarantines that the guest has acknowledged, or that are in use. */
 static void row_quarantine(DiskRow *row)
 {
     const char *name = row->qbus->name;
@@ -195,7 +195,7 @@ static int rows_order(const void *a, const void *b)
            strcmp(x->qbus->name, y->qbus->name);
 }
 
-/* SCSI first; all by name */
+/* SCSI first; then by name */
 static GPtrArray *rows_get(void)
 {
     GPtrArray *rows = g_ptr_array_new_with_free_func(g_free);
@@ -324,7 +324,7 @@ bool disk_place_check(const DiskPlace *place, Error **errp)
     return false;
 }
 
-/* Going with a guest */
+/* Migration */
 
 void disk_slots_save(DiskManifest *list)
 {

@@ -18,7 +18,7 @@
 #define LOOK_US     (50 * 1000)
 #define ROUND_US    200
 
-/* A node that has requests under way, if it can be one that a user has named */
+/* A node with requests in flight, preferably one named by the user */
 static BlockDriverState *graph_busy(void)
 {
     BlockDriverState *bs = NULL, *busy = NULL;

@@ -31,7 +31,7 @@
 #include "waiting.h"
 
 #define LOOK_MS     10
-/* How long to leave other disks in peace when they are not still */
+/* Pause before holding other disks' requests again */
 #define PEACE_MS    200
 
 typedef struct Waiting {
@@ -43,7 +43,7 @@ typedef struct Waiting {
     Error *disturbed;           /* for this reason */
     DiskCreate *create;         /* makes the image; NULL: not now */
     DiskHookRound *before, *after;
-    bool attached;              /* or tried: after-attach is waited for */
+    bool attached;              /* or tried: waiting for after-attach */
     QTAILQ_ENTRY(Waiting) next;
 } Waiting;
 
@@ -107,7 +107,7 @@ static void waiting_over(Waiting *w, DiskState state, const char *reason)
     waiting_free(w);
 }
 
-/* A hook does not want what is there already. */
+/* A hook has refused a disk that is already attached. */
 static void waiting_roll_back(Waiting *w, const char *why)
 {
     Disk *disk = disk_find(w->spec->id);
@@ -118,7 +118,7 @@ static void waiting_roll_back(Waiting *w, const char *why)
     waiting_over(w, DISK_STATE_REFUSED, why);
 }
 
-/* What is done */
+/* Actions */
 
 static void waiting_attach(Waiting *w)
 {
@@ -172,7 +172,7 @@ static bool waiting_answered(Waiting *w, DiskHookRound *round,
     return true;
 }
 
-/* True: nothing is in the way but hooks. */
+/* True: only hooks are left to wait for. */
 static bool waiting_is_ready(Waiting *w, Error **errp)
 {
     if (migration_is_running()) {
