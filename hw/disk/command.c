@@ -33,7 +33,7 @@ static bool attach_waits(const DiskSpec *spec, Error **errp)
            !disk_storage_answers(spec, may_wait ? NULL : errp);
 }
 
-/* Its image is made first, and the rest waits for it if that takes time. */
+/* Create the image; the attach continues in the background if it takes long. */
 static DiskInfo *attach_create(DiskSpec *spec, Error **errp)
 {
     DiskCreate *create = disk_create_begin(spec->id, spec->create, errp);

@@ -1,5 +1,5 @@
 /*
- * Disk hot-plug: the image of a disk is made
+ * Disk hot-plug: creating the image
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -15,7 +15,7 @@
 #include "qemu/main-loop.h"
 #include "qemu/timer.h"
 
-/* How long the main loop may wait for it, in milliseconds */
+/* How long disk_create_ends_soon() may wait, in milliseconds */
 #define SOON_MS     50
 
 struct DiskCreate {

@@ -1,9 +1,9 @@
 /*
- * Disk hot-plug: the image of a disk is made
+ * Disk hot-plug: creating the image
  *
- * By QEMU's job for that, so that nobody stands still meanwhile: it may take as
- * long as it takes to write all of the image.  The job is named after the disk,
- * "ID.create"; query-jobs has its progress.
+ * A job does it, since writing a preallocated image takes time, and neither the
+ * monitor nor the guest may wait for that.  The job is called "ID.create"; its
+ * progress is in query-jobs.
  *
  * Main thread, BQL held, in no coroutine.
  *
@@ -19,17 +19,17 @@
 
 typedef struct DiskCreate DiskCreate;
 
-/* Begin to make the image of disk @id.  NULL and an error if that fails. */
+/* Start the job for disk @id.  NULL and an error on failure. */
 DiskCreate *disk_create_begin(const char *id, BlockdevCreateOptions *options,
                               Error **errp);
 
-/* Has it ended?  Then disk_create_end() is next. */
+/* Has the job ended?  Then call disk_create_end(). */
 bool disk_create_has_ended(const DiskCreate *create);
 
-/* The same, when it had a moment for it: a thin image takes no longer. */
+/* The same, after waiting briefly: a thin image takes no longer. */
 bool disk_create_ends_soon(const DiskCreate *create);
 
-/* What came of it, which has ended; frees @create.  False and an error. */
+/* The result; frees @create.  False and an error if the job failed. */
 bool disk_create_end(DiskCreate *create, Error **errp);
 
 #endif /* HW_DISK_CREATE_H */

@@ -135,7 +135,7 @@ static void waiting_attach(Waiting *w)
                               w->node, NULL);
 }
 
-/* Make the image; that has no deadline, but the rest has then. */
+/* Create the image.  The deadline starts when it is there. */
 static void waiting_create(Waiting *w)
 {
     Error *err = NULL;

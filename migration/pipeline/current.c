@@ -1,5 +1,5 @@
 /*
- * Migration pipeline: the migration of now
+ * Migration pipeline: the current migration
  *
  * Copyright (c) 2026 The qemu-csv developers
  *

@@ -1,7 +1,7 @@
 /*
- * Migration pipeline: the migration of now
+ * Migration pipeline: the current migration
  *
- * What the other files read and write of it; one at a time, as QEMU has one.
+ * State that several files share.  QEMU has one outgoing migration at a time.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -35,9 +35,9 @@ typedef struct Pipeline {
 
     /* main thread */
     int64_t elapsed;            /* of a migration that has ended, in ms; or 0 */
-    QEMUTimer *timer;           /* for a deadline that nobody looks at */
-    bool expired;               /* it has come to that */
-    QEMUBHFunc *unreached;      /* if there is no connection; or NULL */
+    QEMUTimer *timer;           /* deadline, if the migration thread hangs */
+    bool expired;               /* that timer has fired */
+    QEMUBHFunc *unreached;      /* runs if no connection is made; or NULL */
     PipelineSettings saved, set;    /* the user's; ours */
 } Pipeline;
 
@@ -46,13 +46,11 @@ extern Pipeline pipeline;
 /* Does the pipeline drive this migration?  Any thread. */
 bool migration_pipeline_drives(MigrationState *s);
 
-/*
- * Does this migration begin with a greeting?  It has.  Main thread.
- */
+/* Must this migration send a greeting; it has done so.  Main thread. */
 bool migration_pipeline_greets(MigrationState *s);
 void migration_pipeline_greeted(void);
 
-/* In milliseconds, as the user has them */
+/* Microseconds to milliseconds, rounded up, for the user */
 static inline int64_t migration_pipeline_ms(int64_t us)
 {
     return us / 1000 + (us % 1000 > 0);

@@ -97,10 +97,7 @@ static bool lazy_quits(void)
     return qatomic_read(&lazy.quit);
 }
 
-/*
- * Something has failed that the guest cannot do without: say so once, and wait
- * before it is tried again.
- */
+/* The guest cannot do without it: report the failure once, wait, try again. */
 static void lazy_retry(bool *failed, int ret, const char *what)
 {
     qatomic_set(&lazy.info.error, ret);
@@ -121,8 +118,8 @@ static void lazy_retried(bool failed)
 }
 
 /*
- * Copy @len bytes from @buf to where nothing is yet.  A page counts as placed
- * only when it is there: one that was given up would read as zeroes.
+ * Put @len bytes of @buf in place, where nothing is yet.  Never give up a page:
+ * it would read as zeroes.
  */
 static void lazy_place(uint8_t *host, const uint8_t *buf, size_t len)
 {
@@ -266,9 +263,8 @@ static void lazy_filled(void)
 }
 
 /*
- * Whoever drains all disks waits until no request is under way, those of the
- * state included.  It waits for a page that is missing as well, so only what
- * nobody waits for can be put off.
+ * bdrv_drain_all() waits for requests to the state, too.  Pause while disks are
+ * drained; reads for page faults go on, as the drained disks may wait for them.
  */
 static void lazy_let_drain(void)
 {

@@ -21,9 +21,9 @@
 #include "state.h"
 
 /*
- * What an UFFDIO_COPY of @len bytes that returned @ret (0 or -errno) and
- * @copied, in pages of @page bytes, has done: so many bytes need nothing more,
- * 0: try again at once, -errno: it has failed, and the page is missing.
+ * Result of an UFFDIO_COPY of @len bytes that returned @ret (0 or -errno) and
+ * @copied; pages have @page bytes.  Returns the number of bytes that are in
+ * place, 0 to try again at once, or -errno if the next page is missing still.
  * Pure function; any thread.
  */
 static inline int64_t lazy_placed(int ret, int64_t copied, size_t len,
@@ -46,9 +46,9 @@ static inline int64_t lazy_placed(int ret, int64_t copied, size_t len,
 }
 
 /*
- * Get ready to take memory from @state, to which there will be a reference;
- * @done is called when all of it is here.  False and an error if this host or
- * this guest's memory cannot do it.
+ * Prepare to read memory from @state, and take a reference to it; call @done
+ * when all of it is here.  False and an error if the host or the guest's memory
+ * does not support it.
  */
 bool migration_lazy_begin(PipelineState *state, void (*done)(void),
                           Error **errp);

@@ -34,15 +34,15 @@ void migration_pipeline_armed(MigrationState *s);
 void migration_pipeline_disarm(void);
 
 /*
- * Main thread, after _arm(): if there is no connection to the destination, do
- * not report that, but call @how from the main loop to try another way.
+ * Main thread, after _arm(): if the destination cannot be connected to, do not
+ * report that; call @how from the main loop, which tries another mode.
  */
 void migration_pipeline_or_else(QEMUBHFunc *how);
 
-/* Main thread: is there a connection? */
+/* Main thread: whether the destination could be connected to. */
 void migration_pipeline_reached(bool yes);
 
-/* Main thread: no migration could begin, for @err, which is taken. */
+/* Main thread: no migration could start, because of @err, which is taken. */
 void migration_pipeline_failed(Error *err);
 
 /*

@@ -1,8 +1,8 @@
 /*
  * Migration pipeline: the settings of a migration
  *
- * Capabilities and parameters that the pipeline decides about: it has its own
- * while it drives a migration, and the user's come back after that.
+ * Capabilities and parameters that the pipeline controls.  It sets its own while
+ * it drives a migration, and restores the user's afterwards.
  *
  * Main thread.
  *
