@@ -13,7 +13,10 @@
 #include "qemu/main-loop.h"
 #include "qemu/units.h"
 #include "qobject/qdict.h"
+#include "sim-device.h"
 #include "sim-volume.h"
+
+#define PAIR_DEVICE_SIZE (256 * MiB)
 
 typedef struct Create {
     BlockdevCreateOptions opts;
@@ -63,4 +66,42 @@ void sim_disk_create(const char *disk, uint64_t size, const char *backing,
         aio_poll(qemu_get_aio_context(), true);
     }
     bdrv_unref(bs);
+}
+
+BlockDriverState *sim_node_open(const char *node)
+{
+    QDict *options = qdict_new();
+
+    qdict_put_str(options, "driver", "csv-sim");
+    qdict_put_str(options, "node-name", node);
+    return bdrv_open(NULL, NULL, options, BDRV_O_RDWR | BDRV_O_RESIZE,
+                     &error_abort);
+}
+
+void sim_pair_start(void)
+{
+    sim_device_new(PAIR_DEVICE_SIZE);
+    sim_disk_create("one", SIM_DISK_SIZE, NULL, PAIR_DEVICE_SIZE,
+                    &error_abort);
+    sim_disk_create("two", SIM_DISK_SIZE, NULL, 0, &error_abort);
+    sim_node_open("a");
+    sim_node_open("b");
+}
+
+void sim_pair_stop(void)
+{
+    bdrv_unref(bdrv_lookup_bs("a", "a", NULL));
+    bdrv_unref(bdrv_lookup_bs("b", "b", NULL));
+    sim_device_free();
+}
+
+BlockBackend *sim_disk_open(const char *node, const char *disk)
+{
+    QDict *options = qdict_new();
+
+    qdict_put_str(options, "driver", "csv");
+    qdict_put_str(options, "disk", disk);
+    qdict_put_str(options, "file", node);
+    return blk_new_open(NULL, NULL, options, BDRV_O_RDWR | BDRV_O_UNMAP,
+                        &error_abort);
 }

@@ -15,46 +15,6 @@
 #include "sim-volume.h"
 #include "system/block-backend.h"
 
-#define DEVICE_SIZE     (256 * MiB)
-#define DISK_SIZE       (16 * MiB)
-
-static BlockDriverState *open_device(const char *name)
-{
-    QDict *options = qdict_new();
-
-    qdict_put_str(options, "driver", "csv-sim");
-    qdict_put_str(options, "node-name", name);
-    return bdrv_open(NULL, NULL, options, BDRV_O_RDWR | BDRV_O_RESIZE,
-                     &error_abort);
-}
-
-/* A device with a volume with two disks, and two ways to it, "a" and "b" */
-static void start(void)
-{
-    sim_device_new(DEVICE_SIZE);
-    sim_disk_create("one", DISK_SIZE, NULL, DEVICE_SIZE, &error_abort);
-    sim_disk_create("two", DISK_SIZE, NULL, 0, &error_abort);
-    open_device("a");
-    open_device("b");
-}
-
-static void stop(void)
-{
-    bdrv_unref(bdrv_lookup_bs("a", "a", NULL));
-    bdrv_unref(bdrv_lookup_bs("b", "b", NULL));
-    sim_device_free();
-}
-
-static BlockBackend *open_disk(const char *device, const char *name)
-{
-    QDict *options = qdict_new();
-
-    qdict_put_str(options, "driver", "csv");
-    qdict_put_str(options, "disk", name);
-    qdict_put_str(options, "file", device);
-    return blk_new_open(NULL, NULL, options, BDRV_O_RDWR, &error_abort);
-}
-
 static CsvDisk *disk_of(BlockBackend *blk)
 {
     return blk_bs(blk)->opaque;
@@ -145,8 +105,8 @@ static void test_moves(void)
     CsvDiskRecord model;
     uint8_t raw[CSV_RECORD_SIZE];
 
-    start();
-    one = open_disk("a", "one");
+    sim_pair_start();
+    one = sim_disk_open("a", "one");
     disk = disk_of(one);
     {
         GRAPH_RDLOCK_GUARD_MAINLOOP();
@@ -162,7 +122,7 @@ static void test_moves(void)
         poke(disk->volume, &model, raw);
     }
     blk_unref(one);
-    stop();
+    sim_pair_stop();
 }
 
 /*
@@ -177,14 +137,14 @@ static void test_hidden(void)
     uint8_t raw[CSV_RECORD_SIZE];
     int ret;
 
-    start();
-    one = open_disk("a", "one");
+    sim_pair_start();
+    one = sim_disk_open("a", "one");
     disk = disk_of(one);
     {
         GRAPH_RDLOCK_GUARD_MAINLOOP();
 
         sim_device_hide_swap();
-        ret = csv_disk_set_size(disk, 2 * DISK_SIZE, NULL);
+        ret = csv_disk_set_size(disk, 2 * SIM_DISK_SIZE, NULL);
         g_assert_cmpint(ret, ==, -EIO);
         g_assert_true(disk->owned);
         rec = disk->record;
@@ -198,7 +158,7 @@ static void test_hidden(void)
         g_assert_cmpmem(raw, sizeof(raw), disk->raw, sizeof(disk->raw));
     }
     blk_unref(one);
-    stop();
+    sim_pair_stop();
 }
 
 /* A change by another member is still noticed. */
@@ -209,8 +169,8 @@ static void test_taken(void)
     CsvDiskRecord rec;
     uint8_t raw[CSV_RECORD_SIZE];
 
-    start();
-    one = open_disk("a", "one");
+    sim_pair_start();
+    one = sim_disk_open("a", "one");
     disk = disk_of(one);
     {
         GRAPH_RDLOCK_GUARD_MAINLOOP();
@@ -219,12 +179,12 @@ static void test_taken(void)
         rec.epoch++;
         rec.owner = disk->volume->me.slot + 1;
         poke(disk->volume, &rec, raw);
-        g_assert_cmpint(csv_disk_set_size(disk, 2 * DISK_SIZE, NULL), ==,
+        g_assert_cmpint(csv_disk_set_size(disk, 2 * SIM_DISK_SIZE, NULL), ==,
                         -ESTALE);
         g_assert_false(disk->owned);
     }
     blk_unref(one);
-    stop();
+    sim_pair_stop();
 }
 
 int main(int argc, char **argv)
