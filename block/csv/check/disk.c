@@ -119,9 +119,9 @@ static void GRAPH_RDLOCK csv_check_header_fix(CsvCheckDisk *d,
 
     if (header && d->repair && csv_check_may_fix(d->c, CSV_FINDING_ERROR)) {
         csv_header_encode(header, d->rec, copy, buf);
-        fixed = bdrv_pwrite(d->c->file, csv_check_first(d) +
-                            (copy ? CSV_HEADER_COPY_1 : CSV_HEADER_COPY_0),
-                            CSV_PAGE_SIZE, buf, BDRV_REQ_FUA) >= 0;
+        fixed = csv_pwrite(d->c->vol, d->c->file, csv_check_first(d) +
+                           (copy ? CSV_HEADER_COPY_1 : CSV_HEADER_COPY_0),
+                           CSV_PAGE_SIZE, buf, BDRV_REQ_FUA) >= 0;
     }
     csv_check_found(d->c, CSV_FINDING_ERROR, fixed, "disk '%s': %s%s",
                     d->rec->name, why, fixed ? "" : header ?
@@ -327,12 +327,12 @@ static int GRAPH_RDLOCK csv_check_mount(CsvCheckDisk *d, Error **errp)
 
     csv_journal_encode(&rec, &d->rec->uuid, buf + at);
     if (ret >= 0) {
-        ret = bdrv_pwrite(d->c->file, ring + at, CSV_PAGE_SIZE, buf + at,
-                          BDRV_REQ_FUA);
+        ret = csv_pwrite(d->c->vol, d->c->file, ring + at, CSV_PAGE_SIZE,
+                         buf + at, BDRV_REQ_FUA);
     }
     if (ret >= 0) {
-        ret = bdrv_pwrite(d->c->file, ring, CSV_JOURNAL_BYTES, buf,
-                          BDRV_REQ_FUA);
+        ret = csv_pwrite(d->c->vol, d->c->file, ring, CSV_JOURNAL_BYTES, buf,
+                         BDRV_REQ_FUA);
     }
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Cannot write the journal of disk '%s' "

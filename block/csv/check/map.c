@@ -338,7 +338,8 @@ csv_check_table_write(CsvCheckDisk *d, const CsvCheckTable *t, uint8_t *buf,
                       (uint64_t)t->number * CSV_L2_SECTORS + s,
                       buf + s * CSV_SECTOR_SIZE);
     }
-    ret = bdrv_pwrite(d->c->file, d->tables[t->number], CSV_L2_SIZE, buf, 0);
+    ret = csv_pwrite(d->c->vol, d->c->file, d->tables[t->number], CSV_L2_SIZE,
+                     buf, 0);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Cannot write table %u of disk '%s' of "
                          "csv volume '%s'", t->number, d->rec->name,
@@ -407,10 +408,10 @@ static int GRAPH_RDLOCK csv_check_l1_write(CsvCheckDisk *d, Error **errp)
         csv_l1_encode(table, &d->rec->uuid, s, buf + s * CSV_SECTOR_SIZE);
     }
     if (ret >= 0) {
-        ret = bdrv_pwrite(d->c->file,
-                          csv_segment_start(&d->c->vol->sb,
-                                            d->rec->first_segment) +
-                          CSV_L1_OFFSET, bytes, buf, 0);
+        ret = csv_pwrite(d->c->vol, d->c->file,
+                         csv_segment_start(&d->c->vol->sb,
+                                           d->rec->first_segment) +
+                         CSV_L1_OFFSET, bytes, buf, 0);
     }
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Cannot write the level-1 map of disk "

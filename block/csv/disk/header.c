@@ -74,8 +74,8 @@ csv_header_write_copies(CsvVolume *vol, BdrvChild *file,
         unsigned copy = i ? last : !last;
 
         csv_header_encode(header, disk, copy, buf);
-        ret = bdrv_pwrite(file, csv_header_offset(vol, disk, copy),
-                          CSV_PAGE_SIZE, buf, 0);
+        ret = csv_pwrite(vol, file, csv_header_offset(vol, disk, copy),
+                         CSV_PAGE_SIZE, buf, 0);
         if (ret >= 0) {
             ret = bdrv_flush(file->bs);
         }
@@ -126,8 +126,9 @@ int csv_map_format(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *disk,
     for (i = 0; i < CSV_L1_SECTORS; i++) {
         csv_l1_encode(none, &disk->uuid, i, buf + i * CSV_SECTOR_SIZE);
     }
-    ret = bdrv_pwrite(file, csv_segment_start(&vol->sb, disk->first_segment) +
-                      CSV_L1_OFFSET, bytes, buf, 0);
+    ret = csv_pwrite(vol, file,
+                     csv_segment_start(&vol->sb, disk->first_segment) +
+                     CSV_L1_OFFSET, bytes, buf, 0);
     if (ret >= 0) {
         ret = csv_header_write_copies(vol, file, disk, &new, 0);
     }

@@ -93,6 +93,28 @@ void coroutine_fn csv_queue_leave(CsvDisk *disk, BlockReq *req)
     reqlist_remove_req(req);
 }
 
+/* Write data to the volume, as soon as this member may. */
+static int coroutine_fn GRAPH_RDLOCK
+csv_write_data(CsvDisk *disk, uint64_t offset, uint64_t bytes,
+               QEMUIOVector *qiov, size_t qiov_offset, BdrvRequestFlags flags)
+{
+    int ret = csv_gate_pass(disk->volume);
+
+    return ret < 0 ? ret : bdrv_co_pwritev_part(disk->bs->file, offset, bytes,
+                                                qiov, qiov_offset, flags);
+}
+
+/* The same, from one buffer of our own. */
+static int coroutine_fn GRAPH_RDLOCK
+csv_write_buffer(CsvDisk *disk, uint64_t offset, uint64_t bytes,
+                 const void *buf, BdrvRequestFlags flags)
+{
+    int ret = csv_gate_pass(disk->volume);
+
+    return ret < 0 ? ret : bdrv_co_pwrite(disk->bs->file, offset, bytes, buf,
+                                          flags & ~BDRV_REQ_REGISTERED_BUF);
+}
+
 /* What [offset, offset + bytes) reads as before the write, into @buf. */
 static int coroutine_fn GRAPH_RDLOCK
 csv_fill(BlockDriverState *bs, uint64_t offset, uint64_t bytes, uint64_t masks,
@@ -127,8 +149,8 @@ csv_write_around(BlockDriverState *bs, uint64_t place, uint64_t offset,
         return ret;
     }
     qemu_iovec_to_buf(qiov, qiov_offset, buf + head, bytes);
-    return bdrv_co_pwrite(bs->file, place + in - head, CSV_SUBCLUSTER_SIZE,
-                          buf, flags & ~BDRV_REQ_REGISTERED_BUF);
+    return csv_write_buffer(bs->opaque, place + in - head,
+                            CSV_SUBCLUSTER_SIZE, buf, flags);
 }
 
 /*
@@ -159,8 +181,8 @@ csv_write_filled(BlockDriverState *bs, uint64_t place, uint64_t offset,
         tail = 0;
     }
     if (!head && !tail) {
-        return bdrv_co_pwritev_part(bs->file, place + in, bytes, qiov,
-                                    qiov_offset, flags);
+        return csv_write_data(disk, place + in, bytes, qiov, qiov_offset,
+                              flags);
     }
 
     stat64_add(&disk->bytes_filled, head + tail);
@@ -181,14 +203,13 @@ csv_write_filled(BlockDriverState *bs, uint64_t place, uint64_t offset,
     }
     if (qemu_iovec_subvec_niov(qiov, qiov_offset, bytes) + 2 > IOV_MAX) {
         /* The filling does not fit into the request. */
-        ret = head ? bdrv_co_pwrite(bs->file, place + in - head, head, fill,
-                                    0) : 0;
+        ret = head ? csv_write_buffer(disk, place + in - head, head, fill, 0)
+                   : 0;
         if (ret >= 0 && tail) {
-            ret = bdrv_co_pwrite(bs->file, place + end, tail, fill + head, 0);
+            ret = csv_write_buffer(disk, place + end, tail, fill + head, 0);
         }
-        return ret < 0 ? ret : bdrv_co_pwritev_part(bs->file, place + in,
-                                                    bytes, qiov, qiov_offset,
-                                                    flags);
+        return ret < 0 ? ret : csv_write_data(disk, place + in, bytes, qiov,
+                                              qiov_offset, flags);
     }
     qemu_iovec_init(&filled, qiov->niov + 2);
     if (head) {
@@ -199,8 +220,8 @@ csv_write_filled(BlockDriverState *bs, uint64_t place, uint64_t offset,
         qemu_iovec_add(&filled, fill + head, tail);
     }
     /* The filling is not in a buffer that was registered. */
-    ret = bdrv_co_pwritev(bs->file, place + in - head, filled.size, &filled,
-                          flags & ~BDRV_REQ_REGISTERED_BUF);
+    ret = csv_write_data(disk, place + in - head, filled.size, &filled, 0,
+                         flags & ~BDRV_REQ_REGISTERED_BUF);
     qemu_iovec_destroy(&filled);
     return ret;
 }
@@ -260,8 +281,7 @@ csv_co_pwritev_part(BlockDriverState *bs, int64_t offset, int64_t bytes,
         }
         BLKDBG_CO_EVENT(bs->file, BLKDBG_WRITE_AIO);
         if (kind == CSV_EXTENT_DATA) {
-            ret = bdrv_co_pwritev_part(bs->file, host, n, qiov, qiov_offset,
-                                       flags);
+            ret = csv_write_data(disk, host, n, qiov, qiov_offset, flags);
         } else if (!disk->owned) {
             ret = -EIO;     /* a shared disk is all data, or was not opened */
         } else {
@@ -364,6 +384,15 @@ csv_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes)
     return csv_clear_range(bs, offset, bytes, bs->backing, true);
 }
 
+/* Tell the storage that it can free this; a failure does no harm. */
+static void coroutine_fn GRAPH_RDLOCK
+csv_discard_data(CsvDisk *disk, uint64_t offset, uint64_t bytes)
+{
+    if (csv_gate_pass(disk->volume) >= 0) {
+        bdrv_co_pdiscard(disk->bs->file, offset, bytes);
+    }
+}
+
 /* Pass subclusters that are free now down to the storage. */
 static void coroutine_fn GRAPH_RDLOCK
 csv_discard_subclusters(CsvDisk *disk, const CsvDiscard *d)
@@ -385,8 +414,7 @@ csv_discard_subclusters(CsvDisk *disk, const CsvDiscard *d)
         unsigned first = ctz32(left);
         unsigned n = ctz64(~((uint64_t)left >> first));
 
-        bdrv_co_pdiscard(disk->bs->file,
-                         d->offset + first * CSV_SUBCLUSTER_SIZE,
+        csv_discard_data(disk, d->offset + first * CSV_SUBCLUSTER_SIZE,
                          n * CSV_SUBCLUSTER_SIZE);
         left &= ~(uint32_t)MAKE_64BIT_MASK(first, n);
     }
@@ -414,7 +442,7 @@ static void coroutine_fn GRAPH_RDLOCK csv_discard_freed(CsvDisk *disk)
             csv_discard_subclusters(disk, d);
             continue;
         }
-        bdrv_co_pdiscard(disk->bs->file, d->offset, CSV_CLUSTER_SIZE);
+        csv_discard_data(disk, d->offset, CSV_CLUSTER_SIZE);
         QEMU_LOCK_GUARD(&disk->alloc_lock);
         csv_cluster_free(disk, d->offset);
     }

@@ -255,8 +255,8 @@ csv_record_write(CsvDisk *disk, uint8_t *buf, uint32_t entries, uint32_t at)
     int ret;
 
     csv_journal_encode(&rec, &disk->record.uuid, buf);
-    ret = bdrv_pwrite(disk->bs->file, csv_ring_offset(disk, at), rec.bytes,
-                      buf, 0);
+    ret = csv_pwrite(disk->volume, disk->bs->file, csv_ring_offset(disk, at),
+                     rec.bytes, buf, 0);
     if (ret >= 0 && !csv_break(entries ? CSV_BREAK_RECORD_NOT_FLUSHED
                                        : CSV_BREAK_TAIL_NOT_FLUSHED)) {
         ret = csv_journal_flush(disk);

@@ -523,8 +523,8 @@ static int GRAPH_RDLOCK csv_batch_write(CsvBatch *b, bool l1)
                 break;
             }
         }
-        ret = bdrv_pwrite(file, offset, run * CSV_PAGE_SIZE,
-                          b->buf + i * CSV_PAGE_SIZE, 0);
+        ret = csv_pwrite(b->disk->volume, file, offset, run * CSV_PAGE_SIZE,
+                         b->buf + i * CSV_PAGE_SIZE, 0);
     }
     trace_csv_map_write_back(b->disk, b->n, ret);
     if (ret < 0) {

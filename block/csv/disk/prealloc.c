@@ -119,15 +119,16 @@ csv_prealloc_check(CsvDisk *disk, uint64_t from, uint64_t to, Error **errp)
 static int coroutine_fn GRAPH_RDLOCK
 csv_prealloc_storage(CsvPrealloc *p, uint64_t host, uint64_t bytes)
 {
-    int ret = 0;
+    CsvDisk *disk = p->bs->opaque;
+    int ret = csv_gate_pass(disk->volume);
 
-    if (p->mode == PREALLOC_MODE_FALLOC) {
+    if (ret >= 0 && p->mode == PREALLOC_MODE_FALLOC) {
         return bdrv_co_pwrite_zeroes(p->bs->file, host, bytes, 0);
     }
     while (ret >= 0 && bytes) {
         uint64_t n = MIN(bytes, CSV_CLUSTER_SIZE);
 
-        ret = bdrv_co_pwrite(p->bs->file, host, n, p->zeroes, 0);
+        ret = csv_pwrite(disk->volume, p->bs->file, host, n, p->zeroes, 0);
         host += n;
         bytes -= n;
     }

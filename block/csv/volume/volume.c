@@ -213,6 +213,7 @@ CsvVolume *csv_volume_get(BdrvChild *file, Error **errp)
     vol->refs = 1;
     vol->sb = sb;
     qemu_uuid_unparse(&sb.uuid, vol->uuid);
+    csv_gate_init(&vol->gate);
     QLIST_INIT(&vol->disks);
     QLIST_INSERT_HEAD(&csv_volumes, vol, next);
     trace_csv_volume_open(vol, bdrv_get_node_name(vol->bs),
@@ -230,6 +231,7 @@ void csv_volume_put(CsvVolume *vol)
     assert(QLIST_EMPTY(&vol->disks));
     trace_csv_volume_close(vol);
     QLIST_REMOVE(vol, next);
+    csv_gate_destroy(&vol->gate);
     g_free(vol);
 }
 

@@ -22,6 +22,7 @@
 #include "block/block_int.h"
 #include "block/csv/format/breaks.h"
 #include "block/csv/format/format.h"
+#include "gate.h"
 #include "qapi/qapi-types-csv.h"
 
 /* How often a change is tried again when others change the same record. */
@@ -49,6 +50,8 @@ struct CsvVolume {
     CsvMemberRecord me;
     bool locked;
     unsigned attached;          /* users of the membership */
+
+    CsvGate gate;               /* may we write now? */
 
     uint64_t segment_hint;      /* table page with free segments, a guess */
     unsigned space;             /* segments that it has left, a guess; atomic */
@@ -224,6 +227,28 @@ char *csv_member_describe(const CsvMemberRecord *rec);
 CsvMemberInfo * GRAPH_RDLOCK
 csv_member_info(CsvVolume *vol, BdrvChild *file, const CsvMemberRecord *rec,
                 uint64_t incarnation);
+
+/* gate.c */
+
+/*
+ * Wait until this member may write.  0: now.  -ESTALE: never again, its lease
+ * is lost.  -ETIMEDOUT, outside of a coroutine: not now.  Any thread.
+ */
+int coroutine_mixed_fn csv_gate_wait(CsvVolume *vol);
+static inline int coroutine_mixed_fn csv_gate_pass(CsvVolume *vol)
+{
+    return likely(csv_gate_is_open(&vol->gate)) ? 0 : csv_gate_wait(vol);
+}
+/* Open until @deadline, by get_clock(); INT64_MAX: without end.  Any thread. */
+void csv_gate_extend(CsvVolume *vol, int64_t deadline);
+/* Closed until this member has left: all that wait, or will, get -ESTALE. */
+void csv_gate_cut(CsvVolume *vol);
+/* A new membership begins: open without a deadline. */
+void csv_gate_reset(CsvVolume *vol);
+/* bdrv_pwrite() of what this member has been given, as soon as it may write. */
+int coroutine_mixed_fn GRAPH_RDLOCK
+csv_pwrite(CsvVolume *vol, BdrvChild *file, int64_t offset, int64_t bytes,
+           const void *buf, BdrvRequestFlags flags);
 
 /* directory.c */
 
