@@ -99,7 +99,7 @@ void csv_disk_detach(CsvDisk *disk)
     if (disk->use) {
         csv_use_leave(disk);
     }
-    csv_member_detach(disk->volume, csv_may_write(file) ? file : NULL);
+    csv_member_detach(disk->volume, file);
     disk->attached = false;
 }
 

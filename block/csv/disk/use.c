@@ -48,13 +48,17 @@ static uint32_t csv_use_wanted(const CsvVolume *vol, uint32_t slot)
     return use;
 }
 
-/* Make our record say what is wanted of @slot. */
-static int GRAPH_RDLOCK
-csv_use_settle(CsvVolume *vol, BdrvChild *file, uint32_t slot, Error **errp)
+typedef struct CsvUseEdit {
+    CsvVolume *vol;
+    uint32_t slot;
+} CsvUseEdit;
+
+static int csv_use_edit(CsvMemberRecord *me, void *opaque, Error **errp)
 {
-    CsvMemberRecord me = vol->me;
-    uint32_t want = csv_use_wanted(vol, slot);
-    int i = csv_use_entry(&me, slot), ret;
+    CsvUseEdit *e = opaque;
+    CsvVolume *vol = e->vol;
+    uint32_t want = csv_use_wanted(vol, e->slot);
+    int i = csv_use_entry(me, e->slot);
 
     if (i < 0) {
         error_setg(errp, "This process uses %d sealed or shared disks of csv "
@@ -63,16 +67,20 @@ csv_use_settle(CsvVolume *vol, BdrvChild *file, uint32_t slot, Error **errp)
                    csv_volume_label(vol), bdrv_get_node_name(vol->bs));
         return -EUSERS;
     }
-    if (me.use[i] == want) {
+    if (me->use[i] == want) {
         return 0;
     }
-    me.use[i] = want;
-    ret = csv_member_change(vol, file, &me);
-    if (ret < 0) {
-        error_setg_errno(errp, -ret, "Cannot say in csv volume '%s' that this "
-                         "process uses a disk", csv_volume_label(vol));
-    }
-    return ret;
+    me->use[i] = want;
+    return 1;
+}
+
+/* Make our record say what is wanted of @slot. */
+static int GRAPH_RDLOCK
+csv_use_settle(CsvVolume *vol, BdrvChild *file, uint32_t slot, Error **errp)
+{
+    CsvUseEdit e = { vol, slot };
+
+    return csv_member_change(vol, file, csv_use_edit, &e, errp);
 }
 
 /* Now that we are seen: is the disk still what it was when we looked? */

@@ -11,6 +11,9 @@
  * A slot has two bytes to lock, used in turn by its incarnations.  So whoever
  * is about to join in the place of a dead member does not look like it.
  *
+ * Joining, leaving and changes of our record yield; member_lock keeps them
+ * apart.
+ *
  * Copyright (c) 2026 The qemu-csv developers
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
@@ -18,6 +21,7 @@
 
 #include "qemu/osdep.h"
 #include "qapi/error.h"
+#include "block/aio-wait.h"
 #include "qemu/cutils.h"
 #include "qemu/error-report.h"
 #include "volume.h"
@@ -343,37 +347,36 @@ csv_member_join(CsvVolume *vol, BdrvChild *file, Error **errp)
     return -EUSERS;
 }
 
-int csv_member_attach(CsvVolume *vol, BdrvChild *file, Error **errp)
-{
-    if (!vol->locked) {
-        int ret = csv_member_join(vol, file, errp);
-        if (ret < 0) {
-            return ret;
-        }
-        vol->attached++;
-        if (!csv_member_alone(vol, file, errp)) {
-            csv_member_detach(vol, file);
-            return -EBUSY;
-        }
-        return 0;
-    }
-    vol->attached++;
-    return 0;
-}
-
-int csv_member_change(CsvVolume *vol, BdrvChild *file,
-                      const CsvMemberRecord *me)
+/*
+ * Replace our own record, and vol->me, by @me.  -ESTALE: the record is not ours
+ * any more.
+ */
+static int GRAPH_RDLOCK
+csv_member_write(CsvVolume *vol, BdrvChild *file, const CsvMemberRecord *me)
 {
     uint8_t old[CSV_RECORD_SIZE], new[CSV_RECORD_SIZE];
-    int ret;
+    CsvMemberRecord now;
+    int tries, err, ret = -EAGAIN;
 
     assert(vol->locked && me->slot == vol->me.slot);
     csv_member_encode(&vol->me, &vol->sb, old);
     csv_member_encode(me, &vol->sb, new);
-    ret = csv_record_swap(vol, file, csv_member_offset(vol, me->slot), old,
-                          new);
-    if (ret == -EAGAIN) {
-        return -ESTALE;     /* who changes our record has cut us off */
+    for (tries = 0; ret == -EAGAIN && tries < CSV_SWAP_TRIES; tries++) {
+        ret = csv_record_swap(vol, file, csv_member_offset(vol, me->slot),
+                              old, new);
+        if (ret != -EAGAIN) {
+            break;
+        }
+        /* Perhaps a change of ours landed that was reported as failed. */
+        err = csv_record_read(file, csv_member_offset(vol, me->slot), old);
+        if (err < 0) {
+            return err;
+        }
+        if (!csv_member_decode(old, &vol->sb, me->slot, &now, NULL) ||
+            now.state != CSV_MEMBER_ACTIVE ||
+            now.incarnation != me->incarnation) {
+            return -ESTALE;     /* another member has declared us dead */
+        }
     }
     if (ret >= 0) {
         vol->me = *me;
@@ -381,26 +384,149 @@ int csv_member_change(CsvVolume *vol, BdrvChild *file,
     return ret;
 }
 
-void csv_member_detach(CsvVolume *vol, BdrvChild *file)
+/* Leave the volume.  @file may be NULL: then the record stays as it is. */
+static void GRAPH_RDLOCK csv_member_leave(CsvVolume *vol, BdrvChild *file)
 {
-    uint8_t old[CSV_RECORD_SIZE], new[CSV_RECORD_SIZE];
     CsvMemberRecord rec = vol->me;
     int ret = 0;
 
-    assert(vol->attached > 0);
-    if (--vol->attached) {
-        return;
-    }
     if (file) {
         rec.state = CSV_MEMBER_UNUSED;
         memset(rec.use, 0, sizeof(rec.use));
-        csv_member_encode(&vol->me, &vol->sb, old);
-        csv_member_encode(&rec, &vol->sb, new);
-        ret = csv_record_swap(vol, file, csv_member_offset(vol, rec.slot),
-                              old, new);
+        ret = csv_member_write(vol, file, &rec);
     }
     bdrv_liveness_lock(vol->bs, csv_member_lock_id(rec.slot, rec.incarnation),
                        BDRV_LIVENESS_RELEASE);
     vol->locked = false;
     trace_csv_member_leave(vol, rec.slot, ret);
+}
+
+/* A function to call under member_lock, and its arguments. */
+typedef struct CsvMemberCall CsvMemberCall;
+typedef int GRAPH_RDLOCK_PTR CsvMemberFn(CsvMemberCall *c);
+
+struct CsvMemberCall {
+    CsvMemberFn *fn;
+    CsvVolume *vol;
+    BdrvChild *file;
+    CsvMemberEdit *edit;
+    void *opaque;
+    Error **errp;
+    int ret;
+    bool done;
+};
+
+static void coroutine_fn GRAPH_RDLOCK csv_member_call_co(CsvMemberCall *c)
+{
+    QEMU_LOCK_GUARD(&c->vol->member_lock);
+    c->ret = c->fn(c);
+}
+
+static void coroutine_fn csv_member_call_entry(void *opaque)
+{
+    CsvMemberCall *c = opaque;
+
+    WITH_GRAPH_RDLOCK_GUARD() {
+        csv_member_call_co(c);
+    }
+    c->done = true;
+    aio_wait_kick();
+}
+
+/* A CoMutex needs a coroutine. */
+static int coroutine_mixed_fn GRAPH_RDLOCK csv_member_call(CsvMemberCall *c)
+{
+    if (qemu_in_coroutine()) {
+        csv_member_call_co(c);
+    } else {
+        aio_co_enter(qemu_get_aio_context(),
+                     qemu_coroutine_create(csv_member_call_entry, c));
+        AIO_WAIT_WHILE_UNLOCKED(NULL, !c->done);
+    }
+    return c->ret;
+}
+
+/* Join, and make sure that this member may stay. */
+static int GRAPH_RDLOCK
+csv_member_begin(CsvVolume *vol, BdrvChild *file, Error **errp)
+{
+    int ret = csv_member_join(vol, file, errp);
+
+    if (ret < 0) {
+        return ret;
+    }
+    if (!csv_member_alone(vol, file, errp)) {
+        csv_member_leave(vol, file);
+        return -EBUSY;
+    }
+    return 0;
+}
+
+static int GRAPH_RDLOCK csv_member_do_attach(CsvMemberCall *c)
+{
+    CsvVolume *vol = c->vol;
+    int ret = vol->locked ? 0 : csv_member_begin(vol, c->file, c->errp);
+
+    if (ret < 0) {
+        return ret;
+    }
+    vol->attached++;
+    return 0;
+}
+
+int csv_member_attach(CsvVolume *vol, BdrvChild *file, Error **errp)
+{
+    CsvMemberCall c = {
+        .fn = csv_member_do_attach, .vol = vol, .file = file, .errp = errp,
+    };
+
+    return csv_member_call(&c);
+}
+
+static int GRAPH_RDLOCK csv_member_do_change(CsvMemberCall *c)
+{
+    CsvMemberRecord me = c->vol->me;
+    int ret = c->edit(&me, c->opaque, c->errp);
+
+    if (ret <= 0) {
+        return ret;
+    }
+    ret = csv_member_write(c->vol, c->file, &me);
+    if (ret < 0) {
+        error_setg_errno(c->errp, -ret, "Cannot change the record of this "
+                         "process in csv volume '%s'",
+                         csv_volume_label(c->vol));
+    }
+    return ret;
+}
+
+int csv_member_change(CsvVolume *vol, BdrvChild *file, CsvMemberEdit *edit,
+                      void *opaque, Error **errp)
+{
+    CsvMemberCall c = {
+        .fn = csv_member_do_change, .vol = vol, .file = file, .edit = edit,
+        .opaque = opaque, .errp = errp,
+    };
+
+    return csv_member_call(&c);
+}
+
+static int GRAPH_RDLOCK csv_member_do_detach(CsvMemberCall *c)
+{
+    CsvVolume *vol = c->vol;
+
+    assert(vol->attached > 0);
+    if (--vol->attached == 0) {
+        csv_member_leave(vol, csv_may_write(c->file) ? c->file : NULL);
+    }
+    return 0;
+}
+
+void csv_member_detach(CsvVolume *vol, BdrvChild *file)
+{
+    CsvMemberCall c = {
+        .fn = csv_member_do_detach, .vol = vol, .file = file,
+    };
+
+    csv_member_call(&c);
 }

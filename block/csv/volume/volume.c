@@ -186,16 +186,27 @@ csv_check_length(BdrvChild *file, const CsvSuperblock *sb, Error **errp)
     return true;
 }
 
-CsvVolume *csv_volume_get(BdrvChild *file, Error **errp)
+/* A reference to the volume on @bs, or NULL if it is not open. */
+static CsvVolume *csv_volume_ref(BlockDriverState *bs)
 {
     CsvVolume *vol;
-    CsvSuperblock sb;
 
     QLIST_FOREACH(vol, &csv_volumes, next) {
-        if (vol->bs == file->bs) {
+        if (vol->bs == bs) {
             vol->refs++;
             return vol;
         }
+    }
+    return NULL;
+}
+
+CsvVolume *csv_volume_get(BdrvChild *file, Error **errp)
+{
+    CsvVolume *vol = csv_volume_ref(file->bs);
+    CsvSuperblock sb;
+
+    if (vol) {
+        return vol;
     }
     if (file->bs->bl.request_alignment > CSV_PAGE_SIZE) {
         error_setg(errp, "A csv volume needs blocks of at most %d bytes; node "
@@ -208,11 +219,16 @@ CsvVolume *csv_volume_get(BdrvChild *file, Error **errp)
         !csv_check_length(file, &sb, errp)) {
         return NULL;
     }
+    vol = csv_volume_ref(file->bs);
+    if (vol) {
+        return vol;     /* opened while we read the superblock */
+    }
     vol = g_new0(CsvVolume, 1);
     vol->bs = file->bs;
     vol->refs = 1;
     vol->sb = sb;
     qemu_uuid_unparse(&sb.uuid, vol->uuid);
+    qemu_co_mutex_init(&vol->member_lock);
     csv_gate_init(&vol->gate);
     QLIST_INIT(&vol->disks);
     QLIST_INSERT_HEAD(&csv_volumes, vol, next);

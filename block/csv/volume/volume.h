@@ -50,6 +50,7 @@ struct CsvVolume {
     CsvMemberRecord me;
     bool locked;
     unsigned attached;          /* users of the membership */
+    CoMutex member_lock;        /* joining, leaving, changes of our record */
 
     CsvGate gate;               /* may we write now? */
 
@@ -198,13 +199,16 @@ bool csv_may_write(BdrvChild *file);
 int GRAPH_RDLOCK csv_member_attach(CsvVolume *vol, BdrvChild *file,
                                    Error **errp);
 /*
- * One user less; the last one leaves the volume.  @file is NULL when the
- * node is inactive: the record then stays until somebody needs the slot.
+ * One user less, which had attached with @file; the last one leaves the volume.
+ * If @file is inactive, the record stays until another member takes the slot.
  */
 void GRAPH_RDLOCK csv_member_detach(CsvVolume *vol, BdrvChild *file);
-/* Replace our own record by @me, and vol->me. */
+/* Edit a copy of our record.  1: write it.  0: no change.  Must not yield. */
+typedef int CsvMemberEdit(CsvMemberRecord *me, void *opaque, Error **errp);
+/* Change our own record by @edit, which is called under member_lock. */
 int GRAPH_RDLOCK csv_member_change(CsvVolume *vol, BdrvChild *file,
-                                   const CsvMemberRecord *me);
+                                   CsvMemberEdit *edit, void *opaque,
+                                   Error **errp);
 /* Read and check the record of member @slot. */
 int GRAPH_RDLOCK
 csv_member_read(CsvVolume *vol, BdrvChild *file, uint32_t slot,

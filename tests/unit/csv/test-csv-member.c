@@ -1,5 +1,5 @@
 /*
- * Members of a csv volume: the gate before writes
+ * Members of a csv volume: membership, and the gate before writes
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -34,6 +34,64 @@ static void wait_for(unsigned left)
     while (running > left) {
         aio_poll(qemu_get_aio_context(), true);
     }
+}
+
+/* Coroutines that join and leave at once through one node */
+typedef struct Visitor {
+    CsvVolume *vol;
+    BdrvChild *file;
+} Visitor;
+
+static void coroutine_fn visit_entry(void *opaque)
+{
+    Visitor *v = opaque;
+
+    for (unsigned i = 0; i < 20; i++) {
+        GRAPH_RDLOCK_GUARD();
+        CsvMemberRecord rec;
+
+        g_assert_cmpint(csv_member_attach(v->vol, v->file, &error_abort), ==,
+                        0);
+        g_assert_true(v->vol->locked);
+        csv_member_read(v->vol, v->file, v->vol->me.slot, &rec, &error_abort);
+        g_assert_cmpint(rec.state, ==, CSV_MEMBER_ACTIVE);
+        g_assert_cmpint(rec.incarnation, ==, v->vol->me.incarnation);
+        g_assert_cmpint(bdrv_co_liveness_lock(v->vol->bs, 2 * rec.slot +
+                                              (rec.incarnation & 1),
+                                              BDRV_LIVENESS_TEST), ==, -EBUSY);
+        csv_member_detach(v->vol, v->file);
+    }
+    running--;
+}
+
+static void test_membership(void)
+{
+    SimFaults slow = { .delay = 70 };
+    BlockBackend *blk;
+    Visitor v;
+
+    sim_pair_start();
+    blk = blk_new_with_bs(bdrv_lookup_bs("a", "a", NULL),
+                          BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE,
+                          BLK_PERM_ALL, &error_abort);
+    bdrv_graph_rdlock_main_loop();
+    v.file = csv_blk_child(blk);
+    v.vol = csv_volume_get(v.file, &error_abort);
+    bdrv_graph_rdunlock_main_loop();
+    for (unsigned seed = 1; seed <= 20; seed++) {
+        sim_device_faults(&slow, seed);
+        for (unsigned i = 0; i < 3; i++) {
+            begin(visit_entry, &v);
+        }
+        wait_for(0);
+        g_assert_cmpint(v.vol->attached, ==, 0);
+        g_assert_false(v.vol->locked);
+    }
+    bdrv_graph_rdlock_main_loop();
+    csv_volume_put(v.vol);
+    bdrv_graph_rdunlock_main_loop();
+    blk_unref(blk);
+    sim_pair_stop();
 }
 
 typedef struct Request {
@@ -110,6 +168,7 @@ int main(int argc, char **argv)
     bdrv_init();
     qemu_init_main_loop(&error_abort);
     g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/csv/member/membership", test_membership);
     g_test_add_func("/csv/member/gate", test_gate);
     return g_test_run();
 }
