@@ -14,6 +14,7 @@
 #include "qapi/error.h"
 #include "qemu/cutils.h"
 #include "qemu/memalign.h"
+#include "block/csv/volume/lease.h"
 #include "check-int.h"
 
 /*
@@ -35,7 +36,7 @@ csv_check_member_anew(CsvCheckup *c, const uint8_t *old, uint32_t slot)
     };
     uint8_t new[CSV_RECORD_SIZE];
 
-    if (csv_member_slot_locked(c->file, slot)) {
+    if (csv_lease_held(c->vol, c->file, slot)) {
         return false;
     }
     csv_member_encode(&rec, &c->vol->sb, new);

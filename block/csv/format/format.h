@@ -323,7 +323,11 @@ typedef struct CsvMemberRecord {
     CsvLivenessKind liveness;
     uint64_t incarnation;
     uint64_t since;
+    uint64_t beat;              /* this and the next two: of a heartbeat */
+    uint32_t beat_ms;
+    uint32_t dead_ms;
     uint32_t pid;
+    uint64_t pr_key;            /* SCSI reservation key, or 0 */
     QemuUUID host_id;
     QemuUUID boot_id;
     char host[CSV_HOST_NAME_MAX + 1];

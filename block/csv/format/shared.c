@@ -419,7 +419,11 @@ bool csv_member_decode(const uint8_t *buf, const CsvSuperblock *sb,
         .liveness = liveness,
         .incarnation = le64_to_cpu(p->incarnation),
         .since = le64_to_cpu(p->since),
+        .beat = le64_to_cpu(p->beat),
+        .beat_ms = le32_to_cpu(p->beat_ms),
+        .dead_ms = le32_to_cpu(p->dead_ms),
         .pid = le32_to_cpu(p->pid),
+        .pr_key = le64_to_cpu(p->pr_key),
     };
     memcpy(out->host_id.data, p->host_id, sizeof(p->host_id));
     memcpy(out->boot_id.data, p->boot_id, sizeof(p->boot_id));
@@ -441,7 +445,11 @@ void csv_member_encode(const CsvMemberRecord *in, const CsvSuperblock *sb,
     p->liveness = cpu_to_le32(in->liveness);
     p->incarnation = cpu_to_le64(in->incarnation);
     p->since = cpu_to_le64(in->since);
+    p->beat = cpu_to_le64(in->beat);
+    p->beat_ms = cpu_to_le32(in->beat_ms);
+    p->dead_ms = cpu_to_le32(in->dead_ms);
     p->pid = cpu_to_le32(in->pid);
+    p->pr_key = cpu_to_le64(in->pr_key);
     memcpy(p->host_id, in->host_id.data, sizeof(p->host_id));
     memcpy(p->boot_id, in->boot_id.data, sizeof(p->boot_id));
     pstrcpy(p->host, sizeof(p->host), in->host);

@@ -1,15 +1,9 @@
 /*
  * Cluster shared volume: who takes part, and who is alive
  *
- * A member is one opening of the volume for writing.  It holds a lock that
- * the kernel drops with the process, and a record in its slot that tells
- * people who it is.  The order is: lock, then record; and on the way out
- * record, then lock.  So a record that says "active" while nobody holds the
- * lock is that of a member that died, at least as far as this host's locks
- * can tell.
- *
- * A slot has two bytes to lock, used in turn by its incarnations.  So whoever
- * is about to join in the place of a dead member does not look like it.
+ * A member is one opening of the volume for writing.  It has a lease (see
+ * lease.h), and a record in its slot that says who it is.  The order is: lease,
+ * then record; and on the way out record, then lease.
  *
  * Joining, leaving and changes of our record yield; member_lock keeps them
  * apart.
@@ -22,106 +16,15 @@
 #include "qemu/osdep.h"
 #include "qapi/error.h"
 #include "block/aio-wait.h"
-#include "qemu/cutils.h"
-#include "qemu/error-report.h"
-#include "volume.h"
+#include "lease.h"
+#include "qemu/main-loop.h"
 #include "trace/trace-block_csv.h"
-
-static uint64_t csv_member_offset(const CsvVolume *vol, uint32_t slot)
-{
-    return vol->sb.member_offset + (uint64_t)slot * CSV_PAGE_SIZE;
-}
-
-/* The lock of the member in @slot with @incarnation. */
-static uint64_t csv_member_lock_id(uint32_t slot, uint64_t incarnation)
-{
-    return 2 * (uint64_t)slot + (incarnation & 1);
-}
-
-/* An ID from a file of 32 hexadecimal digits, with dashes or without. */
-static QemuUUID csv_read_id(const char *path)
-{
-    g_autofree char *text = NULL;
-    QemuUUID id = { 0 };
-    unsigned i, n = 0;
-
-    if (!g_file_get_contents(path, &text, NULL, NULL)) {
-        return id;
-    }
-    for (i = 0; text[i] && n < 2 * sizeof(id.data); i++) {
-        if (g_ascii_isxdigit(text[i])) {
-            id.data[n / 2] <<= 4;
-            id.data[n / 2] |= g_ascii_xdigit_value(text[i]);
-            n++;
-        }
-    }
-    return n == 2 * sizeof(id.data) ? id : (QemuUUID) { 0 };
-}
-
-/* Who we are: host and boot. */
-static void csv_member_set_host(CsvMemberRecord *rec)
-{
-    rec->host_id = csv_read_id("/etc/machine-id");
-    rec->boot_id = csv_read_id("/proc/sys/kernel/random/boot_id");
-    pstrcpy(rec->host, sizeof(rec->host), g_get_host_name());
-    if (!g_utf8_validate(rec->host, -1, NULL)) {
-        pstrcpy(rec->host, sizeof(rec->host), "unnamed");
-    }
-}
-
-/*
- * Is a member without its lock gone for sure?  In this boot of this host the
- * kernel drops a lock with the process only.  Nobody lives on from an earlier
- * boot either; there the name is asked as well, because copied machines may
- * share an ID.
- */
-static bool csv_same_host(const CsvMemberRecord *rec)
-{
-    CsvMemberRecord here;
-
-    csv_member_set_host(&here);
-    if (!qemu_uuid_is_null(&here.boot_id) &&
-        qemu_uuid_is_equal(&here.boot_id, &rec->boot_id)) {
-        return true;
-    }
-    return !qemu_uuid_is_null(&here.host_id) &&
-           qemu_uuid_is_equal(&here.host_id, &rec->host_id) &&
-           !strcmp(here.host, rec->host);
-}
-
-int csv_member_read(CsvVolume *vol, BdrvChild *file, uint32_t slot,
-                    CsvMemberRecord *out, Error **errp)
-{
-    ERRP_GUARD();
-    uint8_t buf[CSV_RECORD_SIZE];
-    int ret = csv_record_read(file, csv_member_offset(vol, slot), buf);
-
-    if (ret < 0) {
-        error_setg_errno(errp, -ret, "Cannot read member %" PRIu32 " of csv "
-                         "volume '%s'", slot, csv_volume_label(vol));
-        return ret;
-    }
-    if (!csv_member_decode(buf, &vol->sb, slot, out, errp)) {
-        error_prepend(errp, "csv volume '%s' is damaged: ",
-                      csv_volume_label(vol));
-        return -EINVAL;
-    }
-    return 0;
-}
 
 bool csv_member_is_me(const CsvVolume *vol, uint32_t slot,
                       uint64_t incarnation)
 {
     return vol->locked && vol->me.slot == slot &&
            vol->me.incarnation == incarnation;
-}
-
-bool csv_member_slot_locked(BdrvChild *file, uint32_t slot)
-{
-    return bdrv_liveness_lock(file->bs, csv_member_lock_id(slot, 0),
-                              BDRV_LIVENESS_TEST) ||
-           bdrv_liveness_lock(file->bs, csv_member_lock_id(slot, 1),
-                              BDRV_LIVENESS_TEST);
 }
 
 CsvLiveness csv_member_liveness(CsvVolume *vol, BdrvChild *file,
@@ -134,19 +37,7 @@ CsvLiveness csv_member_liveness(CsvVolume *vol, BdrvChild *file,
     if (rec->state != CSV_MEMBER_ACTIVE || rec->incarnation != incarnation) {
         return CSV_LIVENESS_DEAD;
     }
-    if (rec->liveness != CSV_LIVENESS_BY_LOCK) {
-        return CSV_LIVENESS_UNKNOWN;
-    }
-    switch (bdrv_liveness_lock(file->bs,
-                               csv_member_lock_id(rec->slot, incarnation),
-                               BDRV_LIVENESS_TEST)) {
-    case -EBUSY:
-        return CSV_LIVENESS_ALIVE;
-    case 0:
-        return csv_same_host(rec) ? CSV_LIVENESS_DEAD : CSV_LIVENESS_UNKNOWN;
-    default:
-        return CSV_LIVENESS_UNKNOWN;
-    }
+    return csv_lease_judge(vol, file, rec);
 }
 
 char *csv_member_describe(const CsvMemberRecord *rec)
@@ -167,7 +58,7 @@ bool csv_member_other(CsvVolume *vol, BdrvChild *file, char **who)
 
     for (slot = 0; slot < vol->sb.member_slots; slot++) {
         if (csv_member_read(vol, file, slot, &rec, NULL) < 0) {
-            if (csv_member_slot_locked(file, slot)) {
+            if (csv_lease_held(vol, file, slot)) {
                 *who = g_strdup_printf("member %" PRIu32 ", whose record is "
                                        "damaged", slot);
                 return true;
@@ -206,10 +97,10 @@ csv_member_enter(CsvVolume *vol, BdrvChild *file, CsvMemberRecord *rec,
     int ret;
 
     rec->state = CSV_MEMBER_ACTIVE;
-    rec->liveness = CSV_LIVENESS_BY_LOCK;
+    rec->liveness = vol->lease->kind;
     rec->since = g_get_real_time() / G_USEC_PER_SEC;
     rec->pid = getpid();
-    csv_member_set_host(rec);
+    csv_host_fill(rec);
     memset(rec->use, 0, sizeof(rec->use));
     csv_member_encode(rec, &vol->sb, new);
 
@@ -235,25 +126,12 @@ csv_member_enter(CsvVolume *vol, BdrvChild *file, CsvMemberRecord *rec,
     return 1;
 }
 
-/* May we follow the member in @rec, whose successor's lock we hold? */
-static bool GRAPH_RDLOCK
-csv_member_is_gone(BdrvChild *file, const CsvMemberRecord *rec)
-{
-    return rec->state == CSV_MEMBER_UNUSED ||
-           (csv_same_host(rec) &&
-            !bdrv_liveness_lock(file->bs,
-                                csv_member_lock_id(rec->slot,
-                                                   rec->incarnation),
-                                BDRV_LIVENESS_TEST));
-}
-
 /* Join in @slot.  1: done.  0: the slot is not ours to take.  Else -errno. */
 static int GRAPH_RDLOCK
 csv_member_take(CsvVolume *vol, BdrvChild *file, uint32_t slot, Error **errp)
 {
     uint8_t old[CSV_RECORD_SIZE];
-    CsvMemberRecord rec;
-    uint64_t lock;
+    CsvMemberRecord was, rec;
     int ret = csv_record_read(file, csv_member_offset(vol, slot), old);
 
     if (ret < 0) {
@@ -261,29 +139,22 @@ csv_member_take(CsvVolume *vol, BdrvChild *file, uint32_t slot, Error **errp)
                          "volume '%s'", slot, csv_volume_label(vol));
         return ret;
     }
-    if (!csv_member_decode(old, &vol->sb, slot, &rec, NULL)) {
+    if (!csv_member_decode(old, &vol->sb, slot, &was, NULL)) {
         return 0;   /* damaged: for 'check', and not for us to overwrite */
     }
-    lock = csv_member_lock_id(slot, rec.incarnation + 1);
-    ret = bdrv_liveness_lock(file->bs, lock, BDRV_LIVENESS_ACQUIRE);
-    if (ret == -EBUSY) {
-        return 0;
-    }
+    rec = was;
+    rec.incarnation++;
+    ret = vol->lease->acquire(vol, file, &rec, errp);
     if (ret < 0) {
-        error_setg_errno(errp, -ret, "Cannot lock a member's place in csv "
-                         "volume '%s': node '%s' must be on a file or host "
-                         "device with byte-range locks that can be opened for "
-                         "writing", csv_volume_label(vol),
-                         bdrv_get_node_name(file->bs));
-        return ret;
+        return ret == -EBUSY ? 0 : ret;
     }
     ret = 0;
-    if (csv_member_is_gone(file, &rec)) {
-        rec.incarnation++;
+    if (csv_member_liveness(vol, file, &was, was.incarnation) ==
+        CSV_LIVENESS_DEAD) {
         ret = csv_member_enter(vol, file, &rec, old, errp);
     }
     if (ret <= 0) {
-        bdrv_liveness_lock(file->bs, lock, BDRV_LIVENESS_RELEASE);
+        vol->lease->release(vol, &rec);
     }
     return ret;
 }
@@ -311,7 +182,7 @@ csv_member_alone(CsvVolume *vol, BdrvChild *file, Error **errp)
         if (csv_member_read(vol, file, slot, &rec, errp) < 0) {
             return false;
         }
-        if (rec.state == CSV_MEMBER_ACTIVE && !csv_same_host(&rec)) {
+        if (rec.state == CSV_MEMBER_ACTIVE && !csv_host_is_here(&rec)) {
             g_autofree char *who = csv_member_describe(&rec);
 
             error_setg(errp, "csv volume '%s' on a host device is in use by "
@@ -330,10 +201,16 @@ csv_member_join(CsvVolume *vol, BdrvChild *file, Error **errp)
     uint32_t slot;
     int ret;
 
+    vol->lease = csv_lease_choose(vol, file, errp);
+    if (!vol->lease) {
+        return -ENOTSUP;
+    }
     for (slot = 0; slot < vol->sb.member_slots; slot++) {
         ret = csv_member_take(vol, file, slot, errp);
         if (ret > 0) {
             vol->locked = true;
+            csv_gate_reset(vol);
+            csv_lease_start(vol, file);
             trace_csv_member_join(vol, slot, vol->me.incarnation);
             return 0;
         }
@@ -347,56 +224,19 @@ csv_member_join(CsvVolume *vol, BdrvChild *file, Error **errp)
     return -EUSERS;
 }
 
-/*
- * Replace our own record, and vol->me, by @me.  -ESTALE: the record is not ours
- * any more.
- */
-static int GRAPH_RDLOCK
-csv_member_write(CsvVolume *vol, BdrvChild *file, const CsvMemberRecord *me)
-{
-    uint8_t old[CSV_RECORD_SIZE], new[CSV_RECORD_SIZE];
-    CsvMemberRecord now;
-    int tries, err, ret = -EAGAIN;
-
-    assert(vol->locked && me->slot == vol->me.slot);
-    csv_member_encode(&vol->me, &vol->sb, old);
-    csv_member_encode(me, &vol->sb, new);
-    for (tries = 0; ret == -EAGAIN && tries < CSV_SWAP_TRIES; tries++) {
-        ret = csv_record_swap(vol, file, csv_member_offset(vol, me->slot),
-                              old, new);
-        if (ret != -EAGAIN) {
-            break;
-        }
-        /* Perhaps a change of ours landed that was reported as failed. */
-        err = csv_record_read(file, csv_member_offset(vol, me->slot), old);
-        if (err < 0) {
-            return err;
-        }
-        if (!csv_member_decode(old, &vol->sb, me->slot, &now, NULL) ||
-            now.state != CSV_MEMBER_ACTIVE ||
-            now.incarnation != me->incarnation) {
-            return -ESTALE;     /* another member has declared us dead */
-        }
-    }
-    if (ret >= 0) {
-        vol->me = *me;
-    }
-    return ret;
-}
-
 /* Leave the volume.  @file may be NULL: then the record stays as it is. */
 static void GRAPH_RDLOCK csv_member_leave(CsvVolume *vol, BdrvChild *file)
 {
     CsvMemberRecord rec = vol->me;
     int ret = 0;
 
+    csv_lease_stop(vol);
     if (file) {
         rec.state = CSV_MEMBER_UNUSED;
         memset(rec.use, 0, sizeof(rec.use));
         ret = csv_member_write(vol, file, &rec);
     }
-    bdrv_liveness_lock(vol->bs, csv_member_lock_id(rec.slot, rec.incarnation),
-                       BDRV_LIVENESS_RELEASE);
+    vol->lease->release(vol, &rec);
     vol->locked = false;
     trace_csv_member_leave(vol, rec.slot, ret);
 }
@@ -470,7 +310,15 @@ static int GRAPH_RDLOCK csv_member_do_attach(CsvMemberCall *c)
     if (ret < 0) {
         return ret;
     }
+    if (csv_gate_is_cut(&vol->gate)) {
+        error_setg(c->errp, "This process is no longer a member of csv volume "
+                   "'%s': its lease was lost; close all disks that it has "
+                   "open on node '%s', and open them again",
+                   csv_volume_label(vol), bdrv_get_node_name(vol->bs));
+        return -ESTALE;
+    }
     vol->attached++;
+    g_ptr_array_add(vol->ways, c->file);
     return 0;
 }
 
@@ -514,8 +362,9 @@ int csv_member_change(CsvVolume *vol, BdrvChild *file, CsvMemberEdit *edit,
 static int GRAPH_RDLOCK csv_member_do_detach(CsvMemberCall *c)
 {
     CsvVolume *vol = c->vol;
+    bool attached = g_ptr_array_remove(vol->ways, c->file);
 
-    assert(vol->attached > 0);
+    assert(attached && vol->attached > 0);
     if (--vol->attached == 0) {
         csv_member_leave(vol, csv_may_write(c->file) ? c->file : NULL);
     }

@@ -110,6 +110,64 @@ int csv_table_next(CsvTableIter *it)
     return 1;
 }
 
+uint64_t csv_member_offset(const CsvVolume *vol, uint32_t slot)
+{
+    return vol->sb.member_offset + (uint64_t)slot * CSV_PAGE_SIZE;
+}
+
+int csv_member_read(CsvVolume *vol, BdrvChild *file, uint32_t slot,
+                    CsvMemberRecord *out, Error **errp)
+{
+    ERRP_GUARD();
+    uint8_t buf[CSV_RECORD_SIZE];
+    int ret = csv_record_read(file, csv_member_offset(vol, slot), buf);
+
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Cannot read member %" PRIu32 " of csv "
+                         "volume '%s'", slot, csv_volume_label(vol));
+        return ret;
+    }
+    if (!csv_member_decode(buf, &vol->sb, slot, out, errp)) {
+        error_prepend(errp, "csv volume '%s' is damaged: ",
+                      csv_volume_label(vol));
+        return -EINVAL;
+    }
+    return 0;
+}
+
+int csv_member_write(CsvVolume *vol, BdrvChild *file,
+                     const CsvMemberRecord *me)
+{
+    uint8_t old[CSV_RECORD_SIZE], new[CSV_RECORD_SIZE];
+    CsvMemberRecord now;
+    int tries, err, ret = -EAGAIN;
+
+    assert(vol->locked && me->slot == vol->me.slot);
+    csv_member_encode(&vol->me, &vol->sb, old);
+    csv_member_encode(me, &vol->sb, new);
+    for (tries = 0; ret == -EAGAIN && tries < CSV_SWAP_TRIES; tries++) {
+        ret = csv_record_swap(vol, file, csv_member_offset(vol, me->slot),
+                              old, new);
+        if (ret != -EAGAIN) {
+            break;
+        }
+        /* Perhaps a change of ours landed that was reported as failed. */
+        err = csv_record_read(file, csv_member_offset(vol, me->slot), old);
+        if (err < 0) {
+            return err;
+        }
+        if (!csv_member_decode(old, &vol->sb, me->slot, &now, NULL) ||
+            now.state != CSV_MEMBER_ACTIVE ||
+            now.incarnation != me->incarnation) {
+            return -ESTALE;     /* another member has declared us dead */
+        }
+    }
+    if (ret >= 0) {
+        vol->me = *me;
+    }
+    return ret;
+}
+
 static uint64_t csv_disk_offset(const CsvVolume *vol, uint32_t slot)
 {
     return vol->sb.disk_offset + (uint64_t)slot * CSV_PAGE_SIZE;

@@ -17,6 +17,18 @@
 static QLIST_HEAD(, CsvVolume) csv_volumes =
     QLIST_HEAD_INITIALIZER(csv_volumes);
 
+BdrvChild *csv_volume_way(CsvVolume *vol)
+{
+    guint i;
+
+    for (i = 0; i < vol->ways->len; i++) {
+        if (csv_may_write(g_ptr_array_index(vol->ways, i))) {
+            return g_ptr_array_index(vol->ways, i);
+        }
+    }
+    return NULL;
+}
+
 bool csv_may_write(BdrvChild *file)
 {
     return (file->perm & BLK_PERM_WRITE) &&
@@ -228,6 +240,7 @@ CsvVolume *csv_volume_get(BdrvChild *file, Error **errp)
     vol->refs = 1;
     vol->sb = sb;
     qemu_uuid_unparse(&sb.uuid, vol->uuid);
+    vol->ways = g_ptr_array_new();
     qemu_co_mutex_init(&vol->member_lock);
     csv_gate_init(&vol->gate);
     QLIST_INIT(&vol->disks);
@@ -248,6 +261,8 @@ void csv_volume_put(CsvVolume *vol)
     trace_csv_volume_close(vol);
     QLIST_REMOVE(vol, next);
     csv_gate_destroy(&vol->gate);
+    g_ptr_array_free(vol->ways, true);
+    g_free(vol->peers);
     g_free(vol);
 }
 

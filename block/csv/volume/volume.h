@@ -30,6 +30,8 @@
 
 typedef struct CsvVolume CsvVolume;
 typedef struct CsvDisk CsvDisk;
+typedef struct CsvLeaseOps CsvLeaseOps;
+typedef struct CsvPeer CsvPeer;
 
 /*
  * A volume as this process sees it through one block node.  Lives from the
@@ -43,15 +45,19 @@ struct CsvVolume {
     char uuid[UUID_STR_LEN];    /* sb.uuid, which stays */
 
     /*
-     * This member.  Valid while attached > 0 or the liveness lock is held;
-     * the lock is held from before the record says "active" until after it
-     * says "unused", or until the process ends.
+     * This member.  Valid while locked, that is, while it has its lease: from
+     * before its record says "active" until after it says "unused", or until
+     * the process ends.
      */
     CsvMemberRecord me;
     bool locked;
     unsigned attached;          /* users of the membership */
+    GPtrArray *ways;            /* BdrvChild * by which each attached */
     CoMutex member_lock;        /* joining, leaving, changes of our record */
 
+    const CsvLeaseOps *lease;   /* ours, while locked */
+    CsvPeer *peers;             /* by slot; NULL: none needs a beat */
+    QEMUTimer *lease_timer;     /* NULL: not needed */
     CsvGate gate;               /* may we write now? */
 
     uint64_t segment_hint;      /* table page with free segments, a guess */
@@ -80,6 +86,19 @@ int GRAPH_RDLOCK csv_record_read(BdrvChild *file, uint64_t offset,
 int GRAPH_RDLOCK
 csv_record_swap(CsvVolume *vol, BdrvChild *file, uint64_t offset,
                 const uint8_t *old, const uint8_t *new);
+
+/* Where the record of member @slot is. */
+uint64_t csv_member_offset(const CsvVolume *vol, uint32_t slot);
+/* Read and check the record of member @slot. */
+int GRAPH_RDLOCK
+csv_member_read(CsvVolume *vol, BdrvChild *file, uint32_t slot,
+                CsvMemberRecord *out, Error **errp);
+/*
+ * Replace our own record, and vol->me, by @me.  -ESTALE: the record is not ours
+ * any more.  member_lock held.
+ */
+int GRAPH_RDLOCK csv_member_write(CsvVolume *vol, BdrvChild *file,
+                                  const CsvMemberRecord *me);
 
 /* Walk over a table of records, read in large pieces. */
 typedef struct CsvTableIter {
@@ -190,6 +209,8 @@ int GRAPH_RDLOCK csv_volume_refresh(CsvVolume *vol, BdrvChild *file,
 int GRAPH_RDLOCK csv_superblock_swap(CsvVolume *vol, BdrvChild *file,
                                      CsvSuperblock *sb, Error **errp);
 
+/* A child by which this member attached and can write now, or NULL. */
+BdrvChild *csv_volume_way(CsvVolume *vol);
 /* May records be changed through @file now?  Not while it is inactive. */
 bool csv_may_write(BdrvChild *file);
 
@@ -209,16 +230,10 @@ typedef int CsvMemberEdit(CsvMemberRecord *me, void *opaque, Error **errp);
 int GRAPH_RDLOCK csv_member_change(CsvVolume *vol, BdrvChild *file,
                                    CsvMemberEdit *edit, void *opaque,
                                    Error **errp);
-/* Read and check the record of member @slot. */
-int GRAPH_RDLOCK
-csv_member_read(CsvVolume *vol, BdrvChild *file, uint32_t slot,
-                CsvMemberRecord *out, Error **errp);
 /* What is known about @slot in @incarnation.  @rec: its current record. */
 CsvLiveness GRAPH_RDLOCK
 csv_member_liveness(CsvVolume *vol, BdrvChild *file,
                     const CsvMemberRecord *rec, uint64_t incarnation);
-/* Does any incarnation in @slot hold its lock, or is that unknown? */
-bool GRAPH_RDLOCK csv_member_slot_locked(BdrvChild *file, uint32_t slot);
 /*
  * Is there another member that lives or may live?  Then *who describes it.
  */
@@ -231,6 +246,17 @@ char *csv_member_describe(const CsvMemberRecord *rec);
 CsvMemberInfo * GRAPH_RDLOCK
 csv_member_info(CsvVolume *vol, BdrvChild *file, const CsvMemberRecord *rec,
                 uint64_t incarnation);
+
+/* host.c */
+
+/* Fill in the fields that identify this host and boot. */
+void csv_host_fill(CsvMemberRecord *rec);
+/*
+ * Was the member in @rec on this host?  In this boot, or in an earlier one, of
+ * which no process is left; for an earlier one the host name must match as
+ * well, because copied machines may share an ID.
+ */
+bool csv_host_is_here(const CsvMemberRecord *rec);
 
 /* gate.c */
 

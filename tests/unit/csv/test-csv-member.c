@@ -1,5 +1,5 @@
 /*
- * Members of a csv volume: membership, and the gate before writes
+ * Members of a csv volume: membership, leases, and the gate before writes
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -7,7 +7,7 @@
 #include "qemu/osdep.h"
 #include "block/block.h"
 #include "block/csv/disk/disk.h"
-#include "block/csv/volume/volume.h"
+#include "block/csv/volume/lease.h"
 #include "qapi/error.h"
 #include "qemu/main-loop.h"
 #include "qemu/timer.h"
@@ -163,6 +163,152 @@ static void test_gate(void)
     sim_pair_stop();
 }
 
+/* A lease that needs a beat, as the test has it */
+static struct {
+    int64_t renewed;            /* what ->renew() returns */
+    bool held;
+    int64_t dead_ns;            /* a beat that is older is that of a dead one */
+    int64_t seen;               /* of the peer judged last */
+} beat;
+
+static int GRAPH_RDLOCK beat_probe(CsvVolume *vol, BdrvChild *file,
+                                   Error **errp)
+{
+    return 0;
+}
+
+static int GRAPH_RDLOCK beat_acquire(CsvVolume *vol, BdrvChild *file,
+                                     const CsvMemberRecord *rec, Error **errp)
+{
+    beat.held = true;
+    return 0;
+}
+
+static int64_t GRAPH_RDLOCK beat_renew(CsvVolume *vol, BdrvChild *file)
+{
+    return beat.renewed;
+}
+
+static CsvLiveness GRAPH_RDLOCK
+beat_judge(CsvVolume *vol, BdrvChild *file, const CsvMemberRecord *rec,
+           const CsvPeer *peer)
+{
+    if (!peer) {
+        return CSV_LIVENESS_UNKNOWN;
+    }
+    beat.seen = peer->seen;
+    return get_clock() - peer->seen > beat.dead_ns ? CSV_LIVENESS_DEAD
+                                                   : CSV_LIVENESS_ALIVE;
+}
+
+static bool GRAPH_RDLOCK beat_held(CsvVolume *vol, BdrvChild *file,
+                                   uint32_t slot)
+{
+    return true;
+}
+
+static void GRAPH_RDLOCK beat_release(CsvVolume *vol,
+                                      const CsvMemberRecord *rec)
+{
+    beat.held = false;
+}
+
+static const CsvLeaseOps beat_lease = {
+    .name       = "test",
+    .kind       = CSV_LIVENESS_BY_HEARTBEAT,
+    .caps       = CSV_LEASE_REACHES_HOSTS | CSV_LEASE_FENCES_IO |
+                  CSV_LEASE_NEEDS_BEAT,
+    .probe      = beat_probe,
+    .acquire    = beat_acquire,
+    .renew      = beat_renew,
+    .judge      = beat_judge,
+    .held       = beat_held,
+    .release    = beat_release,
+};
+
+/* A peer with this lease is alive as long as its beat changes. */
+static void GRAPH_RDLOCK judge_peer(CsvVolume *vol, BdrvChild *file,
+                                    CsvMemberRecord *rec)
+{
+    uint64_t offset = csv_member_offset(vol, rec->slot);
+    uint8_t raw[CSV_RECORD_SIZE];
+    int64_t before;
+
+    for (rec->beat = 1; rec->beat < 4; rec->beat++) {
+        csv_member_encode(rec, &vol->sb, raw);
+        sim_poke(offset, raw, sizeof(raw));
+        before = get_clock();
+        if (rec->beat > 1) {
+            csv_lease_tick(vol, file);
+        }
+        beat.dead_ns = 100 * NANOSECONDS_PER_SECOND;
+        g_assert_cmpint(csv_member_liveness(vol, file, rec, rec->incarnation),
+                        ==, CSV_LIVENESS_ALIVE);
+        g_assert_cmpint(beat.seen, >=, before);
+    }
+    rec->beat--;
+    before = get_clock();
+    csv_lease_tick(vol, file);
+    beat.dead_ns = 0;
+    g_assert_cmpint(csv_member_liveness(vol, file, rec, rec->incarnation), ==,
+                    CSV_LIVENESS_DEAD);
+    g_assert_cmpint(beat.seen, <, before);
+}
+
+/* Another lease needs no change of the code that uses leases. */
+static void test_lease(void)
+{
+    g_autofree uint8_t *buf = g_malloc0(4 * KiB);
+    BlockBackend *one;
+    CsvMemberRecord rec;
+    CsvVolume *vol;
+    Request r;
+
+    sim_pair_start();
+    csv_lease_set(CSV_LIVENESS_BY_HEARTBEAT, &beat_lease);
+    beat.renewed = 100 * NANOSECONDS_PER_SECOND;
+    one = sim_disk_open("a", "one");
+    vol = disk_of(one)->volume;
+    g_assert_true(beat.held && vol->lease == &beat_lease);
+    g_assert_cmpint(vol->gate.deadline, <, INT64_MAX);
+    g_assert_true(csv_gate_is_open(&vol->gate));
+    {
+        GRAPH_RDLOCK_GUARD_MAINLOOP();
+        BdrvChild *file = disk_of(one)->bs->file;
+
+        csv_member_read(vol, file, vol->me.slot, &rec, &error_abort);
+        g_assert_cmpint(rec.liveness, ==, CSV_LIVENESS_BY_HEARTBEAT);
+        rec.slot = vol->me.slot + 1;
+        judge_peer(vol, file, &rec);
+
+        /* We may write as long as the renewal said. */
+        beat.renewed = 1;
+        csv_lease_tick(vol, file);
+    }
+    r = (Request) { one, buf, -EINPROGRESS };
+    begin(request_entry, &r);
+    poll_for_ms(20);
+    g_assert_cmpint(r.ret, ==, -EINPROGRESS);
+
+    /* The timer renews it. */
+    beat.renewed = 100 * NANOSECONDS_PER_SECOND;
+    wait_for(0);
+    g_assert_cmpint(r.ret, ==, 0);
+
+    beat.renewed = -ESTALE;
+    while (csv_gate_is_open(&vol->gate)) {
+        aio_poll(qemu_get_aio_context(), true);
+    }
+    r = (Request) { one, buf, -EINPROGRESS };
+    begin(request_entry, &r);
+    wait_for(0);
+    g_assert_cmpint(r.ret, ==, -ESTALE);
+    blk_unref(one);
+    g_assert_false(beat.held);
+    csv_lease_set(CSV_LIVENESS_BY_HEARTBEAT, NULL);
+    sim_pair_stop();
+}
+
 int main(int argc, char **argv)
 {
     bdrv_init();
@@ -170,5 +316,6 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/csv/member/membership", test_membership);
     g_test_add_func("/csv/member/gate", test_gate);
+    g_test_add_func("/csv/member/lease", test_lease);
     return g_test_run();
 }
