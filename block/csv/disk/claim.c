@@ -52,6 +52,14 @@ static bool csv_disk_still_ours(const CsvDisk *disk, const CsvDiskRecord *rec)
            rec->epoch == disk->unsure && csv_disk_is_ours(disk->volume, rec);
 }
 
+/* Has nobody owned the disk since it was let go with @token? */
+static bool csv_disk_is_offered(const CsvDiskRecord *rec,
+                                const QemuUUID *token)
+{
+    return token && rec->state == CSV_RECORD_HANDOVER &&
+           qemu_uuid_is_equal(token, &rec->token);
+}
+
 /*
  * With a token, the memory of a virtual machine is about to meet its disk
  * again.  They fit only if nobody had the disk in between, so nothing but
@@ -67,14 +75,14 @@ csv_disk_decide_token(CsvDisk *disk, const CsvDiskRecord *rec,
     g_autofree char *who = NULL;
     g_autofree char *since = csv_time(rec->since);
 
-    if (rec->state == CSV_RECORD_HANDOVER &&
-        qemu_uuid_is_equal(token, &rec->token)) {
+    if (csv_disk_is_offered(rec, token)) {
         *reason = csv_disk_is_ours(vol, rec) ? CSV_OWNERSHIP_REASON_RECLAIM
                                              : CSV_OWNERSHIP_REASON_ACCEPT;
         return 0;
     }
     if (disk->handed_over && disk->record.epoch != rec->epoch) {
         disk->record = *rec;
+        disk->lost = true;
         csv_disk_event(disk, CSV_OWNERSHIP_REASON_LOST);
     }
     if (rec->state == CSV_RECORD_OWNED) {
@@ -93,10 +101,11 @@ csv_disk_decide_token(CsvDisk *disk, const CsvDiskRecord *rec,
     return -EBUSY;
 }
 
-/* Find out whether, and why, we may become the owner of @rec. */
+/* By what @rec says, may we become the owner, and why? */
 static int GRAPH_RDLOCK
-csv_disk_decide(CsvDisk *disk, const CsvDiskRecord *rec, const QemuUUID *token,
-                CsvOwnershipReason *reason, Error **errp)
+csv_disk_decide_state(CsvDisk *disk, const CsvDiskRecord *rec,
+                      const QemuUUID *token, CsvOwnershipReason *reason,
+                      Error **errp)
 {
     CsvVolume *vol = disk->volume;
     BdrvChild *file = disk->bs->file;
@@ -141,6 +150,24 @@ csv_disk_decide(CsvDisk *disk, const CsvDiskRecord *rec, const QemuUUID *token,
                    "deleted", disk->record.name, csv_volume_label(vol));
         return -EBUSY;
     }
+}
+
+/* Find out whether, and why, we may become the owner of @rec. */
+static int GRAPH_RDLOCK
+csv_disk_decide(CsvDisk *disk, const CsvDiskRecord *rec, const QemuUUID *token,
+                CsvOwnershipReason *reason, Error **errp)
+{
+    int ret = csv_disk_decide_state(disk, rec, token, reason, errp);
+
+    if (ret >= 0 && disk->lost && !csv_disk_is_offered(rec, token)) {
+        error_setg(errp, "Disk '%s' of csv volume '%s' was taken by another "
+                   "member while node '%s' had it open, so the guest's "
+                   "state here no longer matches it; close the node, and open "
+                   "the disk again", rec->name, csv_volume_label(disk->volume),
+                   bdrv_get_node_name(disk->bs));
+        return -ESTALE;
+    }
+    return ret;
 }
 
 int csv_disk_may_claim(CsvDisk *disk, Error **errp)
@@ -190,6 +217,7 @@ int csv_disk_claim(CsvDisk *disk, const QemuUUID *token, CsvDiskRecord *was,
     disk->record = t.rec;
     memcpy(disk->raw, t.raw, sizeof(t.raw));
     disk->owned = true;
+    disk->lost = false;
     disk->handed_over = false;
     disk->unsure = 0;
     disk->give_back = false;
@@ -208,6 +236,7 @@ csv_disk_lost(CsvDisk *disk, Error **errp)
     int ret;
 
     disk->owned = false;
+    disk->lost = true;
     ret = csv_disk_read(vol, disk->bs->file, disk->record.slot, &rec, raw,
                         errp);
     if (ret < 0) {

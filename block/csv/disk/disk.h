@@ -95,6 +95,7 @@ struct CsvDisk {
     uint8_t raw[CSV_RECORD_SIZE];
     bool owned;                 /* record.state is owned, and by us */
     bool handed_over;           /* we let it go, to whoever has a token */
+    bool lost;                  /* taken by others, until the node is closed */
     uint64_t unsure;            /* epoch in which it may still be ours, or 0 */
     bool give_back;             /* claimed in vain, and still to be let go */
     bool attached;              /* counts in volume->attached */

@@ -187,6 +187,38 @@ static void test_taken(void)
     sim_pair_stop();
 }
 
+/* A lost disk stays lost, even when it has no owner any more. */
+static void test_lost(void)
+{
+    BlockBackend *one;
+    CsvDisk *disk;
+    CsvDiskRecord rec, was;
+    uint8_t raw[CSV_RECORD_SIZE];
+
+    sim_pair_start();
+    one = sim_disk_open("a", "one");
+    disk = disk_of(one);
+    {
+        GRAPH_RDLOCK_GUARD_MAINLOOP();
+
+        rec = peek(disk, disk->record.slot, raw);
+        rec.epoch++;
+        rec.owner = disk->volume->me.slot + 1;
+        poke(disk->volume, &rec, raw);
+        g_assert_cmpint(csv_disk_set_size(disk, 2 * SIM_DISK_SIZE, NULL), ==,
+                        -ESTALE);
+        rec.state = CSV_RECORD_FREE;
+        poke(disk->volume, &rec, raw);
+        g_assert_cmpint(csv_disk_claim(disk, NULL, &was, NULL), ==, -ESTALE);
+        g_assert_false(disk->owned);
+    }
+    blk_unref(one);
+    one = sim_disk_open("a", "one");
+    g_assert_true(disk_of(one)->owned);
+    blk_unref(one);
+    sim_pair_stop();
+}
+
 int main(int argc, char **argv)
 {
     bdrv_init();
@@ -195,5 +227,6 @@ int main(int argc, char **argv)
     g_test_add_func("/csv/volume/moves", test_moves);
     g_test_add_func("/csv/volume/hidden", test_hidden);
     g_test_add_func("/csv/volume/taken", test_taken);
+    g_test_add_func("/csv/volume/lost", test_lost);
     return g_test_run();
 }
