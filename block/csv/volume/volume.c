@@ -76,6 +76,9 @@ csv_superblock_read(BdrvChild *file, CsvSuperblock *sb, Error **errp)
  */
 static void csv_superblock_adopt(CsvVolume *vol, const CsvSuperblock *sb)
 {
+    if (sb->generation < qatomic_read(&vol->sb.generation)) {
+        return;     /* another coroutine has changed it since @sb was read */
+    }
     qatomic_set(&vol->sb.compatible, sb->compatible);
     qatomic_set(&vol->sb.autoclear, sb->autoclear);
     qatomic_set(&vol->sb.disk_high, sb->disk_high);
@@ -118,23 +121,32 @@ int csv_volume_refresh(CsvVolume *vol, BdrvChild *file, Error **errp)
 /*
  * The bytes of @copy in @buf, for the comparison.  Not encoded anew from what
  * we know: reserved bytes may be set, and a damaged copy is to be replaced.
- * -EAGAIN when copy 0 is sound and not what we know.
+ * -EAGAIN if the copy is sound, but not the predecessor of @generation; copy 1
+ * may be any older one, or one that cannot be used.
  */
 static int GRAPH_RDLOCK
 csv_superblock_old(CsvVolume *vol, BdrvChild *file, unsigned copy,
-                   uint8_t *buf)
+                   uint64_t generation, uint8_t *buf)
 {
     CsvSuperblock sb;
     int ret = csv_record_read(file, copy ? CSV_SB_COPY_1 : CSV_SB_COPY_0, buf);
 
-    if (ret < 0 || copy || csv_superblock_damaged(buf)) {
+    if (ret < 0 || csv_superblock_damaged(buf)) {
         return ret;
     }
-    return csv_superblock_decode(buf, 0, &sb, NULL) &&
-           csv_superblock_same_layout(&sb, &vol->sb) &&
-           sb.generation == vol->sb.generation ? 0 : -EAGAIN;
+    if (!csv_superblock_decode(buf, copy, &sb, NULL) ||
+        !csv_superblock_same_layout(&sb, &vol->sb)) {
+        return copy ? 0 : -EAGAIN;
+    }
+    return (copy ? sb.generation < generation
+                 : sb.generation == generation - 1) ? 0 : -EAGAIN;
 }
 
+/*
+ * The generation that @sb was made from must be the one on the volume; vol->sb
+ * may be newer by now.  It is no failure if copy 1 cannot be written, or if a
+ * later change has written it already: it is only read if copy 0 is damaged.
+ */
 int csv_superblock_swap(CsvVolume *vol, BdrvChild *file, CsvSuperblock *sb,
                         Error **errp)
 {
@@ -142,12 +154,12 @@ int csv_superblock_swap(CsvVolume *vol, BdrvChild *file, CsvSuperblock *sb,
     unsigned copy;
     int ret;
 
+    sb->generation++;
     for (copy = 0; copy < 2; copy++) {
         uint64_t offset = copy ? CSV_SB_COPY_1 : CSV_SB_COPY_0;
 
-        sb->generation = vol->sb.generation + 1;
         csv_superblock_encode(sb, copy, new);
-        ret = csv_superblock_old(vol, file, copy, old);
+        ret = csv_superblock_old(vol, file, copy, sb->generation, old);
         if (ret >= 0) {
             ret = csv_record_swap(vol, file, offset, old, new);
         }

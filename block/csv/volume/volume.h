@@ -205,7 +205,10 @@ uint64_t csv_volume_max_segments(const CsvSuperblock *sb);
 /* Read the superblock anew. */
 int GRAPH_RDLOCK csv_volume_refresh(CsvVolume *vol, BdrvChild *file,
                                     Error **errp);
-/* Change the superblock to @sb, unless somebody else did: -EAGAIN. */
+/*
+ * Change the superblock to @sb, which was made from the one of its generation,
+ * unless that has been changed: -EAGAIN.
+ */
 int GRAPH_RDLOCK csv_superblock_swap(CsvVolume *vol, BdrvChild *file,
                                      CsvSuperblock *sb, Error **errp);
 

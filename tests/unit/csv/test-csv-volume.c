@@ -219,6 +219,53 @@ static void test_lost(void)
     sim_pair_stop();
 }
 
+/*
+ * A superblock that was made from an outdated one is refused, and copy 1 does
+ * not go back.
+ */
+static void test_superblock(void)
+{
+    BlockBackend *one;
+    CsvDisk *disk;
+    CsvVolume *vol;
+    CsvSuperblock old, sb;
+    uint8_t raw[CSV_RECORD_SIZE];
+
+    sim_pair_start();
+    one = sim_disk_open("a", "one");
+    disk = disk_of(one);
+    vol = disk->volume;
+    {
+        GRAPH_RDLOCK_GUARD_MAINLOOP();
+        BdrvChild *file = disk->bs->file;
+
+        old = sb = vol->sb;
+        sb.disk_high = 48;
+        g_assert_cmpint(csv_superblock_swap(vol, file, &sb, NULL), ==, 0);
+        g_assert_cmpint(vol->sb.disk_high, ==, 48);
+        /* Another coroutine began with the one before. */
+        old.segment_count--;
+        g_assert_cmpint(csv_superblock_swap(vol, file, &old, NULL), ==,
+                        -EAGAIN);
+        csv_volume_refresh(vol, file, &error_abort);
+        g_assert_cmpint(vol->sb.disk_high, ==, 48);
+
+        /* A later change has written copy 1 already. */
+        sb = vol->sb;
+        sb.generation += 10;
+        csv_superblock_encode(&sb, 1, raw);
+        sim_poke(CSV_SB_COPY_1, raw, sizeof(raw));
+        sb = vol->sb;
+        sb.disk_high = 64;
+        g_assert_cmpint(csv_superblock_swap(vol, file, &sb, NULL), ==, 0);
+        sim_peek(CSV_SB_COPY_1, raw, sizeof(raw));
+        csv_superblock_decode(raw, 1, &sb, &error_abort);
+        g_assert_cmpint(sb.generation, ==, vol->sb.generation + 9);
+    }
+    blk_unref(one);
+    sim_pair_stop();
+}
+
 int main(int argc, char **argv)
 {
     bdrv_init();
@@ -228,5 +275,6 @@ int main(int argc, char **argv)
     g_test_add_func("/csv/volume/hidden", test_hidden);
     g_test_add_func("/csv/volume/taken", test_taken);
     g_test_add_func("/csv/volume/lost", test_lost);
+    g_test_add_func("/csv/volume/superblock", test_superblock);
     return g_test_run();
 }
