@@ -247,6 +247,11 @@ int csv_disk_let_go(CsvDisk *disk, const QemuUUID *token, Error **errp)
         disk->owned = false;
         return 0;
     }
+    if (!disk->owned) {
+        error_setg(errp, "Disk '%s' of csv volume '%s' was taken by another "
+                   "member", disk->record.name, csv_volume_label(disk->volume));
+        return -ESTALE;
+    }
     ret = csv_disk_release(disk, token, errp);
     if (disk->owned) {
         csv_adjust_start(disk);

@@ -272,6 +272,22 @@ csv_disk_move_owned(CsvDisk *disk, CsvMove move, const CsvDiskRecord *to,
     return 0;
 }
 
+int csv_disk_confirm(CsvDisk *disk, Error **errp)
+{
+    CsvDiskRecord rec;
+    int ret = csv_disk_reread(disk, &rec, errp);
+
+    if (ret < 0) {
+        return ret;
+    }
+    if (rec.epoch == disk->record.epoch &&
+        qemu_uuid_is_equal(&rec.uuid, &disk->record.uuid) &&
+        csv_disk_is_ours(disk->volume, &rec)) {
+        return 0;
+    }
+    return csv_disk_lost(disk, errp);
+}
+
 int csv_disk_change(CsvDisk *disk, const CsvDiskRecord *rec, const char *doing,
                     Error **errp)
 {

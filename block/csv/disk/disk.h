@@ -204,6 +204,11 @@ int GRAPH_RDLOCK csv_disk_release(CsvDisk *disk, const QemuUUID *token,
  */
 int GRAPH_RDLOCK csv_disk_release_unsure(CsvDisk *disk,
                                          const QemuUUID *token);
+/*
+ * Read the record of a disk that we own, or make: is it still ours?  -ESTALE:
+ * no, and the disk is lost from now on.
+ */
+int GRAPH_RDLOCK csv_disk_confirm(CsvDisk *disk, Error **errp);
 /* Change the record of a disk that we own; @doing is for the message. */
 int GRAPH_RDLOCK csv_disk_change(CsvDisk *disk, const CsvDiskRecord *rec,
                                  const char *doing, Error **errp);

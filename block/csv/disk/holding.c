@@ -387,6 +387,10 @@ static void GRAPH_RDLOCK csv_segments_return(CsvDisk *disk, GArray *out)
     if (!out->len || bdrv_flush(disk->bs->file->bs) < 0) {
         return;
     }
+    /* If the disk was taken, its new owner has them, and may use them. */
+    if (csv_disk_confirm(disk, NULL) < 0) {
+        return;
+    }
     while (out->len) {
         uint64_t page = g_array_index(out, CsvSegment, out->len - 1).index /
                         CSV_SEGMENTS_PER_PAGE;

@@ -266,6 +266,59 @@ static void test_superblock(void)
     sim_pair_stop();
 }
 
+/* Segments of disk @slot, as the volume knows it */
+static uint64_t GRAPH_RDLOCK segments_of(CsvDisk *via, uint32_t slot)
+{
+    CsvVolume *vol = via->volume;
+    g_autofree uint64_t *per_disk = g_new0(uint64_t, vol->sb.disk_slots);
+    uint64_t free;
+
+    g_assert_cmpint(csv_segments_count(vol, via->bs->file, per_disk, &free,
+                                       &error_abort), >=, 0);
+    return per_disk[slot];
+}
+
+/* An owner that was replaced frees nothing: it may be in use again. */
+static void test_replaced(void)
+{
+    g_autofree uint8_t *buf = g_malloc0(4 * KiB);
+    BlockBackend *one;
+    CsvDisk *disk;
+    CsvDiskRecord rec;
+    uint8_t raw[CSV_RECORD_SIZE];
+    uint64_t before;
+
+    sim_pair_start();
+    one = sim_disk_open("a", "one");
+    disk = disk_of(one);
+    for (unsigned i = 0; i < SIM_DISK_SIZE / CSV_CLUSTER_SIZE; i++) {
+        g_assert_cmpint(blk_pwrite(one, i * CSV_CLUSTER_SIZE, 4 * KiB, buf, 0),
+                        ==, 0);
+    }
+    g_assert_cmpint(blk_flush(one), ==, 0);
+    {
+        GRAPH_RDLOCK_GUARD_MAINLOOP();
+
+        before = segments_of(disk, disk->record.slot);
+        g_assert_cmpint(before, >, 1);
+        rec = peek(disk, disk->record.slot, raw);
+        rec.epoch++;
+        rec.owner = disk->volume->me.slot + 1;
+        poke(disk->volume, &rec, raw);
+    }
+    g_assert_cmpint(blk_pdiscard(one, 0, SIM_DISK_SIZE, 0), ==, 0);
+    blk_flush(one);
+    {
+        GRAPH_RDLOCK_GUARD_MAINLOOP();
+
+        csv_segments_give_back_all(disk);
+        g_assert_cmpint(segments_of(disk, disk->record.slot), ==, before);
+        g_assert_true(disk->lost);
+    }
+    blk_unref(one);
+    sim_pair_stop();
+}
+
 int main(int argc, char **argv)
 {
     bdrv_init();
@@ -276,5 +329,6 @@ int main(int argc, char **argv)
     g_test_add_func("/csv/volume/taken", test_taken);
     g_test_add_func("/csv/volume/lost", test_lost);
     g_test_add_func("/csv/volume/superblock", test_superblock);
+    g_test_add_func("/csv/volume/replaced", test_replaced);
     return g_test_run();
 }
