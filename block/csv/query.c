@@ -43,9 +43,9 @@ static CsvJournalInfo *csv_query_journal(const CsvDisk *disk)
     uint32_t head = qatomic_read(&j->head), oldest = qatomic_read(&j->oldest);
 
     info->sequence = qatomic_read(&j->sequence);
-    info->size = CSV_JOURNAL_BYTES;
+    info->size = CSV_JOURNAL_HALF * CSV_PAGE_SIZE;
     info->used = (head >= oldest ? head - oldest
-                                 : CSV_JOURNAL_PAGES - oldest + head) *
+                                 : CSV_JOURNAL_HALF - oldest + head) *
                  CSV_PAGE_SIZE;
     return info;
 }

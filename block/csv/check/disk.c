@@ -322,7 +322,8 @@ static int GRAPH_RDLOCK csv_check_mount(CsvCheckDisk *d, Error **errp)
         .bytes = csv_journal_bytes(0),
     };
     uint64_t ring = csv_check_first(d) + CSV_JOURNAL_OFFSET;
-    uint32_t at = d->head * CSV_PAGE_SIZE;
+    uint32_t at = csv_ring_at(csv_ring_first(d->rec->epoch), d->head) *
+                  CSV_PAGE_SIZE;
     int ret = bdrv_flush(d->c->file->bs);
 
     csv_journal_encode(&rec, &d->rec->uuid, buf + at);

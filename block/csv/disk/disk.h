@@ -47,6 +47,7 @@ typedef struct CsvSegment {
 typedef struct CsvJournal {
     uint64_t sequence;          /* of the last record; 0: there is none */
     uint64_t tail;              /* what the next record gives as tail */
+    uint32_t first;             /* first page of our half of the ring */
     uint32_t head;              /* page for the next record */
     uint32_t oldest;            /* page of the last durable record's tail */
     bool broken;                /* a write failed: begin a new chain */

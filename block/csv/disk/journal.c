@@ -48,8 +48,9 @@
  *
  * The newest record decides, by (epoch, sequence), and its chain back to its
  * tail must be complete.  A new owner first writes a record with its epoch
- * and without a past; whatever its predecessor, who was thought dead, still
- * has on its way, has a lower epoch and never counts.
+ * and without a past; whatever its predecessor, which was thought dead, still
+ * has on its way, has a lower epoch and does not count.  Nor does it overwrite
+ * what the new owner writes: they use different halves of the ring.
  *
  * If a write or flush of the journal fails, nobody knows what is durable.
  * The next commit then writes the pages and begins a new chain, one sequence
@@ -61,6 +62,16 @@
 #include "qemu/memalign.h"
 #include "map-int.h"
 #include "trace/trace-block_csv.h"
+
+/*
+ * The largest record that is written.  An owner has half of the ring; if one
+ * page of that is in use, a record of less than half of it fits before or
+ * behind that page.
+ */
+#define CSV_COMMIT_BYTES    (256 * KiB)
+#define CSV_COMMIT_ENTRIES \
+    ((CSV_COMMIT_BYTES - sizeof(CsvJournalPage)) / \
+     sizeof(CsvJournalPageEntry))
 
 static uint64_t csv_ring_offset(const CsvDisk *disk, uint32_t page)
 {
@@ -214,12 +225,13 @@ void csv_journal_position(CsvDisk *disk, const CsvDiskRecord *rec)
 static bool csv_ring_room(const CsvJournal *j, uint32_t pages, uint32_t *at)
 {
     if (j->head > j->oldest || csv_break(CSV_BREAK_RING_OVERRUN)) {
-        if (j->head + pages + 1 <= CSV_JOURNAL_PAGES) {
+        if (j->head + pages + 1 <= j->first + CSV_JOURNAL_HALF) {
             *at = j->head;
             return true;
         }
-        *at = 0;
-        return pages + 1 <= j->oldest || csv_break(CSV_BREAK_RING_OVERRUN);
+        *at = j->first;
+        return j->first + pages + 1 <= j->oldest ||
+               csv_break(CSV_BREAK_RING_OVERRUN);
     }
     *at = j->head;
     return j->head + pages + 1 <= j->oldest;
@@ -269,7 +281,7 @@ csv_record_write(CsvDisk *disk, uint8_t *buf, uint32_t entries, uint32_t at)
     }
     disk->stats.records++;
     disk->stats.entries += entries;
-    j->head = (at + rec.bytes / CSV_PAGE_SIZE) % CSV_JOURNAL_PAGES;
+    j->head = csv_ring_at(j->first, at + rec.bytes / CSV_PAGE_SIZE);
     if (rec.tail == rec.sequence) {
         j->oldest = at;
     }
@@ -285,7 +297,7 @@ static int GRAPH_RDLOCK csv_checkpoint(CsvDisk *disk)
     QEMU_AUTO_VFREE uint8_t *buf = qemu_blockalign0(disk->bs->file->bs,
                                                     CSV_PAGE_SIZE);
     CsvJournal *j = &disk->journal;
-    uint32_t at = j->head < CSV_JOURNAL_PAGES ? j->head : 0;
+    uint32_t at = csv_ring_at(j->first, j->head);
     int ret = csv_map_write_pages(disk);
 
     if (ret >= 0 && !csv_break(CSV_BREAK_TAIL_BEFORE_PAGES)) {
@@ -308,8 +320,10 @@ static int GRAPH_RDLOCK csv_checkpoint(CsvDisk *disk)
 
 int csv_journal_mount(CsvDisk *disk, Error **errp)
 {
-    int ret = csv_break(CSV_BREAK_NO_OWN_RECORD) ? 0 : csv_checkpoint(disk);
+    int ret;
 
+    disk->journal.first = csv_ring_first(disk->record.epoch);
+    ret = csv_break(CSV_BREAK_NO_OWN_RECORD) ? 0 : csv_checkpoint(disk);
     csv_map_release(disk);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Cannot write the journal of disk '%s' "
@@ -348,8 +362,7 @@ csv_commit_one(CsvDisk *disk, uint8_t *buf, GArray *freed)
     bool ordered;
     int ret;
 
-    entries = csv_map_collect(disk, buf, CSV_JOURNAL_ENTRIES_MAX, freed,
-                              &ordered);
+    entries = csv_map_collect(disk, buf, CSV_COMMIT_ENTRIES, freed, &ordered);
     if (!entries) {
         return 0;
     }
@@ -361,7 +374,7 @@ csv_commit_one(CsvDisk *disk, uint8_t *buf, GArray *freed)
     } else {
         ret = csv_checkpoint(disk);
         if (ret >= 0) {
-            /* The largest record is smaller than half of the ring. */
+            /* There is one record now, of a page: see CSV_COMMIT_BYTES. */
             bool room = csv_ring_room(&disk->journal, pages, &at);
 
             assert(room);
@@ -392,7 +405,7 @@ int coroutine_fn csv_journal_commit(CsvDisk *disk)
         return -ESTALE;
     }
     disk->stats.commits++;
-    buf = qemu_blockalign(disk->bs->file->bs, CSV_JOURNAL_RECORD_MAX);
+    buf = qemu_blockalign(disk->bs->file->bs, CSV_COMMIT_BYTES);
     freed = g_array_new(false, false, sizeof(CsvDiscard));
     do {
         ret = csv_commit_one(disk, buf, freed);

@@ -74,6 +74,8 @@
 #define CSV_JOURNAL_OFFSET      (256 * KiB)
 #define CSV_JOURNAL_BYTES       (CSV_CLUSTER_SIZE - CSV_JOURNAL_OFFSET)
 #define CSV_JOURNAL_PAGES       (CSV_JOURNAL_BYTES / CSV_PAGE_SIZE)
+/* Pages that one owner uses; see csv_ring_first(). */
+#define CSV_JOURNAL_HALF        (CSV_JOURNAL_PAGES / 2)
 /* The largest record, and the entries in it. */
 #define CSV_JOURNAL_RECORD_MAX  (512 * KiB)
 #define CSV_JOURNAL_ENTRIES_MAX \
@@ -412,6 +414,18 @@ typedef struct CsvJournalRecord {
     uint32_t bytes;
     uint32_t entries;
 } CsvJournalRecord;
+
+/* The first page of the half of the ring that the owner of @epoch uses. */
+static inline uint32_t csv_ring_first(uint64_t epoch)
+{
+    return epoch & 1 ? CSV_JOURNAL_HALF : 0;
+}
+
+/* @page if it is in the half that begins with page @first, else @first. */
+static inline uint32_t csv_ring_at(uint32_t first, uint32_t page)
+{
+    return page >= first && page < first + CSV_JOURNAL_HALF ? page : first;
+}
 
 static inline uint32_t csv_masks_data(uint64_t masks)
 {

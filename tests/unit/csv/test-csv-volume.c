@@ -319,6 +319,72 @@ static void test_replaced(void)
     sim_pair_stop();
 }
 
+/*
+ * The owner is declared dead while a journal record of it is on its way.  That
+ * arrives after the next owner has written its own, and changes nothing.
+ */
+static void test_late(void)
+{
+    g_autofree uint8_t *buf = g_malloc(4 * KiB);
+    g_autofree uint8_t *ring = g_malloc(CSV_JOURNAL_BYTES);
+    g_autofree uint8_t *late = NULL;
+    BlockBackend *a, *b, *c;
+    SimTrace *trace;
+    uint64_t at, late_at = 0;
+    size_t bytes = 0;
+
+    sim_pair_start();
+    a = sim_disk_open("a", "one");
+    at = csv_segment_start(&disk_of(a)->volume->sb,
+                           disk_of(a)->record.first_segment) +
+         CSV_JOURNAL_OFFSET;
+    memset(buf, 'a', 4 * KiB);
+    g_assert_cmpint(blk_pwrite(a, 0, 4 * KiB, buf, 0), ==, 0);
+    sim_peek(at, ring, CSV_JOURNAL_BYTES);
+    sim_trace_start();
+    g_assert_cmpint(blk_flush(a), ==, 0);
+    trace = sim_trace_stop();
+    for (unsigned i = 0; i < sim_trace_length(trace); i++) {
+        const SimEvent *e = sim_trace_event(trace, i);
+        uint64_t offset = e->sector * SIM_SECTOR;
+
+        if (e->kind == SIM_WRITE && offset >= at &&
+            offset < at + CSV_JOURNAL_BYTES) {
+            late_at = offset;
+            bytes = (size_t)e->sectors * SIM_SECTOR;
+            late = g_memdup2(e->data, bytes);
+        }
+    }
+    sim_trace_free(trace);
+    g_assert_nonnull(late);
+    sim_poke(at, ring, CSV_JOURNAL_BYTES);
+
+    sim_device_drop_locks();
+    b = sim_disk_open("b", "one");
+    memset(buf, 'b', 4 * KiB);
+    for (unsigned i = 0; i < 4; i++) {
+        g_assert_cmpint(blk_pwrite(b, i * CSV_SUBCLUSTER_SIZE, 4 * KiB, buf,
+                                   0), ==, 0);
+        g_assert_cmpint(blk_flush(b), ==, 0);
+    }
+    sim_poke(late_at, late, bytes);
+
+    /* The new owner dies as well. */
+    sim_device_drop_locks();
+    sim_node_open("c");
+    c = sim_disk_open("c", "one");
+    for (unsigned i = 0; i < 4; i++) {
+        g_assert_cmpint(blk_pread(c, i * CSV_SUBCLUSTER_SIZE, 4 * KiB, buf, 0),
+                        ==, 0);
+        g_assert_cmpint(buf[0], ==, 'b');
+    }
+    blk_unref(c);
+    blk_unref(b);
+    blk_unref(a);
+    bdrv_unref(bdrv_lookup_bs("c", "c", NULL));
+    sim_pair_stop();
+}
+
 int main(int argc, char **argv)
 {
     bdrv_init();
@@ -330,5 +396,6 @@ int main(int argc, char **argv)
     g_test_add_func("/csv/volume/lost", test_lost);
     g_test_add_func("/csv/volume/superblock", test_superblock);
     g_test_add_func("/csv/volume/replaced", test_replaced);
+    g_test_add_func("/csv/volume/late", test_late);
     return g_test_run();
 }
