@@ -468,6 +468,32 @@ out:
     return ret;
 }
 
+/*
+ * Creating a file truncates one that exists, so check first that this does not
+ * hold a volume in use.
+ */
+static int coroutine_fn GRAPH_UNLOCKED
+csv_check_unused_file(const char *filename, Error **errp)
+{
+    BlockDriverState *bs = bdrv_co_open(filename, NULL, NULL,
+                                        BDRV_O_RDWR | BDRV_O_PROTOCOL, NULL);
+    BlockBackend *blk;
+    int ret = -EPERM;
+
+    if (!bs) {
+        return 0;       /* there is none, or creating it will fail as well */
+    }
+    blk = blk_co_new_with_bs(bs, BLK_PERM_CONSISTENT_READ, BLK_PERM_ALL, errp);
+    if (blk) {
+        WITH_GRAPH_RDLOCK_GUARD() {
+            ret = csv_check_unused(csv_blk_child(blk), errp);
+        }
+        blk_co_unref(blk);
+    }
+    bdrv_co_unref(bs);
+    return ret;
+}
+
 int coroutine_fn GRAPH_UNLOCKED
 csv_co_create_opts(BlockDriver *drv, const char *filename, QemuOpts *opts,
                    Error **errp)
@@ -498,6 +524,13 @@ csv_co_create_opts(BlockDriver *drv, const char *filename, QemuOpts *opts,
     qdict = qemu_opts_to_qdict_filtered(opts, NULL, &csv_create_opts, true);
     if (!qdict_rename_keys(qdict, renames, errp)) {
         goto out;
+    }
+    if (format) {
+        ret = csv_check_unused_file(filename, errp);
+        if (ret < 0) {
+            goto out;
+        }
+        ret = -EINVAL;
     }
     /* A device is there; 'creating' it would clear what is in use. */
     if (format && !device) {
