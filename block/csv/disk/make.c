@@ -17,12 +17,13 @@
 #define CSV_NAME_PAUSE_NS   (20 * SCALE_MS)
 
 /*
- * No other disk may be based on @rec.  It is marked as 'deleting' already, so
- * whoever makes an overlay after this look finds it gone.
+ * Fail if another disk is based on @rec, or if a member uses it.  Once @rec is
+ * 'deleting', a member that makes an overlay or begins to use it after this
+ * check finds it gone.
  */
 static int GRAPH_RDLOCK
-csv_disk_check_overlays(CsvVolume *vol, BdrvChild *file,
-                        const CsvDiskRecord *rec, Error **errp)
+csv_disk_check_needed(CsvVolume *vol, BdrvChild *file,
+                      const CsvDiskRecord *rec, Error **errp)
 {
     CsvDiskRecord overlay;
     int ret = csv_disk_find_uuid(vol, file, &rec->uuid, true, &overlay, errp);
@@ -34,41 +35,52 @@ csv_disk_check_overlays(CsvVolume *vol, BdrvChild *file,
                    overlay.name);
         return -EBUSY;
     }
-    return ret;
+    return ret < 0 || !rec->flags ? ret
+                                  : csv_use_check_none(vol, file, rec, errp);
 }
 
-int csv_disk_erase(CsvVolume *vol, BdrvChild *file, CsvDiskRecord *rec,
-                   uint8_t *raw, Error **errp)
+/* The disk is needed: take back 'deleting', and restore what it @was. */
+static void GRAPH_RDLOCK
+csv_disk_spare(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *was,
+               CsvDiskRecord *rec, uint8_t *raw)
+{
+    *rec = *was;
+    if (rec->state == CSV_RECORD_DELETING &&
+        rec->first_segment != CSV_NO_SEGMENT) {
+        /* The member that began to delete it died before it freed anything. */
+        rec->state = CSV_RECORD_FREE;
+        rec->journal_sequence = 0;
+        rec->journal_page = 0;
+    }
+    csv_disk_move(vol, file, CSV_MOVE_SPARE, rec, raw);
+}
+
+/*
+ * Mark @rec such that its segments may be freed.  The first check is made
+ * before anything changes, so that a crash leaves a disk that is needed as it
+ * is.  The one that counts is made once @rec is 'deleting'; until then @rec
+ * keeps its first segment, so that it can be restored.
+ */
+static int GRAPH_RDLOCK
+csv_disk_condemn(CsvVolume *vol, BdrvChild *file, CsvDiskRecord *rec,
+                 uint8_t *raw, Error **errp)
 {
     CsvDiskRecord was = *rec;
-    int ret;
+    int ret = rec->state == CSV_RECORD_DELETING ? 0 :
+              csv_disk_check_needed(vol, file, rec, errp);
 
-    rec->first_segment = CSV_NO_SEGMENT;
+    if (ret < 0) {
+        return ret;
+    }
     ret = csv_disk_move(vol, file, CSV_MOVE_CONDEMN, rec, raw);
     if (ret >= 0) {
-        ret = csv_disk_check_overlays(vol, file, rec, errp);
-        if (ret >= 0 && was.flags) {
-            ret = csv_use_check_none(vol, file, rec, errp);
-        }
+        ret = csv_disk_check_needed(vol, file, rec, errp);
         if (ret < 0) {
-            *rec = was;
-            csv_disk_move(vol, file, CSV_MOVE_SPARE, rec, raw);
+            csv_disk_spare(vol, file, &was, rec, raw);
             return ret;
         }
-        /* Others will take for durable what its last owner discarded. */
-        ret = bdrv_flush(file->bs);
-        if (ret < 0) {
-            error_setg_errno(errp, -ret, "Cannot flush csv volume '%s'",
-                             csv_volume_label(vol));
-            return ret;
-        }
-        ret = csv_segments_free(vol, file, rec->slot, errp);
-        if (ret < 0) {
-            return ret;
-        }
-        csv_space_inspect(vol, file);
-        *rec = (CsvDiskRecord) { .slot = rec->slot };
-        ret = csv_disk_move(vol, file, CSV_MOVE_ERASE, rec, raw);
+        rec->first_segment = CSV_NO_SEGMENT;
+        ret = csv_disk_move(vol, file, CSV_MOVE_CONDEMN, rec, raw);
     }
     if (ret == -EAGAIN) {
         error_setg(errp, "Disk '%s' of csv volume '%s' was not deleted: "
@@ -79,6 +91,36 @@ int csv_disk_erase(CsvVolume *vol, BdrvChild *file, CsvDiskRecord *rec,
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Cannot delete disk '%s' of csv volume "
                          "'%s'", was.name, csv_volume_label(vol));
+    }
+    return ret;
+}
+
+int csv_disk_erase(CsvVolume *vol, BdrvChild *file, CsvDiskRecord *rec,
+                   uint8_t *raw, Error **errp)
+{
+    g_autofree char *name = g_strdup(rec->name);
+    int ret = csv_disk_condemn(vol, file, rec, raw, errp);
+
+    if (ret < 0) {
+        return ret;
+    }
+    /* Others will take for durable what its last owner discarded. */
+    ret = bdrv_flush(file->bs);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Cannot flush csv volume '%s'",
+                         csv_volume_label(vol));
+        return ret;
+    }
+    ret = csv_segments_free(vol, file, rec->slot, errp);
+    if (ret < 0) {
+        return ret;
+    }
+    csv_space_inspect(vol, file);
+    *rec = (CsvDiskRecord) { .slot = rec->slot };
+    ret = csv_disk_move(vol, file, CSV_MOVE_ERASE, rec, raw);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Cannot delete disk '%s' of csv volume "
+                         "'%s'", name, csv_volume_label(vol));
     }
     return ret;
 }

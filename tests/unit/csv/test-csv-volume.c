@@ -319,6 +319,33 @@ static void test_replaced(void)
     sim_pair_stop();
 }
 
+/* A refused deletion does not write to the record of the disk. */
+static void test_needed(void)
+{
+    BlockBackend *blk;
+    CsvVolume *vol;
+    SimTrace *trace;
+
+    sim_pair_start();
+    sim_disk_create("over", SIM_DISK_SIZE, "one", 0, &error_abort);
+    blk = sim_disk_open("a", "two");
+    vol = disk_of(blk)->volume;
+    sim_trace_start();
+    {
+        GRAPH_RDLOCK_GUARD_MAINLOOP();
+        BdrvChild *file = disk_of(blk)->bs->file;
+
+        g_assert_cmpint(csv_disk_delete(vol, file, "one", NULL), ==, -EBUSY);
+    }
+    trace = sim_trace_stop();
+    for (unsigned i = 0; i < sim_trace_length(trace); i++) {
+        g_assert_cmpint(sim_trace_event(trace, i)->kind, !=, SIM_WRITE);
+    }
+    sim_trace_free(trace);
+    blk_unref(blk);
+    sim_pair_stop();
+}
+
 /*
  * The owner is declared dead while a journal record of it is on its way.  That
  * arrives after the next owner has written its own, and changes nothing.
@@ -396,6 +423,7 @@ int main(int argc, char **argv)
     g_test_add_func("/csv/volume/lost", test_lost);
     g_test_add_func("/csv/volume/superblock", test_superblock);
     g_test_add_func("/csv/volume/replaced", test_replaced);
+    g_test_add_func("/csv/volume/needed", test_needed);
     g_test_add_func("/csv/volume/late", test_late);
     return g_test_run();
 }
