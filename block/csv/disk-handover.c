@@ -161,8 +161,11 @@ static int GRAPH_RDLOCK csv_handover_let_go(CsvDisk *disk, Error **errp)
     if (!disk->owned) {
         return csv_disk_release_unsure(disk, token);
     }
-    return bdrv_is_read_only(disk->bs) ? csv_reopen_let_go(disk, token, errp)
-                                       : bdrv_inactivate(disk->bs, errp);
+    /* An inactive node owns its disk if only its activation failed. */
+    return bdrv_is_read_only(disk->bs) ||
+           disk->bs->open_flags & BDRV_O_INACTIVE
+           ? csv_reopen_let_go(disk, token, errp)
+           : bdrv_inactivate(disk->bs, errp);
 }
 
 static void csv_handover_give_back_soon(void)
@@ -244,7 +247,10 @@ static bool GRAPH_RDLOCK csv_handover_claim_disks(GPtrArray *done,
             continue;
         }
         if (csv_handover_claim_one(disk, errp) < 0) {
-            if (disk->unsure) {
+            if (disk->owned) {
+                /* It was claimed, and then activating the node failed. */
+                csv_handover_undo_one(disk);
+            } else if (disk->unsure) {
                 csv_handover_give_back_later(disk);
             }
             return false;

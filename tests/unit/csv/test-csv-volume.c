@@ -6,6 +6,7 @@
 
 #include "qemu/osdep.h"
 #include "block/block.h"
+#include "block/csv.h"
 #include "block/csv/disk/disk.h"
 #include "qapi/error.h"
 #include "qemu/cutils.h"
@@ -347,6 +348,46 @@ static void test_needed(void)
 }
 
 /*
+ * The disk is claimed, and then a user of its node cannot continue: the disk
+ * must be given back.
+ */
+static void test_half_active(void)
+{
+    QDict *options = qdict_new();
+    BlockDriverState *bs;
+    BlockBackend *users[2];
+    CsvDiskRecord rec;
+    uint8_t raw[CSV_RECORD_SIZE];
+    Error *err = NULL;
+
+    sim_pair_start();
+    qdict_put_str(options, "driver", "csv");
+    qdict_put_str(options, "disk", "one");
+    qdict_put_str(options, "file", "a");
+    bs = bdrv_open(NULL, NULL, options, BDRV_O_RDWR | BDRV_O_INACTIVE,
+                   &error_abort);
+    /* The second one does not share what the first one needs. */
+    users[0] = blk_new_with_bs(bs, BLK_PERM_CONSISTENT_READ, BLK_PERM_ALL,
+                               &error_abort);
+    users[1] = blk_new_with_bs(bs, 0, 0, &error_abort);
+    g_assert_false(csv_handover_claim(&err));
+    error_free_or_abort(&err);
+    {
+        GRAPH_RDLOCK_GUARD_MAINLOOP();
+        CsvDisk *disk = bs->opaque;
+
+        g_assert_false(disk->owned);
+        rec = peek(disk, disk->record.slot, raw);
+        g_assert_cmpint(rec.epoch, >, 0);
+        g_assert_cmpint(rec.state, ==, CSV_RECORD_FREE);
+    }
+    blk_unref(users[1]);
+    blk_unref(users[0]);
+    bdrv_unref(bs);
+    sim_pair_stop();
+}
+
+/*
  * The owner is declared dead while a journal record of it is on its way.  That
  * arrives after the next owner has written its own, and changes nothing.
  */
@@ -424,6 +465,7 @@ int main(int argc, char **argv)
     g_test_add_func("/csv/volume/superblock", test_superblock);
     g_test_add_func("/csv/volume/replaced", test_replaced);
     g_test_add_func("/csv/volume/needed", test_needed);
+    g_test_add_func("/csv/volume/half-active", test_half_active);
     g_test_add_func("/csv/volume/late", test_late);
     return g_test_run();
 }
