@@ -123,6 +123,15 @@ csv_disk_take(CsvDisk *disk, const CsvDiskRecord *was, Error **errp)
                          csv_volume_label(disk->volume));
         return ret;
     }
+    if (disk->header.autoclear & ~CSV_AUTOCLEAR_KNOWN) {
+        CsvHeader header = disk->header;
+
+        header.autoclear &= CSV_AUTOCLEAR_KNOWN;
+        ret = csv_header_write(disk, &header, errp);
+        if (ret < 0) {
+            return ret;
+        }
+    }
     ret = csv_journal_mount(disk, errp);
     if (ret >= 0) {
         csv_header_refresh(disk);

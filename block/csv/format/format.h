@@ -314,6 +314,9 @@ typedef enum CsvMemberRecordState {
     CSV_MEMBER_FENCED = 2,
 } CsvMemberRecordState;
 
+/* Autoclear features of all structures that this program knows. */
+#define CSV_AUTOCLEAR_KNOWN 0
+
 typedef enum CsvLivenessKind {
     CSV_LIVENESS_BY_LOCK = 0,
     CSV_LIVENESS_BY_HEARTBEAT = 1,

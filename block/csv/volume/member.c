@@ -295,11 +295,14 @@ csv_member_begin(CsvVolume *vol, BdrvChild *file, Error **errp)
     if (ret < 0) {
         return ret;
     }
-    if (!csv_member_alone(vol, file, errp)) {
-        csv_member_leave(vol, file);
-        return -EBUSY;
+    ret = csv_member_alone(vol, file, errp) ? 0 : -EBUSY;
+    if (ret >= 0) {
+        ret = csv_superblock_clear(vol, file, errp);
     }
-    return 0;
+    if (ret < 0) {
+        csv_member_leave(vol, file);
+    }
+    return ret;
 }
 
 static int GRAPH_RDLOCK csv_member_do_attach(CsvMemberCall *c)

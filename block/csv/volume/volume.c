@@ -175,6 +175,30 @@ int csv_superblock_swap(CsvVolume *vol, BdrvChild *file, CsvSuperblock *sb,
     return 0;
 }
 
+int csv_superblock_clear(CsvVolume *vol, BdrvChild *file, Error **errp)
+{
+    int tries, ret;
+
+    for (tries = 0; tries < CSV_SWAP_TRIES; tries++) {
+        CsvSuperblock sb = vol->sb;
+
+        if (!(sb.autoclear & ~CSV_AUTOCLEAR_KNOWN)) {
+            return 0;
+        }
+        sb.autoclear &= CSV_AUTOCLEAR_KNOWN;
+        ret = csv_superblock_swap(vol, file, &sb, errp);
+        if (ret == -EAGAIN) {
+            ret = csv_volume_refresh(vol, file, errp);
+        }
+        if (ret < 0) {
+            return ret;
+        }
+    }
+    error_setg(errp, "The superblock of csv volume '%s' keeps changing; "
+               "try again", csv_volume_label(vol));
+    return -EBUSY;
+}
+
 int csv_refresh_length(BlockDriverState *bs)
 {
     BlockDriverState *below = bdrv_primary_bs(bs);

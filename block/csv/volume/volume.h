@@ -205,6 +205,9 @@ uint64_t csv_volume_max_segments(const CsvSuperblock *sb);
 /* Read the superblock anew. */
 int GRAPH_RDLOCK csv_volume_refresh(CsvVolume *vol, BdrvChild *file,
                                     Error **errp);
+/* Clear the autoclear features that this program does not know. */
+int GRAPH_RDLOCK csv_superblock_clear(CsvVolume *vol, BdrvChild *file,
+                                      Error **errp);
 /*
  * Change the superblock to @sb, which was made from the one of its generation,
  * unless that has been changed: -EAGAIN.

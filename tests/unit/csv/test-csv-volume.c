@@ -267,6 +267,47 @@ static void test_superblock(void)
     sim_pair_stop();
 }
 
+/* A writer clears autoclear features that it does not know. */
+static void test_autoclear(void)
+{
+    BlockBackend *one;
+    CsvSuperblock sb;
+    CsvDiskRecord rec;
+    CsvHeader header;
+    uint64_t at;
+    uint8_t raw[CSV_RECORD_SIZE], page[CSV_PAGE_SIZE];
+
+    sim_pair_start();
+    one = sim_disk_open("a", "one");
+    sb = disk_of(one)->volume->sb;
+    rec = disk_of(one)->record;
+    header = disk_of(one)->header;
+    blk_unref(one);
+
+    sb.autoclear = 0x40;
+    header.autoclear = 0x40;
+    at = csv_segment_start(&sb, rec.first_segment);
+    for (unsigned copy = 0; copy < 2; copy++) {
+        csv_superblock_encode(&sb, copy, raw);
+        sim_poke(copy ? CSV_SB_COPY_1 : CSV_SB_COPY_0, raw, sizeof(raw));
+        csv_header_encode(&header, &rec, copy, page);
+        sim_poke(at + (copy ? CSV_HEADER_COPY_1 : CSV_HEADER_COPY_0), page,
+                 sizeof(page));
+    }
+    one = sim_disk_open("a", "one");
+    sim_peek(CSV_SB_COPY_0, raw, sizeof(raw));
+    csv_superblock_decode(raw, 0, &sb, &error_abort);
+    g_assert_cmpint(sb.autoclear, ==, 0);
+    for (unsigned copy = 0; copy < 2; copy++) {
+        sim_peek(at + (copy ? CSV_HEADER_COPY_1 : CSV_HEADER_COPY_0), page,
+                 sizeof(page));
+        csv_header_decode(page, &rec, copy, &header, &error_abort);
+        g_assert_cmpint(header.autoclear, ==, 0);
+    }
+    blk_unref(one);
+    sim_pair_stop();
+}
+
 /* Segments of disk @slot, as the volume knows it */
 static uint64_t GRAPH_RDLOCK segments_of(CsvDisk *via, uint32_t slot)
 {
@@ -463,6 +504,7 @@ int main(int argc, char **argv)
     g_test_add_func("/csv/volume/taken", test_taken);
     g_test_add_func("/csv/volume/lost", test_lost);
     g_test_add_func("/csv/volume/superblock", test_superblock);
+    g_test_add_func("/csv/volume/autoclear", test_autoclear);
     g_test_add_func("/csv/volume/replaced", test_replaced);
     g_test_add_func("/csv/volume/needed", test_needed);
     g_test_add_func("/csv/volume/half-active", test_half_active);
