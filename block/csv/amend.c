@@ -1,9 +1,9 @@
 /*
  * Cluster shared volume: what of a disk can be amended, and what not added
  *
- * For qemu-img amend: what stands in the disk record.  What other commands
- * change is an option too, for a message that names them.  And dirty bitmaps
- * are refused.
+ * For qemu-img amend: what stands in the disk record, and members that are
+ * dead.  What other commands change is an option too, for a message that names
+ * them.  And dirty bitmaps are refused.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -12,10 +12,12 @@
 
 #include "qemu/osdep.h"
 #include "qapi/error.h"
+#include "qemu/cutils.h"
 #include "qemu/option.h"
 #include "driver.h"
 
 #define CSV_OPT_DESCRIPTION     "description"
+#define CSV_OPT_EVICT           "evict"
 
 QemuOptsList csv_amend_opts = {
     .name = "csv-amend-opts",
@@ -30,6 +32,11 @@ QemuOptsList csv_amend_opts = {
             .name = CSV_OPT_DESCRIPTION,
             .type = QEMU_OPT_STRING,
             .help = "Description of the disk, a text for people"
+        },
+        {
+            .name = CSV_OPT_EVICT,
+            .type = QEMU_OPT_STRING,
+            .help = "MEMBER:INCARNATION of a member that is dead for certain"
         },
         {
             .name = BLOCK_OPT_SIZE,
@@ -54,6 +61,23 @@ QemuOptsList csv_amend_opts = {
         { /* end of list */ }
     }
 };
+
+/* "MEMBER:INCARNATION" */
+static bool csv_amend_member(const char *text, uint32_t *slot,
+                             uint64_t *incarnation, Error **errp)
+{
+    unsigned member;
+    const char *end;
+
+    if (qemu_strtoui(text, &end, 10, &member) < 0 || *end != ':' ||
+        qemu_strtou64(end + 1, NULL, 10, incarnation) < 0) {
+        error_setg(errp, "Option 'evict' must be MEMBER:INCARNATION, two "
+                   "numbers as query-csv-volumes shows them");
+        return false;
+    }
+    *slot = member;
+    return true;
+}
 
 static bool csv_amend_check(CsvDisk *disk, QemuOpts *opts, Error **errp)
 {
@@ -90,9 +114,13 @@ int csv_amend(BlockDriverState *bs, QemuOpts *opts,
     CsvDisk *disk = bs->opaque;
     const char *name = qemu_opt_get(opts, CSV_OPT_DISK);
     const char *text = qemu_opt_get(opts, CSV_OPT_DESCRIPTION);
+    const char *evict = qemu_opt_get(opts, CSV_OPT_EVICT);
+    uint64_t incarnation = 0;
+    uint32_t member = 0;
     int ret = 0;
 
-    if (!csv_amend_check(disk, opts, errp)) {
+    if (!csv_amend_check(disk, opts, errp) ||
+        (evict && !csv_amend_member(evict, &member, &incarnation, errp))) {
         return -EINVAL;
     }
     if (!disk->attached) {
@@ -101,7 +129,11 @@ int csv_amend(BlockDriverState *bs, QemuOpts *opts,
                    csv_volume_label(disk->volume));
         return -EACCES;
     }
-    if (name) {
+    if (evict) {
+        ret = csv_member_evict(disk->volume, bs->file, member, incarnation,
+                               errp);
+    }
+    if (ret >= 0 && name) {
         ret = csv_disk_rename(disk->volume, bs->file, disk->record.name, name,
                               errp);
     }

@@ -46,11 +46,20 @@ static BlockDriverState *csv_find_volume(const char *volume, Error **errp)
 }
 
 /*
- * What a command does with a volume: @arg is the command's.  Attached, and the
- * graph is locked.
+ * What a command does with a volume: @arg is the command's.  Attached, but for
+ * csv_run_evict(), and the graph is locked.
  */
 typedef int CsvCommand(CsvVolume *vol, BdrvChild *file, const char *disk,
                        const void *arg, Error **errp);
+
+static int GRAPH_RDLOCK
+csv_run_evict(CsvVolume *vol, BdrvChild *file, const char *disk,
+              const void *arg, Error **errp)
+{
+    const CsvMemberInfo *member = arg;
+
+    return csv_member_evict(vol, file, member->id, member->incarnation, errp);
+}
 
 static void csv_run_child(BdrvChild *file, CsvCommand *fn, const char *disk,
                           const void *arg, Error **errp)
@@ -63,7 +72,9 @@ static void csv_run_child(BdrvChild *file, CsvCommand *fn, const char *disk,
     if (!vol) {
         return;
     }
-    if (csv_member_attach(vol, file, errp) >= 0) {
+    if (fn == csv_run_evict) {
+        fn(vol, file, disk, arg, errp);     /* perhaps no slot is free */
+    } else if (csv_member_attach(vol, file, errp) >= 0) {
         fn(vol, file, disk, arg, errp);
         csv_member_detach(vol, file);
     }
@@ -246,4 +257,12 @@ void qmp_csv_volume_set_threshold(const char *volume, uint64_t threshold,
                                   Error **errp)
 {
     csv_run(volume, csv_run_set_threshold, NULL, &threshold, errp);
+}
+
+void qmp_csv_member_evict(const char *volume, uint32_t member,
+                          uint64_t incarnation, Error **errp)
+{
+    const CsvMemberInfo which = { .id = member, .incarnation = incarnation };
+
+    csv_run(volume, csv_run_evict, NULL, &which, errp);
 }

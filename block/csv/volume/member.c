@@ -343,6 +343,9 @@ static int GRAPH_RDLOCK csv_member_do_change(CsvMemberCall *c)
         return ret;
     }
     ret = csv_member_write(c->vol, c->file, &me);
+    if (ret == -ESTALE) {
+        csv_gate_cut(c->vol);       /* we were evicted */
+    }
     if (ret < 0) {
         error_setg_errno(c->errp, -ret, "Cannot change the record of this "
                          "process in csv volume '%s'",
@@ -360,6 +363,75 @@ int csv_member_change(CsvVolume *vol, BdrvChild *file, CsvMemberEdit *edit,
     };
 
     return csv_member_call(&c);
+}
+
+/* May the member in @rec be declared dead? */
+static int GRAPH_RDLOCK
+csv_member_may_evict(CsvVolume *vol, BdrvChild *file,
+                     const CsvMemberRecord *rec, uint64_t incarnation,
+                     Error **errp)
+{
+    g_autofree char *who = csv_member_describe(rec);
+
+    if (rec->state != CSV_MEMBER_ACTIVE || rec->incarnation != incarnation) {
+        error_setg(errp, "csv volume '%s' has no member %" PRIu32 " with "
+                   "incarnation %" PRIu64 " (any more); see "
+                   "query-csv-volumes", csv_volume_label(vol), rec->slot,
+                   incarnation);
+        return -ENOENT;
+    }
+    if (csv_member_liveness(vol, file, rec, incarnation) ==
+        CSV_LIVENESS_ALIVE) {
+        error_setg(errp, "The member of csv volume '%s' is alive (%s); end "
+                   "that process, or close the volume's disks there",
+                   csv_volume_label(vol), who);
+        return -EBUSY;
+    }
+    return 0;
+}
+
+int csv_member_evict(CsvVolume *vol, BdrvChild *file, uint32_t slot,
+                     uint64_t incarnation, Error **errp)
+{
+    ERRP_GUARD();
+    uint8_t old[CSV_RECORD_SIZE], new[CSV_RECORD_SIZE];
+    CsvMemberRecord rec;
+    int ret;
+
+    if (slot >= vol->sb.member_slots) {
+        error_setg(errp, "csv volume '%s' has members 0 to %" PRIu32 " only",
+                   csv_volume_label(vol), vol->sb.member_slots - 1);
+        return -EINVAL;
+    }
+    ret = csv_record_read(file, csv_member_offset(vol, slot), old);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Cannot read member %" PRIu32 " of csv "
+                         "volume '%s'", slot, csv_volume_label(vol));
+        return ret;
+    }
+    if (!csv_member_decode(old, &vol->sb, slot, &rec, errp)) {
+        error_prepend(errp, "csv volume '%s' is damaged: ",
+                      csv_volume_label(vol));
+        return -EINVAL;
+    }
+    ret = csv_member_may_evict(vol, file, &rec, incarnation, errp);
+    if (ret < 0) {
+        return ret;
+    }
+    rec.state = CSV_MEMBER_FENCED;
+    memset(rec.use, 0, sizeof(rec.use));
+    csv_member_encode(&rec, &vol->sb, new);
+    ret = csv_record_swap(vol, file, csv_member_offset(vol, slot), old, new);
+    trace_csv_member_evict(vol, slot, incarnation, ret);
+    if (ret == -EAGAIN) {
+        error_setg(errp, "Member %" PRIu32 " of csv volume '%s' was not "
+                   "evicted: its record has just changed, so it is alive",
+                   slot, csv_volume_label(vol));
+    } else if (ret < 0) {
+        error_setg_errno(errp, -ret, "Cannot evict member %" PRIu32 " of csv "
+                         "volume '%s'", slot, csv_volume_label(vol));
+    }
+    return ret;
 }
 
 static int GRAPH_RDLOCK csv_member_do_detach(CsvMemberCall *c)

@@ -245,6 +245,14 @@ csv_member_liveness(CsvVolume *vol, BdrvChild *file,
  */
 bool GRAPH_RDLOCK csv_member_other(CsvVolume *vol, BdrvChild *file,
                                    char **who);
+/*
+ * The caller vouches that the member in @slot with @incarnation is dead: mark
+ * it as fenced.  -EBUSY: it is alive.  -ENOENT: there is no such member.  This
+ * needs no membership, for which there may be no free slot.
+ */
+int GRAPH_RDLOCK csv_member_evict(CsvVolume *vol, BdrvChild *file,
+                                  uint32_t slot, uint64_t incarnation,
+                                  Error **errp);
 bool csv_member_is_me(const CsvVolume *vol, uint32_t slot,
                       uint64_t incarnation);
 /* "host h, pid p, member m (since t)" for messages; to be freed. */

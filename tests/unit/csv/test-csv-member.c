@@ -309,6 +309,55 @@ static void test_lease(void)
     sim_pair_stop();
 }
 
+static int edit_beat(CsvMemberRecord *me, void *opaque, Error **errp)
+{
+    me->beat++;
+    return 1;
+}
+
+/* A member that was declared dead stops writing when it notices. */
+static void test_evict(void)
+{
+    g_autofree uint8_t *buf = g_malloc0(4 * KiB);
+    BlockBackend *one, *two;
+    CsvVolume *vol, *other;
+    BdrvChild *file;
+    uint64_t incarnation;
+
+    sim_pair_start();
+    one = sim_disk_open("a", "one");
+    two = sim_disk_open("b", "two");
+    vol = disk_of(one)->volume;
+    other = disk_of(two)->volume;
+    bdrv_graph_rdlock_main_loop();
+    file = disk_of(two)->bs->file;
+    incarnation = vol->me.incarnation;
+    g_assert_cmpint(csv_member_evict(other, file, vol->me.slot, incarnation,
+                                     NULL), ==, -EBUSY);
+    sim_device_drop_locks();
+    g_assert_cmpint(csv_member_evict(other, file, vol->me.slot,
+                                     incarnation - 1, NULL), ==, -ENOENT);
+    g_assert_cmpint(csv_member_evict(other, file, vol->me.slot,
+                                     incarnation + 1, NULL), ==, -ENOENT);
+    g_assert_cmpint(csv_member_evict(other, file, other->sb.member_slots, 1,
+                                     NULL), ==, -EINVAL);
+    g_assert_cmpint(csv_member_evict(other, file, vol->me.slot, incarnation,
+                                     &error_abort), ==, 0);
+    g_assert_cmpint(csv_member_evict(other, file, vol->me.slot, incarnation,
+                                     NULL), ==, -ENOENT);
+    bdrv_graph_rdunlock_main_loop();
+
+    g_assert_cmpint(blk_pwrite(one, 0, 4 * KiB, buf, 0), ==, 0);
+    bdrv_graph_rdlock_main_loop();
+    g_assert_cmpint(csv_member_change(vol, disk_of(one)->bs->file, edit_beat,
+                                      NULL, NULL), ==, -ESTALE);
+    bdrv_graph_rdunlock_main_loop();
+    g_assert_cmpint(blk_pwrite(one, 0, 4 * KiB, buf, 0), ==, -ESTALE);
+    blk_unref(one);
+    blk_unref(two);
+    sim_pair_stop();
+}
+
 int main(int argc, char **argv)
 {
     bdrv_init();
@@ -317,5 +366,6 @@ int main(int argc, char **argv)
     g_test_add_func("/csv/member/membership", test_membership);
     g_test_add_func("/csv/member/gate", test_gate);
     g_test_add_func("/csv/member/lease", test_lease);
+    g_test_add_func("/csv/member/evict", test_evict);
     return g_test_run();
 }
