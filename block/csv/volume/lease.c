@@ -85,7 +85,7 @@ static CsvPeer *csv_lease_peer(CsvVolume *vol, const CsvMemberRecord *rec)
                                                                        : NULL;
 }
 
-static void csv_lease_arm(CsvVolume *vol);
+static void GRAPH_RDLOCK csv_lease_arm(CsvVolume *vol);
 
 CsvLiveness csv_lease_judge(CsvVolume *vol, BdrvChild *file,
                             const CsvMemberRecord *rec)
@@ -202,10 +202,10 @@ static void coroutine_fn csv_lease_tick_entry(void *opaque)
 {
     CsvVolume *vol = opaque;
 
-    WITH_GRAPH_RDLOCK_GUARD() {
-        csv_lease_tick_co(vol);
-        csv_volume_put(vol);
-    }
+    bdrv_graph_co_rdlock();
+    csv_lease_tick_co(vol);
+    csv_volume_put(vol);
+    bdrv_graph_co_rdunlock();
 }
 
 static void csv_lease_timer(void *opaque)
@@ -218,7 +218,7 @@ static void csv_lease_timer(void *opaque)
 }
 
 /* Start the timer if it is needed and does not run. */
-static void csv_lease_arm(CsvVolume *vol)
+static void GRAPH_RDLOCK csv_lease_arm(CsvVolume *vol)
 {
     if (vol->locked && !vol->lease_timer &&
         (vol->lease->renew || vol->peers)) {

@@ -243,7 +243,7 @@ static void GRAPH_RDLOCK csv_member_leave(CsvVolume *vol, BdrvChild *file)
 
 /* A function to call under member_lock, and its arguments. */
 typedef struct CsvMemberCall CsvMemberCall;
-typedef int GRAPH_RDLOCK_PTR CsvMemberFn(CsvMemberCall *c);
+typedef int CsvMemberFn(CsvMemberCall *c);
 
 struct CsvMemberCall {
     CsvMemberFn *fn;
@@ -266,9 +266,9 @@ static void coroutine_fn csv_member_call_entry(void *opaque)
 {
     CsvMemberCall *c = opaque;
 
-    WITH_GRAPH_RDLOCK_GUARD() {
-        csv_member_call_co(c);
-    }
+    bdrv_graph_co_rdlock();
+    csv_member_call_co(c);
+    bdrv_graph_co_rdunlock();
     c->done = true;
     aio_wait_kick();
 }

@@ -167,8 +167,7 @@ typedef struct CsvTransit {
 } CsvTransit;
 
 /* Refuse, with @errp, or change t->rec beyond what the move does. */
-typedef int GRAPH_RDLOCK_PTR
-CsvDiskDecide(void *opaque, CsvTransit *t, Error **errp);
+typedef int CsvDiskDecide(void *opaque, CsvTransit *t, Error **errp);
 
 /*
  * Read a record, decide, swap; and begin again when it changed meanwhile.

@@ -42,24 +42,28 @@ typedef struct Visitor {
     BdrvChild *file;
 } Visitor;
 
+/* Join, look whether we are in, and leave again. */
+static void coroutine_fn GRAPH_RDLOCK visit(Visitor *v)
+{
+    CsvMemberRecord rec;
+
+    g_assert_cmpint(csv_member_attach(v->vol, v->file, &error_abort), ==, 0);
+    g_assert_true(v->vol->locked);
+    csv_member_read(v->vol, v->file, v->vol->me.slot, &rec, &error_abort);
+    g_assert_cmpint(rec.state, ==, CSV_MEMBER_ACTIVE);
+    g_assert_cmpint(rec.incarnation, ==, v->vol->me.incarnation);
+    g_assert_cmpint(bdrv_co_liveness_lock(v->vol->bs, 2 * rec.slot +
+                                          (rec.incarnation & 1),
+                                          BDRV_LIVENESS_TEST), ==, -EBUSY);
+    csv_member_detach(v->vol, v->file);
+}
+
 static void coroutine_fn visit_entry(void *opaque)
 {
-    Visitor *v = opaque;
-
     for (unsigned i = 0; i < 20; i++) {
-        GRAPH_RDLOCK_GUARD();
-        CsvMemberRecord rec;
-
-        g_assert_cmpint(csv_member_attach(v->vol, v->file, &error_abort), ==,
-                        0);
-        g_assert_true(v->vol->locked);
-        csv_member_read(v->vol, v->file, v->vol->me.slot, &rec, &error_abort);
-        g_assert_cmpint(rec.state, ==, CSV_MEMBER_ACTIVE);
-        g_assert_cmpint(rec.incarnation, ==, v->vol->me.incarnation);
-        g_assert_cmpint(bdrv_co_liveness_lock(v->vol->bs, 2 * rec.slot +
-                                              (rec.incarnation & 1),
-                                              BDRV_LIVENESS_TEST), ==, -EBUSY);
-        csv_member_detach(v->vol, v->file);
+        bdrv_graph_co_rdlock();
+        visit(opaque);
+        bdrv_graph_co_rdunlock();
     }
     running--;
 }
