@@ -14,9 +14,9 @@
 #include "disk.h"
 
 /*
- * Attach @spec's disk at @at, or where there is room if that is NULL.  Its image
- * is there: @spec->create is NULL.  The disk is among those attached; NULL and
- * nothing is left if something fails.
+ * Attach @spec's disk at @at, or at any free place if that is NULL, and add it
+ * to the attached disks.  Its image exists: @spec->create is NULL.  On failure,
+ * NULL, and nothing is left behind.
  */
 Disk *disk_attach_at(const DiskSpec *spec, const DiskPlace *at, Error **errp);
 

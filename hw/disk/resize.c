@@ -240,7 +240,7 @@ static bool resize_check_size(const Disk *disk, int64_t size, bool shrink,
     return true;
 }
 
-/* In the thread that @bs works in, with no request of it under way */
+/* In the AioContext of @bs, with none of its requests in flight */
 static void coroutine_fn resize_image(BlockDriverState *bs, int64_t size,
                                       Error **errp)
 {

@@ -1,9 +1,9 @@
 /*
  * Disk hot-plug: attaches that have to wait
  *
- * For the answer of a hook, for the end of a migration, for a block graph that
- * is still, for storage that answers, for an image that is being made: a timer
- * looks whether what is waited for has come.
+ * An attach may wait for a hook, the end of a migration, requests that block
+ * changes of the block graph, storage that does not respond, or the creation of
+ * its image; a timer polls for these.
  *
  *   before-attach --> ready --> create --> ready --> after-attach --> attached
  *          \             \         \           \            \
@@ -39,9 +39,9 @@ typedef struct Waiting {
     DiskName name;              /* reserved until it is attached */
     char *node;
     int64_t deadline_ms;
-    int64_t peace_ms;           /* until when nobody is disturbed again, ... */
-    Error *disturbed;           /* for this reason */
-    DiskCreate *create;         /* makes the image; NULL: not now */
+    int64_t peace_ms;           /* time of the next attempt, ... */
+    Error *disturbed;           /* because of this error */
+    DiskCreate *create;         /* the job for the image; or NULL */
     DiskHookRound *before, *after;
     bool attached;              /* or tried: waiting for after-attach */
     QTAILQ_ENTRY(Waiting) next;
@@ -154,7 +154,7 @@ static void waiting_create(Waiting *w)
     }
 }
 
-/* True: it is over. */
+/* True: it has ended. */
 static bool waiting_answered(Waiting *w, DiskHookRound *round,
                              DetachAnswer *answer)
 {

@@ -15,10 +15,11 @@
 #include "disk.h"
 
 /*
- * Attach @spec's disk, which passed all checks that need no time, as soon as
- * hooks, a migration and the block graph let it; by then or not at all.  Its
- * image is being made by @create, which is taken, or will be if that is NULL and
- * @spec asks for one.  Returns what it is now, to be freed.
+ * Attach @spec's disk, which passed disk_attach_check(), as soon as hooks, a
+ * migration and the block graph permit, or fail at its deadline.  @create,
+ * which is taken, is creating its image; if that is NULL and @spec has
+ * 'create', the image is created later.  Returns the current state, to be
+ * freed.
  */
 DiskInfo *disk_attach_waiting(const DiskSpec *spec, DiskCreate *create,
                               Error **errp);

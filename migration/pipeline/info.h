@@ -1,5 +1,5 @@
 /*
- * Migration pipeline: what the user sees
+ * Migration pipeline: query-migrate-pipeline
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -12,7 +12,7 @@
 #include "qapi/qapi-types-migration.h"
 #include "qapi/qapi-types-pipeline.h"
 
-/* How far a migration has come, on the source or the destination */
+/* Stage of a migration, on the source or the destination */
 MigratePipelineStage migration_pipeline_stage(MigrationStatus status,
                                               bool source);
 

@@ -46,9 +46,9 @@
 /* Bytes to read around a faulting page, and in one go otherwise */
 #define LAZY_AROUND     (64 * KiB)
 #define LAZY_AHEAD      (1 * MiB)
-/* When what failed is tried again, in microseconds */
+/* Delay before a failed operation is retried, in microseconds */
 #define LAZY_RETRY      100000
-/* How often to look whether disks are still drained, in microseconds */
+/* How often to check whether disks are still drained, in microseconds */
 #define LAZY_DRAINED    500
 #define LAZY_FILLERS    2
 /* Maximum wait for all memory before the guest runs, in milliseconds */

@@ -49,7 +49,7 @@
 
 /* Settings */
 
-/* Back to what the user had, but for what was changed while we ran */
+/* Restore the user's settings, except those changed meanwhile. */
 static void pipeline_restore(MigrationState *s)
 {
     PipelineSettings now = migration_settings_get(s);

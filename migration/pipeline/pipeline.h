@@ -46,9 +46,9 @@ void migration_pipeline_reached(bool yes);
 void migration_pipeline_failed(Error *err);
 
 /*
- * Main thread: what this migration offers in its greeting, or would for @goal
- * if that is not NULL; what of that was accepted.  Features are those of
- * hello.h.
+ * Main thread: the features that this migration offers in its greeting, or
+ * would for @goal if that is not NULL; the features that were accepted.
+ * Features are those of hello.h.
  */
 void migration_pipeline_offer(const PipelineGoal *goal, uint64_t *features,
                               uint32_t *channels);
@@ -56,8 +56,8 @@ void migration_pipeline_accepted(uint64_t features);
 
 /*
  * Decide what this iteration does.  @pending bytes are known to be left.
- * Returns what migration_iteration_run() takes for it: 0 to switch over,
- * UINT64_MAX not to, @pending if it is not for us to say.
+ * Returns the value for migration_iteration_run() to use instead: 0 to switch
+ * over, UINT64_MAX not to, @pending to leave it to upstream.
  */
 uint64_t migration_pipeline_decide(MigrationState *s, uint64_t pending);
 

@@ -29,7 +29,7 @@
 #define MAX_BLACKOUT            2000000 /* ms; that of 'downtime-limit' */
 #define MAX_THROTTLE            99
 
-/* The destination, which has to answer; to be freed by the caller. */
+/* The destination's address, which must be bidirectional; to be freed */
 static SocketAddress *pipeline_address(const char *uri,
                                        MigrationChannelList *channels,
                                        Error **errp)
@@ -65,7 +65,7 @@ static SocketAddress *pipeline_address(const char *uri,
     return QAPI_CLONE(SocketAddress, &main->addr->u.socket);
 }
 
-/* What the user asks for.  False and an error if that makes no sense. */
+/* Get the user's goal.  False and an error if it is invalid. */
 static bool pipeline_goal(PipelineGoal *goal, const MigratePipelineWish *wish,
                           Error **errp)
 {
@@ -134,7 +134,7 @@ static void pipeline_start(const MigratePipelineWish *wish,
     }
 }
 
-/* What was asked for in mode auto; NULL in others */
+/* Arguments in mode auto; NULL in other modes */
 static MigratePipelineWish *fallback;
 
 static void pipeline_fall_back_bh(void *opaque)

@@ -179,12 +179,12 @@ void migration_quick_accepted(void)
     }
 }
 
-/* All memory is here. */
+/* All memory has been read. */
 static void quick_done(void)
 {
     QemuUUID token = csv_handover_token();
 
-    /* Until the disks are claimed, the guest may still go elsewhere. */
+    /* Until the disks are claimed, another process may take them. */
     if (qemu_uuid_is_null(&token)) {
         pipeline_state_drop(quick.state);
     }

@@ -49,7 +49,7 @@ void migration_settings_apply(MigrationState *s, const PipelineSettings *p)
     s->parameters.downtime_limit = p->downtime_limit;
 }
 
-/* Capabilities that need a way of migrating that the pipeline has not */
+/* Reject capabilities that the pipeline does not support. */
 static bool settings_check(Error **errp)
 {
     static const MigrationCapability conflicts[] = {

@@ -30,7 +30,7 @@ void migration_settings_apply(MigrationState *s, const PipelineSettings *p);
 
 /*
  * May the pipeline start a migration now?  If not, false and an error: one is
- * under way, or there are settings that do not go with the pipeline.
+ * in progress, or there are incompatible settings.
  */
 bool migration_settings_may_start(Error **errp);
 

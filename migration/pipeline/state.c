@@ -32,7 +32,7 @@
 struct PipelineState {
     unsigned refs;              /* atomic */
     bool drop;                  /* atomic */
-    unsigned drained;           /* atomic: sections that are under way */
+    unsigned drained;           /* atomic: number of drained sections */
     char *name;
     StateHeader header;
     IOThread *iothread;
@@ -67,8 +67,8 @@ static AioContext *state_parent_aio_context(BdrvChild *c)
 }
 
 /*
- * Requests are not held back: a drained disk of the guest's may wait for a page
- * that only these bring.
+ * Requests are not held: a drained disk of the guest may be waiting for a page
+ * that only these can provide.
  */
 static void state_parent_drained_begin(BdrvChild *c)
 {

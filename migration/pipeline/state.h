@@ -96,14 +96,14 @@ int pipeline_state_io(PipelineState *state, bool write, uint64_t offset,
                       const struct iovec *iov, size_t niov);
 
 /*
- * Are the disks drained?  Then only requests that somebody waits for are in
- * place, since draining waits for all of them.  Any thread.
+ * Are the disks drained?  Then issue only requests that a thread is waiting
+ * for, because the drain waits for all of them.  Any thread.
  */
 bool pipeline_state_is_drained(PipelineState *state);
 
 /*
- * Make what was written durable, then say that the state is complete, with
- * the @token of the guest's disks.  As pipeline_state_io().
+ * Flush, then mark the state as complete, with the @token of the guest's disks.
+ * Threads as for pipeline_state_io().
  */
 bool pipeline_state_finish(PipelineState *state, const QemuUUID *token,
                            Error **errp);

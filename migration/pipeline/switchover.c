@@ -32,7 +32,7 @@
 #define NEAR                4
 /* Maximum wait of a plain migration for that, in microseconds */
 #define QUIESCE_PATIENCE    1000000
-/* Pings have numbers above this one; QEMU's own are small. */
+/* Our pings have values above this one; QEMU's own are small. */
 #define PING                0x51500000
 /*
  * Minimum wait for the answer if the deadline is near, and maximum, in

@@ -24,7 +24,7 @@
 
 #include "estimate.h"
 
-/* When there is nothing to send but to wait for something, in microseconds */
+/* Sleep when there is nothing to do but wait, in microseconds */
 #define PIPELINE_NAP    2000
 
 typedef struct MigrationState MigrationState;
@@ -40,10 +40,10 @@ void migration_pipeline_sync_end(void);
 void migration_pipeline_rested(int64_t time);
 
 /*
- * Migration thread: send nothing until the destination has taken in what was
- * sent, for what is on its way would be part of the blackout.  It says so by
- * answering a ping.  Waits at most @most microseconds, within 50 ms and 1 s,
- * and not without a return path.
+ * Migration thread: pause until the destination has read what was sent, because
+ * data in flight would add to the blackout.  It answers a ping then.  Waits at
+ * most @most microseconds, clamped to 50 ms to 1 s; does not wait without a
+ * return path.
  */
 void migration_pipeline_settle(MigrationState *s, int64_t most);
 
@@ -58,8 +58,8 @@ void migration_pipeline_pong(uint32_t value);
 uint64_t migration_pipeline_threshold(MigrationState *s, uint64_t by_wire);
 
 /*
- * As migration_pipeline_decide(), for a migration that the pipeline does not
- * drive, and that is not in postcopy.
+ * migration_pipeline_decide() for a migration that is not driven by the
+ * pipeline and not in postcopy.
  */
 uint64_t migration_pipeline_decide_plain(MigrationState *s, uint64_t pending);
 
