@@ -1,8 +1,8 @@
 /*
  * Migration pipeline: the settings of a migration
  *
- * Capabilities and parameters that the pipeline controls.  It sets its own while
- * it drives a migration, and restores the user's afterwards.
+ * Capabilities and parameters that the pipeline controls.  It sets its own
+ * while it drives a migration, and restores the user's afterwards.
  *
  * Main thread.
  *
