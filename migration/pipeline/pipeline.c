@@ -91,8 +91,7 @@ static void pipeline_expire(void *opaque)
         return;
     }
     error_setg(&err, "the migration pipeline gave up after the deadline: the "
-               "destination does not take what is sent; look after it and "
-               "the link");
+               "destination does not accept data; check it and the link");
     migrate_set_error(s, err);
     error_free(err);
     pipeline.expired = true;
@@ -449,10 +448,10 @@ static void pipeline_explain(Error **errp)
 
     if (p->worst <= p->goal.max_blackout && !s->ready) {
         error_setg(errp, "a disk has not been flushed in all that time, and "
-                   "the guest would have to stand still for it; look after "
-                   "the storage of its disks");
+                   "the guest would be stopped for that; check the storage of "
+                   "its disks");
     } else if (p->worst == INT64_MAX) {
-        error_setg(errp, "no memory gets through; look after the link and the "
+        error_setg(errp, "no memory gets through; check the link and the "
                    "destination");
     } else if (p->why == MIGRATE_PIPELINE_REASON_FIXED) {
         pipeline_explain_fixed(errp);
