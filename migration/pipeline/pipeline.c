@@ -114,7 +114,7 @@ static void pipeline_watch(int64_t deadline)
 }
 
 void migration_pipeline_arm(const PipelineGoal *goal, uint64_t max_bandwidth,
-                            bool greet)
+                            bool greet, QEMUBHFunc *or_else)
 {
     MigrationState *s = migrate_get_current();
 
@@ -147,7 +147,7 @@ void migration_pipeline_arm(const PipelineGoal *goal, uint64_t max_bandwidth,
     migration_history_begin(csv_handover_needed());
     migration_history_agreed(false);
     pipeline_watch(goal->deadline);
-    pipeline.unreached = NULL;
+    pipeline.unreached = or_else;
 
     QEMU_LOCK_GUARD(&pipeline.lock);
     pipeline_policy_init(&pipeline.policy, goal);
@@ -170,6 +170,7 @@ void migration_pipeline_disarm(void)
 {
     bool was_on;
 
+    pipeline.unreached = NULL;
     WITH_QEMU_LOCK_GUARD(&pipeline.lock) {
         was_on = pipeline.on;
         pipeline.on = pipeline.used = false;
@@ -219,11 +220,6 @@ void migration_pipeline_accepted(uint64_t features)
     pipeline.policy.goal.postcopy = features & HELLO_POSTCOPY;
 }
 
-void migration_pipeline_or_else(QEMUBHFunc *how)
-{
-    pipeline.unreached = how;
-}
-
 void migration_pipeline_reached(bool yes)
 {
     QEMUBHFunc *how = g_steal_pointer(&pipeline.unreached);
@@ -271,7 +267,7 @@ static void pipeline_setup(MigrationState *s)
         };
 
         /* The destination may not know the greeting. */
-        migration_pipeline_arm(&goal, migrate_max_bandwidth(), false);
+        migration_pipeline_arm(&goal, migrate_max_bandwidth(), false, NULL);
         /* With migrate, these stay as the user has set them. */
         s->capabilities[MIGRATION_CAPABILITY_POSTCOPY_RAM] =
             pipeline.saved.postcopy_ram;

@@ -21,23 +21,18 @@ typedef struct MigrationState MigrationState;
 
 /*
  * Drive the next migration.  @max_bandwidth: in bytes per second, 0: no limit;
- * @greet: it begins with a greeting.  Main thread, with no migration in
- * progress.
+ * @greet: it begins with a greeting; @or_else, or NULL: called from the main
+ * loop to try another mode, in place of a report, if the destination cannot be
+ * connected to.  Main thread, with no migration in progress.
  */
 void migration_pipeline_arm(const PipelineGoal *goal, uint64_t max_bandwidth,
-                            bool greet);
+                            bool greet, QEMUBHFunc *or_else);
 
 /* The armed migration is @s.  Main thread, when its start_time is known. */
 void migration_pipeline_armed(MigrationState *s);
 
 /* The armed migration did not start.  Main thread. */
 void migration_pipeline_disarm(void);
-
-/*
- * Main thread, after _arm(): if the destination cannot be connected to, do not
- * report that; call @how from the main loop, which tries another mode.
- */
-void migration_pipeline_or_else(QEMUBHFunc *how);
 
 /* Main thread: whether the destination could be connected to. */
 void migration_pipeline_reached(bool yes);

@@ -116,13 +116,15 @@ static bool pipeline_goal(PipelineGoal *goal, const MigratePipelineWish *wish,
 }
 
 static void pipeline_start(const MigratePipelineWish *wish,
-                           const PipelineGoal *goal, Error **errp)
+                           const PipelineGoal *goal, QEMUBHFunc *or_else,
+                           Error **errp)
 {
     ERRP_GUARD();
     const char *uri = goal->quick ? "file:state" : wish->uri;
 
     migration_pipeline_arm(goal, wish->has_max_bandwidth ?
-                                 wish->max_bandwidth : 0, !goal->quick);
+                                 wish->max_bandwidth : 0, !goal->quick,
+                           or_else);
     if (!goal->quick || migration_quick_begin(wish->state, errp)) {
         qmp_migrate(uri, !uri, uri ? NULL : wish->channels, false, false,
                     false, false, errp);
@@ -150,7 +152,7 @@ static void pipeline_fall_back_bh(void *opaque)
         migration_pipeline_failed(err);
         return;
     }
-    pipeline_start(wish, &goal, &err);
+    pipeline_start(wish, &goal, NULL, &err);
     if (err) {
         error_prepend(&err, "the destination cannot be reached, and there is "
                       "no way through the volume: ");
@@ -183,10 +185,7 @@ void qmp_migrate_pipeline_start(MigratePipelineWish *wish, Error **errp)
         wish->mode == MIGRATE_PIPELINE_MODE_AUTO) {
         fallback = QAPI_CLONE(MigratePipelineWish, wish);
     }
-    pipeline_start(wish, &goal, errp);
-    if (fallback) {
-        migration_pipeline_or_else(pipeline_fall_back_bh);
-    }
+    pipeline_start(wish, &goal, fallback ? pipeline_fall_back_bh : NULL, errp);
 }
 
 MigratePipelinePlan *coroutine_fn

@@ -311,6 +311,42 @@ static void test_auto(void)
     pipeline_end(&s);
 }
 
+/*
+ * A migration in mode auto that could be connected, if only for a moment, says
+ * nothing of the next one: that is not sent through the volume.
+ */
+static void test_auto_is_over(void)
+{
+    PipelineScene s = { 0 };
+    g_autofree char *disk = begin(&s);
+    int fds[2];
+    QDict *rsp;
+
+    g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), ==, 0);
+    expect_success(qtest_qmp_fds(s.src, &fds[0], 1, "{'execute': 'getfd', "
+                                 "'arguments': {'fdname': 'f'}}"));
+    close(fds[0]);
+    close(fds[1]);
+    expect_success(qtest_qmp(s.src, "{'execute': 'migrate-pipeline-start', "
+                             "'arguments': {'uri': 'fd:f', 'mode': 'auto'}}"));
+    rsp = pipeline_wait_report(s.src);
+    g_assert_cmpstr(qdict_get_str(rsp, "stage"), ==, "failed");
+    qobject_unref(rsp);
+
+    expect_success(qtest_qmp(s.src, "{'execute': 'migrate', 'arguments': "
+                             "{'uri': 'unix:/nowhere/x'}}"));
+    for (unsigned i = 0; i < 10; i++) {
+        g_usleep(10 * 1000);
+        rsp = qtest_qmp(s.src, "{'execute': 'query-migrate'}");
+        g_assert_cmpstr(qdict_get_str(qdict_get_qdict(rsp, "return"), "status"),
+                        !=, "completed");
+        qobject_unref(rsp);
+        g_assert_false(has_state(s.src));
+    }
+    pipeline_wait_for_guest(&s, "src");
+    pipeline_end(&s);
+}
+
 /* There is no way at all: one report, which says so. */
 static void test_auto_nowhere(void)
 {
@@ -410,6 +446,7 @@ int main(int argc, char **argv)
     qtest_add_func("/pipeline/quick/cancel", test_cancel);
     qtest_add_func("/pipeline/quick/full", test_full);
     qtest_add_func("/pipeline/quick/auto", test_auto);
+    qtest_add_func("/pipeline/quick/auto/is-over", test_auto_is_over);
     qtest_add_func("/pipeline/quick/auto/nowhere", test_auto_nowhere);
     qtest_add_func("/pipeline/quick/errors", test_errors);
     qtest_add_func("/pipeline/quick/damaged", test_damaged);
