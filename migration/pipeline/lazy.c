@@ -342,12 +342,9 @@ static bool lazy_is_possible(Error **errp)
     return true;
 }
 
-bool migration_lazy_begin(PipelineState *state, void (*done)(void),
-                          Error **errp)
+/* Acquire what reading in the background needs from host and guest. */
+static bool lazy_open(Error **errp)
 {
-    if (!lazy_is_possible(errp)) {
-        return false;
-    }
     lazy.uffd = uffd_create_fd(0, true);
     if (lazy.uffd < 0) {
         error_setg(errp, "this host has no userfaultfd, or does not permit it");
@@ -355,21 +352,40 @@ bool migration_lazy_begin(PipelineState *state, void (*done)(void),
     }
     if (event_notifier_init(&lazy.wake, false) < 0) {
         error_setg(errp, "no event notifier");
-        uffd_close_fd(lazy.uffd);
-        return false;
+        goto no_notifier;
     }
     if (ram_block_discard_require(true) < 0) {
         error_setg(errp, "a device of the guest has pinned its memory");
-        event_notifier_cleanup(&lazy.wake);
-        uffd_close_fd(lazy.uffd);
-        return false;
+        goto no_discard;
     }
     error_setg(&lazy.blocker, "memory of the guest is still coming in from "
                "its state");
     if (migrate_add_blocker_internal(&lazy.blocker, errp) < 0) {
-        ram_block_discard_require(false);
-        event_notifier_cleanup(&lazy.wake);
-        uffd_close_fd(lazy.uffd);
+        goto no_blocker;
+    }
+    return true;
+
+no_blocker:
+    ram_block_discard_require(false);
+no_discard:
+    event_notifier_cleanup(&lazy.wake);
+no_notifier:
+    uffd_close_fd(lazy.uffd);
+    return false;
+}
+
+static void lazy_close(void)
+{
+    migrate_del_blocker(&lazy.blocker);
+    ram_block_discard_require(false);
+    event_notifier_cleanup(&lazy.wake);
+    uffd_close_fd(lazy.uffd);
+}
+
+bool migration_lazy_begin(PipelineState *state, void (*done)(void),
+                          Error **errp)
+{
+    if (!lazy_is_possible(errp) || !lazy_open(errp)) {
         return false;
     }
     lazy.state = pipeline_state_ref(state);
@@ -460,10 +476,7 @@ static void lazy_stop(void)
         g_free(g_array_index(lazy.blocks, LazyBlock, i).bitmap);
     }
     g_array_free(lazy.blocks, true);
-    uffd_close_fd(lazy.uffd);
-    event_notifier_cleanup(&lazy.wake);
-    migrate_del_blocker(&lazy.blocker);
-    ram_block_discard_require(false);
+    lazy_close();
     pipeline_state_unref(lazy.state);
     qatomic_set(&lazy.active, false);
 }
