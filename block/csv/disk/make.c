@@ -158,32 +158,14 @@ csv_disk_slot_usable(CsvVolume *vol, BdrvChild *file, CsvDiskRecord *rec,
 }
 
 /* Raise disk_high so that @slot is below it. */
-static int GRAPH_RDLOCK
-csv_disk_high_raise(CsvVolume *vol, BdrvChild *file, uint32_t slot,
-                    Error **errp)
+static bool csv_disk_high_edit(CsvSuperblock *sb, uint64_t slot)
 {
-    int tries, ret;
-
-    for (tries = 0; tries < CSV_SWAP_TRIES; tries++) {
-        CsvSuperblock sb = vol->sb;
-
-        if (slot < sb.disk_high) {
-            return 0;
-        }
-        /* In steps, so that making many disks changes it rarely. */
-        sb.disk_high = MIN(sb.disk_slots, ROUND_UP(slot + 1, 16));
-        ret = csv_superblock_swap(vol, file, &sb, errp);
-        if (ret != -EAGAIN) {
-            return ret;
-        }
-        ret = csv_volume_refresh(vol, file, errp);
-        if (ret < 0) {
-            return ret;
-        }
+    if (slot < sb->disk_high) {
+        return false;
     }
-    error_setg(errp, "The superblock of csv volume '%s' changes all the time; "
-               "try again", csv_volume_label(vol));
-    return -EBUSY;
+    /* In steps, so that making many disks changes it rarely. */
+    sb->disk_high = MIN(sb->disk_slots, ROUND_UP(slot + 1, 16));
+    return true;
 }
 
 /* Try to put @want into @slot.  1: done.  0: the slot is taken. */
@@ -243,7 +225,8 @@ csv_disk_reserve(CsvVolume *vol, BdrvChild *file, CsvDiskRecord *want,
         return ret;
     }
     for (slot = vol->sb.disk_high; slot < vol->sb.disk_slots; slot++) {
-        ret = csv_disk_high_raise(vol, file, slot, errp);
+        ret = csv_superblock_change(vol, file, csv_disk_high_edit, slot,
+                                    errp);
         if (ret == 0) {
             ret = csv_disk_reserve_in(vol, file, slot, want, raw, errp);
         }

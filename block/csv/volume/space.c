@@ -74,32 +74,14 @@ int csv_space_set_threshold(CsvVolume *vol, BdrvChild *file, uint64_t free,
     return csv_space_inspect_now(vol, file, errp);
 }
 
-/* Say that the volume has @count segments now, unless it has more. */
-static int GRAPH_RDLOCK
-csv_volume_set_count(CsvVolume *vol, BdrvChild *file, uint64_t count,
-                     Error **errp)
+/* The volume has @count segments now, unless it has more. */
+static bool csv_volume_count_edit(CsvSuperblock *sb, uint64_t count)
 {
-    int tries, ret;
-
-    for (tries = 0; tries < CSV_SWAP_TRIES; tries++) {
-        CsvSuperblock sb = vol->sb;
-
-        if (sb.segment_count >= count) {
-            return 0;
-        }
-        sb.segment_count = count;
-        ret = csv_superblock_swap(vol, file, &sb, errp);
-        if (ret != -EAGAIN) {
-            return ret;
-        }
-        ret = csv_volume_refresh(vol, file, errp);
-        if (ret < 0) {
-            return ret;
-        }
+    if (sb->segment_count >= count) {
+        return false;
     }
-    error_setg(errp, "The superblock of csv volume '%s' changes all the time; "
-               "try again", csv_volume_label(vol));
-    return -EBUSY;
+    sb->segment_count = count;
+    return true;
 }
 
 int csv_volume_grow(CsvVolume *vol, BdrvChild *file, uint64_t size,
@@ -140,7 +122,7 @@ int csv_volume_grow(CsvVolume *vol, BdrvChild *file, uint64_t size,
                    csv_segment_start(sb, most));
         return -EFBIG;
     }
-    ret = csv_volume_set_count(vol, file, count, errp);
+    ret = csv_superblock_change(vol, file, csv_volume_count_edit, count, errp);
     if (ret >= 0) {
         csv_space_inspect(vol, file);
     }

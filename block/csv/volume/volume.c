@@ -175,28 +175,44 @@ int csv_superblock_swap(CsvVolume *vol, BdrvChild *file, CsvSuperblock *sb,
     return 0;
 }
 
-int csv_superblock_clear(CsvVolume *vol, BdrvChild *file, Error **errp)
+int csv_superblock_change(CsvVolume *vol, BdrvChild *file,
+                          CsvSuperblockEdit *edit, uint64_t arg, Error **errp)
 {
     int tries, ret;
 
     for (tries = 0; tries < CSV_SWAP_TRIES; tries++) {
         CsvSuperblock sb = vol->sb;
 
-        if (!(sb.autoclear & ~CSV_AUTOCLEAR_KNOWN)) {
+        if (!edit(&sb, arg)) {
             return 0;
         }
-        sb.autoclear &= CSV_AUTOCLEAR_KNOWN;
         ret = csv_superblock_swap(vol, file, &sb, errp);
-        if (ret == -EAGAIN) {
-            ret = csv_volume_refresh(vol, file, errp);
+        if (ret != -EAGAIN) {
+            return ret;
         }
+        ret = csv_volume_refresh(vol, file, errp);
         if (ret < 0) {
             return ret;
         }
     }
-    error_setg(errp, "The superblock of csv volume '%s' keeps changing; "
+    error_setg(errp, "The superblock of csv volume '%s' changes all the time; "
                "try again", csv_volume_label(vol));
     return -EBUSY;
+}
+
+static bool csv_superblock_clear_edit(CsvSuperblock *sb, uint64_t known)
+{
+    if (!(sb->autoclear & ~known)) {
+        return false;
+    }
+    sb->autoclear &= known;
+    return true;
+}
+
+int csv_superblock_clear(CsvVolume *vol, BdrvChild *file, Error **errp)
+{
+    return csv_superblock_change(vol, file, csv_superblock_clear_edit,
+                                 CSV_AUTOCLEAR_KNOWN, errp);
 }
 
 int csv_refresh_length(BlockDriverState *bs)

@@ -213,6 +213,12 @@ int GRAPH_RDLOCK csv_superblock_clear(CsvVolume *vol, BdrvChild *file,
  */
 int GRAPH_RDLOCK csv_superblock_swap(CsvVolume *vol, BdrvChild *file,
                                      CsvSuperblock *sb, Error **errp);
+/* Change @sb as @arg says; false if there is nothing to change. */
+typedef bool CsvSuperblockEdit(CsvSuperblock *sb, uint64_t arg);
+/* Change the superblock by @edit; again if another member changed it. */
+int GRAPH_RDLOCK csv_superblock_change(CsvVolume *vol, BdrvChild *file,
+                                       CsvSuperblockEdit *edit, uint64_t arg,
+                                       Error **errp);
 
 /* A child by which this member attached and can write now, or NULL. */
 BdrvChild *csv_volume_way(CsvVolume *vol);
