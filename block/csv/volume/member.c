@@ -371,8 +371,6 @@ csv_member_may_evict(CsvVolume *vol, BdrvChild *file,
                      const CsvMemberRecord *rec, uint64_t incarnation,
                      Error **errp)
 {
-    g_autofree char *who = csv_member_describe(rec);
-
     if (rec->state != CSV_MEMBER_ACTIVE || rec->incarnation != incarnation) {
         error_setg(errp, "csv volume '%s' has no member %" PRIu32 " with "
                    "incarnation %" PRIu64 " (any more); see "
@@ -382,6 +380,8 @@ csv_member_may_evict(CsvVolume *vol, BdrvChild *file,
     }
     if (csv_member_liveness(vol, file, rec, incarnation) ==
         CSV_LIVENESS_ALIVE) {
+        g_autofree char *who = csv_member_describe(rec);
+
         error_setg(errp, "The member of csv volume '%s' is alive (%s); end "
                    "that process, or close the volume's disks there",
                    csv_volume_label(vol), who);
@@ -393,7 +393,6 @@ csv_member_may_evict(CsvVolume *vol, BdrvChild *file,
 int csv_member_evict(CsvVolume *vol, BdrvChild *file, uint32_t slot,
                      uint64_t incarnation, Error **errp)
 {
-    ERRP_GUARD();
     uint8_t old[CSV_RECORD_SIZE], new[CSV_RECORD_SIZE];
     CsvMemberRecord rec;
     int ret;
@@ -403,18 +402,10 @@ int csv_member_evict(CsvVolume *vol, BdrvChild *file, uint32_t slot,
                    csv_volume_label(vol), vol->sb.member_slots - 1);
         return -EINVAL;
     }
-    ret = csv_record_read(file, csv_member_offset(vol, slot), old);
-    if (ret < 0) {
-        error_setg_errno(errp, -ret, "Cannot read member %" PRIu32 " of csv "
-                         "volume '%s'", slot, csv_volume_label(vol));
-        return ret;
+    ret = csv_member_read_raw(vol, file, slot, &rec, old, errp);
+    if (ret >= 0) {
+        ret = csv_member_may_evict(vol, file, &rec, incarnation, errp);
     }
-    if (!csv_member_decode(old, &vol->sb, slot, &rec, errp)) {
-        error_prepend(errp, "csv volume '%s' is damaged: ",
-                      csv_volume_label(vol));
-        return -EINVAL;
-    }
-    ret = csv_member_may_evict(vol, file, &rec, incarnation, errp);
     if (ret < 0) {
         return ret;
     }

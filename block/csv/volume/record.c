@@ -115,24 +115,31 @@ uint64_t csv_member_offset(const CsvVolume *vol, uint32_t slot)
     return vol->sb.member_offset + (uint64_t)slot * CSV_PAGE_SIZE;
 }
 
-int csv_member_read(CsvVolume *vol, BdrvChild *file, uint32_t slot,
-                    CsvMemberRecord *out, Error **errp)
+int csv_member_read_raw(CsvVolume *vol, BdrvChild *file, uint32_t slot,
+                        CsvMemberRecord *out, uint8_t *raw, Error **errp)
 {
     ERRP_GUARD();
-    uint8_t buf[CSV_RECORD_SIZE];
-    int ret = csv_record_read(file, csv_member_offset(vol, slot), buf);
+    int ret = csv_record_read(file, csv_member_offset(vol, slot), raw);
 
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Cannot read member %" PRIu32 " of csv "
                          "volume '%s'", slot, csv_volume_label(vol));
         return ret;
     }
-    if (!csv_member_decode(buf, &vol->sb, slot, out, errp)) {
+    if (!csv_member_decode(raw, &vol->sb, slot, out, errp)) {
         error_prepend(errp, "csv volume '%s' is damaged: ",
                       csv_volume_label(vol));
         return -EINVAL;
     }
     return 0;
+}
+
+int csv_member_read(CsvVolume *vol, BdrvChild *file, uint32_t slot,
+                    CsvMemberRecord *out, Error **errp)
+{
+    uint8_t raw[CSV_RECORD_SIZE];
+
+    return csv_member_read_raw(vol, file, slot, out, raw, errp);
 }
 
 int csv_member_write(CsvVolume *vol, BdrvChild *file,

@@ -93,6 +93,10 @@ uint64_t csv_member_offset(const CsvVolume *vol, uint32_t slot);
 int GRAPH_RDLOCK
 csv_member_read(CsvVolume *vol, BdrvChild *file, uint32_t slot,
                 CsvMemberRecord *out, Error **errp);
+/* The same; @raw, of CSV_RECORD_SIZE bytes, is what was read. */
+int GRAPH_RDLOCK
+csv_member_read_raw(CsvVolume *vol, BdrvChild *file, uint32_t slot,
+                    CsvMemberRecord *out, uint8_t *raw, Error **errp);
 /*
  * Replace our own record, and vol->me, by @me.  -ESTALE: the record is not ours
  * any more.  member_lock held.
