@@ -45,24 +45,12 @@ static BlockDriverState *csv_find_volume(const char *volume, Error **errp)
     return found;
 }
 
-/*
- * What a command does with a volume: @arg is the command's.  Attached, but for
- * csv_run_evict(), and the graph is locked.
- */
+/* What a command does with a volume: @arg is the command's.  Graph locked. */
 typedef int CsvCommand(CsvVolume *vol, BdrvChild *file, const char *disk,
                        const void *arg, Error **errp);
 
-static int GRAPH_RDLOCK
-csv_run_evict(CsvVolume *vol, BdrvChild *file, const char *disk,
-              const void *arg, Error **errp)
-{
-    const CsvMemberInfo *member = arg;
-
-    return csv_member_evict(vol, file, member->id, member->incarnation, errp);
-}
-
-static void csv_run_child(BdrvChild *file, CsvCommand *fn, const char *disk,
-                          const void *arg, Error **errp)
+static void csv_run_child(BdrvChild *file, bool attach, CsvCommand *fn,
+                          const char *disk, const void *arg, Error **errp)
 {
     CsvVolume *vol;
 
@@ -72,8 +60,8 @@ static void csv_run_child(BdrvChild *file, CsvCommand *fn, const char *disk,
     if (!vol) {
         return;
     }
-    if (fn == csv_run_evict) {
-        fn(vol, file, disk, arg, errp);     /* perhaps no slot is free */
+    if (!attach) {
+        fn(vol, file, disk, arg, errp);
     } else if (csv_member_attach(vol, file, errp) >= 0) {
         fn(vol, file, disk, arg, errp);
         csv_member_detach(vol, file);
@@ -81,8 +69,9 @@ static void csv_run_child(BdrvChild *file, CsvCommand *fn, const char *disk,
     csv_volume_put(vol);
 }
 
-static void csv_run(const char *volume, CsvCommand *fn, const char *disk,
-                    const void *arg, Error **errp)
+/* Call @fn for a volume, as a member of it if @attach. */
+static void csv_run_as(const char *volume, bool attach, CsvCommand *fn,
+                       const char *disk, const void *arg, Error **errp)
 {
     BlockDriverState *bs = csv_find_volume(volume, errp);
     BlockBackend *blk;
@@ -95,8 +84,14 @@ static void csv_run(const char *volume, CsvCommand *fn, const char *disk,
     if (!blk) {
         return;
     }
-    csv_run_child(csv_blk_child(blk), fn, disk, arg, errp);
+    csv_run_child(csv_blk_child(blk), attach, fn, disk, arg, errp);
     blk_unref(blk);
+}
+
+static void csv_run(const char *volume, CsvCommand *fn, const char *disk,
+                    const void *arg, Error **errp)
+{
+    csv_run_as(volume, true, fn, disk, arg, errp);
 }
 
 static int GRAPH_RDLOCK
@@ -259,10 +254,20 @@ void qmp_csv_volume_set_threshold(const char *volume, uint64_t threshold,
     csv_run(volume, csv_run_set_threshold, NULL, &threshold, errp);
 }
 
+static int GRAPH_RDLOCK
+csv_run_evict(CsvVolume *vol, BdrvChild *file, const char *disk,
+              const void *arg, Error **errp)
+{
+    const CsvMemberInfo *member = arg;
+
+    return csv_member_evict(vol, file, member->id, member->incarnation, errp);
+}
+
 void qmp_csv_member_evict(const char *volume, uint32_t member,
                           uint64_t incarnation, Error **errp)
 {
     const CsvMemberInfo which = { .id = member, .incarnation = incarnation };
 
-    csv_run(volume, csv_run_evict, NULL, &which, errp);
+    /* Perhaps no slot is free to become a member. */
+    csv_run_as(volume, false, csv_run_evict, NULL, &which, errp);
 }
