@@ -33,30 +33,32 @@ static bool attach_waits(const DiskSpec *spec, Error **errp)
            !disk_storage_answers(spec, may_wait ? NULL : errp);
 }
 
+static DiskInfo *attach_now(DiskSpec *spec, Error **errp)
+{
+    Disk *disk = disk_attach_at(spec, NULL, errp);
+
+    return disk ? disk_info(disk) : NULL;
+}
+
 /* Create the image; the attach continues in the background if it takes long. */
 static DiskInfo *attach_create(DiskSpec *spec, Error **errp)
 {
-    DiskCreate *create = disk_create_begin(spec->id, spec->create, errp);
-    Disk *disk;
-
-    if (!create) {
+    if (!disk_create_begin(spec->id, spec->create, errp)) {
         return NULL;
     }
-    if (!disk_create_ends_soon(create)) {
-        return disk_attach_waiting(spec, create, errp);
+    if (!disk_create_ends_soon(spec->id)) {
+        return disk_attach_waiting(spec, true, errp);
     }
-    if (!disk_create_end(create, errp)) {
+    if (!disk_create_end(spec->id, errp)) {
         return NULL;
     }
     g_clear_pointer(&spec->create, qapi_free_BlockdevCreateOptions);
-    disk = disk_attach_at(spec, NULL, errp);
-    return disk ? disk_info(disk) : NULL;
+    return attach_now(spec, errp);
 }
 
 DiskInfo *qmp_disk_attach(DiskSpec *spec, Error **errp)
 {
     ERRP_GUARD();
-    Disk *disk;
 
     if (spec->has_dry_run && spec->dry_run) {
         return disk_attach_try(spec, errp);
@@ -70,13 +72,9 @@ DiskInfo *qmp_disk_attach(DiskSpec *spec, Error **errp)
         return NULL;
     }
     if (attach_waits(spec, errp)) {
-        return *errp ? NULL : disk_attach_waiting(spec, NULL, errp);
+        return *errp ? NULL : disk_attach_waiting(spec, false, errp);
     }
-    if (spec->create) {
-        return attach_create(spec, errp);
-    }
-    disk = disk_attach_at(spec, NULL, errp);
-    return disk ? disk_info(disk) : NULL;
+    return spec->create ? attach_create(spec, errp) : attach_now(spec, errp);
 }
 
 DiskInfoList *qmp_query_disks(Error **errp)

@@ -18,32 +18,35 @@
 /* How long disk_create_ends_soon() may wait, in milliseconds */
 #define SOON_MS     50
 
-struct DiskCreate {
-    char *job;
-};
-
-DiskCreate *disk_create_begin(const char *id, BlockdevCreateOptions *options,
-                              Error **errp)
+static char *create_job_name(const char *id)
 {
-    ERRP_GUARD();
-    g_autofree char *job = g_strdup_printf("%s.create", id);
-    DiskCreate *create;
-
-    qmp_blockdev_create(job, options, errp);
-    if (*errp) {
-        return NULL;
-    }
-    create = g_new0(DiskCreate, 1);
-    create->job = g_steal_pointer(&job);
-    return create;
+    return g_strdup_printf("%s.create", id);
 }
 
-bool disk_create_has_ended(const DiskCreate *create)
+/* NULL: it was dismissed by somebody else.  Job lock held. */
+static Job *create_job_locked(const char *id)
+{
+    g_autofree char *name = create_job_name(id);
+
+    return job_get_locked(name);
+}
+
+bool disk_create_begin(const char *id, BlockdevCreateOptions *options,
+                       Error **errp)
+{
+    ERRP_GUARD();
+    g_autofree char *name = create_job_name(id);
+
+    qmp_blockdev_create(name, options, errp);
+    return !*errp;
+}
+
+bool disk_create_has_ended(const char *id)
 {
     Job *job;
 
     JOB_LOCK_GUARD();
-    job = job_get_locked(create->job);
+    job = create_job_locked(id);
     return !job || job->status == JOB_STATUS_CONCLUDED;
 }
 
@@ -54,7 +57,7 @@ static void create_soon_is_over(void *opaque)
     *over = true;
 }
 
-bool disk_create_ends_soon(const DiskCreate *create)
+bool disk_create_ends_soon(const char *id)
 {
     bool over = false;
     QEMUTimer *timer = aio_timer_new(qemu_get_aio_context(),
@@ -62,23 +65,22 @@ bool disk_create_ends_soon(const DiskCreate *create)
                                      create_soon_is_over, &over);
 
     timer_mod(timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + SOON_MS);
-    AIO_WAIT_WHILE(NULL, !over && !disk_create_has_ended(create));
+    AIO_WAIT_WHILE(NULL, !over && !disk_create_has_ended(id));
     timer_free(timer);
-    return disk_create_has_ended(create);
+    return disk_create_has_ended(id);
 }
 
-bool disk_create_end(DiskCreate *create, Error **errp)
+bool disk_create_end(const char *id, Error **errp)
 {
-    g_autofree char *name = g_steal_pointer(&create->job);
     Job *job;
     int ret;
 
-    g_free(create);
     JOB_LOCK_GUARD();
-    job = job_get_locked(name);
+    job = create_job_locked(id);
     if (!job) {
-        error_setg(errp, "job '%s', which makes the image, was dismissed by "
-                   "somebody else: attach the disk without 'create'", name);
+        error_setg(errp, "job '%s.create', which makes the image, was "
+                   "dismissed by somebody else: attach the disk without "
+                   "'create'", id);
         return false;
     }
     ret = job->ret;

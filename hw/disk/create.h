@@ -17,19 +17,17 @@
 
 #include "qapi/qapi-types-block-core.h"
 
-typedef struct DiskCreate DiskCreate;
-
-/* Start the job for disk @id.  NULL and an error on failure. */
-DiskCreate *disk_create_begin(const char *id, BlockdevCreateOptions *options,
-                              Error **errp);
+/* Start the job for disk @id.  False and an error on failure. */
+bool disk_create_begin(const char *id, BlockdevCreateOptions *options,
+                       Error **errp);
 
 /* Has the job ended?  Then call disk_create_end(). */
-bool disk_create_has_ended(const DiskCreate *create);
+bool disk_create_has_ended(const char *id);
 
 /* The same, after waiting briefly: a thin image takes no longer. */
-bool disk_create_ends_soon(const DiskCreate *create);
+bool disk_create_ends_soon(const char *id);
 
-/* The result; frees @create.  False and an error if the job failed. */
-bool disk_create_end(DiskCreate *create, Error **errp);
+/* Dismiss the job.  False and an error if it failed. */
+bool disk_create_end(const char *id, Error **errp);
 
 #endif /* HW_DISK_CREATE_H */

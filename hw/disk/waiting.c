@@ -17,6 +17,7 @@
 
 #include "qemu/osdep.h"
 #include "attach.h"
+#include "create.h"
 #include "detach.h"
 #include "hooks.h"
 #include "migration/misc.h"
@@ -41,7 +42,7 @@ typedef struct Waiting {
     int64_t deadline_ms;
     int64_t peace_ms;           /* time of the next attempt, ... */
     Error *disturbed;           /* because of this error */
-    DiskCreate *create;         /* the job for the image; or NULL */
+    bool creating;              /* the image, by its job */
     DiskHookRound *before, *after;
     bool attached;              /* or tried: waiting for after-attach */
     QTAILQ_ENTRY(Waiting) next;
@@ -140,13 +141,16 @@ static void waiting_create(Waiting *w)
 {
     Error *err = NULL;
 
-    if (!w->create) {
-        w->create = disk_create_begin(w->spec->id, w->spec->create, &err);
-    } else if (!disk_create_has_ended(w->create)) {
+    if (!w->creating) {
+        w->creating = disk_create_begin(w->spec->id, w->spec->create, &err);
+    } else if (!disk_create_has_ended(w->spec->id)) {
         return;
-    } else if (disk_create_end(g_steal_pointer(&w->create), &err)) {
-        g_clear_pointer(&w->spec->create, qapi_free_BlockdevCreateOptions);
-        waiting_set_deadline(w);
+    } else {
+        w->creating = false;
+        if (disk_create_end(w->spec->id, &err)) {
+            g_clear_pointer(&w->spec->create, qapi_free_BlockdevCreateOptions);
+            waiting_set_deadline(w);
+        }
     }
     if (err) {
         waiting_over(w, DISK_STATE_REFUSED, error_get_pretty(err));
@@ -205,7 +209,7 @@ static void waiting_step(Waiting *w)
     }
     if (w->attached) {
         waiting_over(w, DISK_STATE_ATTACHED, NULL);
-    } else if (w->create) {
+    } else if (w->creating) {
         waiting_create(w);
     } else if (runstate_check(RUN_STATE_POSTMIGRATE)) {
         waiting_over(w, DISK_STATE_REFUSED, "the guest has gone to another "
@@ -234,7 +238,7 @@ static void waiting_tick(void *opaque)
     }
 }
 
-DiskInfo *disk_attach_waiting(const DiskSpec *spec, DiskCreate *create,
+DiskInfo *disk_attach_waiting(const DiskSpec *spec, bool creating,
                               Error **errp)
 {
     Waiting *w;
@@ -251,7 +255,7 @@ DiskInfo *disk_attach_waiting(const DiskSpec *spec, DiskCreate *create,
     w->spec = QAPI_CLONE(DiskSpec, spec);
     w->node = disk_spec_node(spec);
     disk_name_reserve(&w->name, spec->id);
-    w->create = create;
+    w->creating = creating;
     waiting_set_deadline(w);
     QTAILQ_INSERT_TAIL(&all, w, next);
     w->before = disk_hooks_ask(DISK_HOOK_POINT_BEFORE_ATTACH, spec->id,

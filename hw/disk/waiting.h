@@ -11,17 +11,15 @@
 #ifndef HW_DISK_WAITING_H
 #define HW_DISK_WAITING_H
 
-#include "create.h"
 #include "disk.h"
 
 /*
  * Attach @spec's disk, which passed disk_attach_check(), as soon as hooks, a
- * migration and the block graph permit, or fail at its deadline.  @create,
- * which is taken, is creating its image; if that is NULL and @spec has
- * 'create', the image is created later.  Returns the current state, to be
- * freed.
+ * migration and the block graph permit, or fail at its deadline.  @creating:
+ * its image is being created; if not, and @spec has 'create', that is done
+ * later.  Returns the current state, to be freed.
  */
-DiskInfo *disk_attach_waiting(const DiskSpec *spec, DiskCreate *create,
+DiskInfo *disk_attach_waiting(const DiskSpec *spec, bool creating,
                               Error **errp);
 
 /* Append the waiting disks to the list at @tail. */
