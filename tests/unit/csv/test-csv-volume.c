@@ -38,6 +38,17 @@ static void poke(CsvVolume *vol, const CsvDiskRecord *rec, uint8_t *raw)
              CSV_RECORD_SIZE);
 }
 
+/* Another member has claimed the disk; returns its record then. */
+static CsvDiskRecord GRAPH_RDLOCK take_away(CsvDisk *disk, uint8_t *raw)
+{
+    CsvDiskRecord rec = peek(disk, disk->record.slot, raw);
+
+    rec.epoch++;
+    rec.owner = disk->volume->me.slot + 1;
+    poke(disk->volume, &rec, raw);
+    return rec;
+}
+
 /* From which states a move is legal, and to which it leads, by first letter */
 static const struct {
     const char *from;
@@ -167,7 +178,6 @@ static void test_taken(void)
 {
     BlockBackend *one;
     CsvDisk *disk;
-    CsvDiskRecord rec;
     uint8_t raw[CSV_RECORD_SIZE];
 
     sim_pair_start();
@@ -176,10 +186,7 @@ static void test_taken(void)
     {
         GRAPH_RDLOCK_GUARD_MAINLOOP();
 
-        rec = peek(disk, disk->record.slot, raw);
-        rec.epoch++;
-        rec.owner = disk->volume->me.slot + 1;
-        poke(disk->volume, &rec, raw);
+        take_away(disk, raw);
         g_assert_cmpint(csv_disk_set_size(disk, 2 * SIM_DISK_SIZE, NULL), ==,
                         -ESTALE);
         g_assert_false(disk->owned);
@@ -202,10 +209,7 @@ static void test_lost(void)
     {
         GRAPH_RDLOCK_GUARD_MAINLOOP();
 
-        rec = peek(disk, disk->record.slot, raw);
-        rec.epoch++;
-        rec.owner = disk->volume->me.slot + 1;
-        poke(disk->volume, &rec, raw);
+        rec = take_away(disk, raw);
         g_assert_cmpint(csv_disk_set_size(disk, 2 * SIM_DISK_SIZE, NULL), ==,
                         -ESTALE);
         rec.state = CSV_RECORD_FREE;
@@ -326,7 +330,6 @@ static void test_replaced(void)
     g_autofree uint8_t *buf = g_malloc0(4 * KiB);
     BlockBackend *one;
     CsvDisk *disk;
-    CsvDiskRecord rec;
     uint8_t raw[CSV_RECORD_SIZE];
     uint64_t before;
 
@@ -343,10 +346,7 @@ static void test_replaced(void)
 
         before = segments_of(disk, disk->record.slot);
         g_assert_cmpint(before, >, 1);
-        rec = peek(disk, disk->record.slot, raw);
-        rec.epoch++;
-        rec.owner = disk->volume->me.slot + 1;
-        poke(disk->volume, &rec, raw);
+        take_away(disk, raw);
     }
     g_assert_cmpint(blk_pdiscard(one, 0, SIM_DISK_SIZE, 0), ==, 0);
     blk_flush(one);
