@@ -11,8 +11,12 @@
 #include "qapi/error.h"
 #include "qapi/qapi-commands-csv.h"
 #include "qapi/qapi-visit-csv.h"
-#include "system/block-backend.h"
+#include "qemu/coroutine.h"
 #include "block/csv/disk/disk.h"
+#include "way.h"
+
+/* How long to wait for storage: 10 s, in ms. */
+#define CSV_QUERY_TIMEOUT   10000
 
 /* Nodes through which @uuid is reached. */
 static void csv_add_node_names(CsvVolumeInfo *info, const QemuUUID *uuid)
@@ -215,12 +219,13 @@ csv_query_volume(CsvVolume *vol, BdrvChild *file, Error **errp)
     return g_steal_pointer(&info);
 }
 
-static CsvVolumeInfo *csv_query_child(BdrvChild *file, Error **errp)
+static CsvVolumeInfo *coroutine_fn csv_query_child(BdrvChild *file,
+                                                   Error **errp)
 {
     CsvVolumeInfo *info;
     CsvVolume *vol;
 
-    GRAPH_RDLOCK_GUARD_MAINLOOP();
+    GRAPH_RDLOCK_GUARD();
 
     vol = csv_volume_get(file, errp);
     if (!vol) {
@@ -231,19 +236,70 @@ static CsvVolumeInfo *csv_query_child(BdrvChild *file, Error **errp)
     return info;
 }
 
-/* No disk of the volume need be open: a BlockBackend of our own reaches it. */
-static CsvVolumeInfo *csv_query_node(BlockDriverState *bs, Error **errp)
+static CsvVolumeInfo *coroutine_fn csv_query_node(BlockDriverState *bs,
+                                                  Error **errp)
 {
     CsvVolumeInfo *info;
-    BlockBackend *blk = blk_new_with_bs(bs, BLK_PERM_CONSISTENT_READ,
-                                        BLK_PERM_ALL, errp);
+    CsvWay way;
 
-    if (!blk) {
+    if (!csv_way_open(&way, bs, false, errp)) {
         return NULL;
     }
-    info = csv_query_child(csv_blk_child(blk), errp);
-    blk_unref(blk);
+    info = csv_query_child(way.file, errp);
+    csv_way_close(&way);
     return info;
+}
+
+/*
+ * A query.  When the command has waited long enough it leaves the query, which
+ * goes on until the storage answers.
+ */
+typedef struct CsvQuery {
+    GPtrArray *nodes;           /* to ask, with a reference to each */
+    BlockDriverState *asked;    /* the one that was asked last */
+    CsvVolumeInfoList *list;
+    Error *err;
+    bool left;
+    QLIST_ENTRY(CsvQuery) next; /* while it goes on although it is left */
+} CsvQuery;
+
+static QLIST_HEAD(, CsvQuery) csv_queries_left =
+    QLIST_HEAD_INITIALIZER(csv_queries_left);
+
+static void csv_query_free(CsvQuery *q)
+{
+    g_ptr_array_free(q->nodes, true);
+    qapi_free_CsvVolumeInfoList(q->list);
+    error_free(q->err);
+    g_free(q);
+}
+
+static void csv_query_end_left(void *opaque)
+{
+    CsvQuery *q = opaque;
+
+    QLIST_REMOVE(q, next);
+    csv_query_free(q);
+}
+
+static void coroutine_fn csv_query_entry(void *opaque)
+{
+    CsvQuery *q = opaque;
+    CsvVolumeInfoList **tail = &q->list;
+    guint i;
+
+    for (i = 0; i < q->nodes->len && !q->err && !q->left; i++) {
+        CsvVolumeInfo *info;
+
+        q->asked = g_ptr_array_index(q->nodes, i);
+        info = csv_query_node(q->asked, &q->err);
+        if (info) {
+            QAPI_LIST_APPEND(tail, info);
+        }
+    }
+    for (i = 0; i < q->nodes->len; i++) {
+        bdrv_co_unref(g_ptr_array_index(q->nodes, i));
+    }
 }
 
 /* The first open volume with the UUID of @vol stands for all of them. */
@@ -257,36 +313,77 @@ static bool csv_is_first(CsvVolume *vol)
     return other == vol;
 }
 
-CsvVolumeInfoList *qmp_query_csv_volumes(const char *node_name, Error **errp)
+/* Which nodes to ask: @name, or all that hold an open volume */
+static GPtrArray *csv_query_which(const char *name, Error **errp)
 {
-    g_autoptr(CsvVolumeInfoList) list = NULL;
-    CsvVolumeInfoList **tail = &list;
     g_autoptr(GPtrArray) nodes = g_ptr_array_new();
+    BlockDriverState *bs;
     CsvVolume *vol;
     guint i;
 
-    if (node_name) {
-        BlockDriverState *bs = bdrv_lookup_bs(NULL, node_name, errp);
-
+    if (name) {
+        bs = bdrv_lookup_bs(NULL, name, errp);
         if (!bs) {
             return NULL;
         }
         g_ptr_array_add(nodes, bs);
-    } else {
-        for (vol = csv_volume_next(NULL); vol; vol = csv_volume_next(vol)) {
-            if (csv_is_first(vol)) {
-                g_ptr_array_add(nodes, vol->bs);
+    }
+    for (vol = csv_volume_next(NULL); vol && !name;
+         vol = csv_volume_next(vol)) {
+        if (csv_is_first(vol)) {
+            g_ptr_array_add(nodes, vol->bs);
+        }
+    }
+    for (i = 0; i < nodes->len; i++) {
+        CsvQuery *left;
+
+        bs = g_ptr_array_index(nodes, i);
+        QLIST_FOREACH(left, &csv_queries_left, next) {
+            if (left->asked == bs) {
+                error_setg(errp, "The storage below node '%s' has not "
+                           "answered an earlier query yet; check it, or ask "
+                           "for another volume with 'node-name'",
+                           bdrv_get_node_name(bs));
+                return NULL;
             }
         }
     }
     for (i = 0; i < nodes->len; i++) {
-        CsvVolumeInfo *info = csv_query_node(g_ptr_array_index(nodes, i),
-                                             errp);
-
-        if (!info) {
-            return NULL;
-        }
-        QAPI_LIST_APPEND(tail, info);
+        bdrv_ref(g_ptr_array_index(nodes, i));
     }
-    return g_steal_pointer(&list);
+    return g_steal_pointer(&nodes);
+}
+
+CsvVolumeInfoList *coroutine_fn
+qmp_query_csv_volumes(const char *node_name, bool has_timeout,
+                      uint32_t timeout, Error **errp)
+{
+    GPtrArray *nodes = csv_query_which(node_name, errp);
+    CsvVolumeInfoList *list = NULL;
+    CsvQuery *q;
+    int ret;
+
+    if (!nodes) {
+        return NULL;
+    }
+    q = g_new0(CsvQuery, 1);
+    q->nodes = nodes;
+    ret = qemu_co_timeout(csv_query_entry, q,
+                          (has_timeout ? timeout : CSV_QUERY_TIMEOUT) *
+                          (uint64_t)SCALE_MS, csv_query_end_left);
+    if (ret < 0) {
+        error_setg(errp, "The storage below node '%s' has not answered in "
+                   "time; check it, or wait longer with 'timeout'",
+                   bdrv_get_node_name(q->asked));
+        q->left = true;
+        QLIST_INSERT_HEAD(&csv_queries_left, q, next);
+        return NULL;
+    }
+    if (q->err) {
+        error_propagate(errp, g_steal_pointer(&q->err));
+    } else {
+        list = g_steal_pointer(&q->list);
+    }
+    csv_query_free(q);
+    return list;
 }

@@ -9,6 +9,7 @@
 #ifndef BLOCK_CSV_H
 #define BLOCK_CSV_H
 
+#include "block/block-common.h"
 #include "qemu/uuid.h"
 
 /*
@@ -55,6 +56,12 @@ bool csv_handover_claim(Error **errp);
  */
 typedef bool CsvHandoverThen(Error **errp);
 bool csv_handover_claim_then(CsvHandoverThen *then, Error **errp);
+
+/*
+ * Delete @disk of the csv volume on node @volume, and wait for it.  Outside of
+ * a coroutine.
+ */
+bool csv_delete_disk(BlockDriverState *volume, const char *disk, Error **errp);
 
 /*
  * What the volumes say about the disks that this process let go:

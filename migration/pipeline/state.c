@@ -17,7 +17,6 @@
 #include "block/csv.h"
 #include "block/graph-lock.h"
 #include "qapi/error.h"
-#include "qapi/qapi-commands-csv.h"
 #include "qapi/qapi-types-block-core.h"
 #include "qemu/error-report.h"
 #include "qemu/main-loop.h"
@@ -192,8 +191,7 @@ static void state_free(PipelineState *state)
 
     state_close_disk(state);
     if (state->drop) {
-        qmp_csv_disk_delete(bdrv_get_node_name(state->volume), state->name,
-                            &err);
+        csv_delete_disk(state->volume, state->name, &err);
     }
     if (err) {
         warn_reportf_err(err, "the state '%s' of a guest is of no use any "
@@ -358,8 +356,7 @@ static bool state_clear_way(PipelineState *state, Error **errp)
         return false;
     }
     state_close_disk(state);
-    qmp_csv_disk_delete(bdrv_get_node_name(state->volume), state->name, errp);
-    return !*errp;
+    return csv_delete_disk(state->volume, state->name, errp);
 }
 
 PipelineState *pipeline_state_create(const char *name, uint64_t memory,

@@ -126,7 +126,7 @@ void csv_check_unfinished(CsvCheckup *c, CsvDiskRecord *rec, uint8_t *raw)
         return;
     }
     if (csv_check_may_fix(c, CSV_FINDING_LEAK)) {
-        fixed = csv_disk_erase(c->vol, c->file, rec, raw, NULL) >= 0;
+        fixed = csv_disk_erase(c->vol, c->file, rec, raw, NULL, NULL) >= 0;
     }
     csv_check_found(c, CSV_FINDING_LEAK, fixed, "disk record %" PRIu32
                     ": the %s of disk '%s' was cut short%s", slot,

@@ -179,7 +179,7 @@ csv_check_segments_free(CsvCheckup *c, CsvDiskRecord *rec, uint8_t *raw)
 {
     qemu_uuid_generate(&rec->uuid);
     snprintf(rec->name, sizeof(rec->name), "leaked-%" PRIu32, rec->slot);
-    return csv_disk_erase(c->vol, c->file, rec, raw, NULL) >= 0;
+    return csv_disk_erase(c->vol, c->file, rec, raw, NULL, NULL) >= 0;
 }
 
 /* Is the table's entry @e still there? */

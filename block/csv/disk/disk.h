@@ -443,10 +443,11 @@ csv_disk_set_flags(CsvVolume *vol, BdrvChild *file, const char *name,
 /*
  * Free the segments of @rec, if it still is what @raw says, and then the
  * record.  Whoever had it must not live, except ourselves.  Attached.
+ * @progress is as in csv_segments_free().
  */
 int GRAPH_RDLOCK
 csv_disk_erase(CsvVolume *vol, BdrvChild *file, CsvDiskRecord *rec,
-               uint8_t *raw, Error **errp);
+               uint8_t *raw, ProgressMeter *progress, Error **errp);
 
 /* A disk in the making: its record, and the bytes of that. */
 typedef struct CsvMaking {
@@ -470,9 +471,13 @@ csv_disk_make_begin(CsvVolume *vol, BdrvChild *file, const char *name,
  */
 int GRAPH_RDLOCK csv_disk_make_end(CsvVolume *vol, BdrvChild *file,
                                    CsvMaking *making, int ret, Error **errp);
-/* Delete a disk that has no owner.  The caller is attached. */
+/*
+ * Delete a disk that has no owner.  The caller is attached.  @progress is as
+ * in csv_segments_free().
+ */
 int GRAPH_RDLOCK csv_disk_delete(CsvVolume *vol, BdrvChild *file,
-                                 const char *name, Error **errp);
+                                 const char *name, ProgressMeter *progress,
+                                 Error **errp);
 
 /*
  * Give a disk another name, or another description.  Nobody else may own it.

@@ -16,6 +16,23 @@
 #define CSV_NAME_TRIES      500
 #define CSV_NAME_PAUSE_NS   (20 * SCALE_MS)
 
+/* Fail if @rec is open in this process. */
+static int csv_disk_check_closed(CsvVolume *vol, const CsvDiskRecord *rec,
+                                 Error **errp)
+{
+    CsvDisk *open;
+
+    QLIST_FOREACH(open, &vol->disks, next) {
+        if (open->record.slot == rec->slot) {
+            error_setg(errp, "Disk '%s' of csv volume '%s' is open here as "
+                       "node '%s'; remove that first", rec->name,
+                       csv_volume_label(vol), bdrv_get_node_name(open->bs));
+            return -EBUSY;
+        }
+    }
+    return 0;
+}
+
 /*
  * Fail if another disk is based on @rec, or if a member uses it.  Once @rec is
  * 'deleting', a member that makes an overlay or begins to use it after this
@@ -96,7 +113,7 @@ csv_disk_condemn(CsvVolume *vol, BdrvChild *file, CsvDiskRecord *rec,
 }
 
 int csv_disk_erase(CsvVolume *vol, BdrvChild *file, CsvDiskRecord *rec,
-                   uint8_t *raw, Error **errp)
+                   uint8_t *raw, ProgressMeter *progress, Error **errp)
 {
     g_autofree char *name = g_strdup(rec->name);
     int ret = csv_disk_condemn(vol, file, rec, raw, errp);
@@ -111,7 +128,7 @@ int csv_disk_erase(CsvVolume *vol, BdrvChild *file, CsvDiskRecord *rec,
                          csv_volume_label(vol));
         return ret;
     }
-    ret = csv_segments_free(vol, file, rec->slot, errp);
+    ret = csv_segments_free(vol, file, rec->slot, progress, errp);
     if (ret < 0) {
         return ret;
     }
@@ -148,7 +165,7 @@ csv_disk_slot_usable(CsvVolume *vol, BdrvChild *file, CsvDiskRecord *rec,
     if (csv_disk_owner(vol, file, rec, &who) != CSV_LIVENESS_DEAD) {
         return 0;
     }
-    ret = csv_disk_erase(vol, file, rec, raw, &err);
+    ret = csv_disk_erase(vol, file, rec, raw, NULL, &err);
     if (ret == -EBUSY) {
         error_free(err);    /* somebody else cleans up; there are other slots */
         return 0;
@@ -374,7 +391,7 @@ int coroutine_fn csv_disk_make_begin(CsvVolume *vol, BdrvChild *file,
         ret = csv_disk_make_parts(vol, file, header, m, errp);
     }
     if (ret < 0) {
-        csv_disk_erase(vol, file, &m->rec, m->raw, NULL);
+        csv_disk_erase(vol, file, &m->rec, m->raw, NULL, NULL);
     }
     return ret;
 }
@@ -391,31 +408,25 @@ int csv_disk_make_end(CsvVolume *vol, BdrvChild *file, CsvMaking *m, int ret,
         }
     }
     if (ret < 0) {
-        csv_disk_erase(vol, file, &m->rec, m->raw, NULL);
+        csv_disk_erase(vol, file, &m->rec, m->raw, NULL, NULL);
     }
     return ret;
 }
 
 int csv_disk_delete(CsvVolume *vol, BdrvChild *file, const char *name,
-                    Error **errp)
+                    ProgressMeter *progress, Error **errp)
 {
     CsvDiskRecord rec;
     uint8_t raw[CSV_RECORD_SIZE];
-    CsvDisk *open;
     int ret;
 
     assert(vol->locked);
     ret = csv_disk_find(vol, file, name, &rec, raw, errp);
+    if (ret >= 0) {
+        ret = csv_disk_check_closed(vol, &rec, errp);
+    }
     if (ret < 0) {
         return ret;
-    }
-    QLIST_FOREACH(open, &vol->disks, next) {
-        if (open->record.slot == rec.slot) {
-            error_setg(errp, "Disk '%s' of csv volume '%s' is open here as "
-                       "node '%s'; remove that first", name,
-                       csv_volume_label(vol), bdrv_get_node_name(open->bs));
-            return -EBUSY;
-        }
     }
     if (rec.state != CSV_RECORD_FREE) {
         ret = csv_disk_may_take(vol, file, &rec, false, "in use", errp);
@@ -423,7 +434,7 @@ int csv_disk_delete(CsvVolume *vol, BdrvChild *file, const char *name,
             return ret;
         }
     }
-    return csv_disk_erase(vol, file, &rec, raw, errp);
+    return csv_disk_erase(vol, file, &rec, raw, progress, errp);
 }
 
 /* Write @rec, changed from @raw, of a disk that no other member owns. */
@@ -436,7 +447,10 @@ csv_disk_edit(CsvVolume *vol, BdrvChild *file, CsvDiskRecord *rec,
 
     QLIST_FOREACH(open, &vol->disks, next) {
         if (open->owned && open->record.slot == rec->slot) {
-            return csv_disk_change(open, rec, doing, errp);
+            bdrv_inc_in_flight(open->bs);   /* do not close it now */
+            ret = csv_disk_change(open, rec, doing, errp);
+            bdrv_dec_in_flight(open->bs);
+            return ret;
         }
     }
     if (rec->state != CSV_RECORD_FREE) {
@@ -495,7 +509,7 @@ int csv_disk_rename(CsvVolume *vol, BdrvChild *file, const char *name,
         ret = csv_disk_edit(vol, file, &rec, raw, "rename", errp);
     }
     /* If this fails, our leaving the volume will do. */
-    csv_disk_erase(vol, file, &mine, reserved, NULL);
+    csv_disk_erase(vol, file, &mine, reserved, NULL, NULL);
     return ret;
 }
 

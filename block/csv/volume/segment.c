@@ -235,7 +235,7 @@ int csv_segments_free_some(CsvVolume *vol, BdrvChild *file, uint64_t page,
 }
 
 int csv_segments_free(CsvVolume *vol, BdrvChild *file, uint32_t slot,
-                      Error **errp)
+                      ProgressMeter *progress, Error **errp)
 {
     uint64_t pages, page;
     int ret = csv_volume_refresh(vol, file, errp);
@@ -244,11 +244,17 @@ int csv_segments_free(CsvVolume *vol, BdrvChild *file, uint32_t slot,
         return ret;
     }
     pages = csv_segment_pages(vol->sb.segment_count);
+    if (progress) {
+        progress_set_remaining(progress, pages);
+    }
     for (page = 0; page < pages; page++) {
         ret = csv_segments_free_some(vol, file, page, slot, UINT64_MAX,
                                      errp);
         if (ret < 0) {
             return ret;
+        }
+        if (progress) {
+            progress_work_done(progress, 1);
         }
     }
     return 0;

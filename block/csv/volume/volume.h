@@ -24,6 +24,7 @@
 #include "block/csv/format/format.h"
 #include "gate.h"
 #include "qapi/qapi-types-csv.h"
+#include "qemu/progress_meter.h"
 
 /* How often a change is tried again when others change the same record. */
 #define CSV_SWAP_TRIES 100
@@ -371,9 +372,13 @@ csv_segments_claim(CsvVolume *vol, BdrvChild *file, uint32_t slot,
 int GRAPH_RDLOCK
 csv_segments_free_some(CsvVolume *vol, BdrvChild *file, uint64_t page,
                        uint32_t slot, uint64_t which, Error **errp);
-/* Free every segment of disk @slot. */
+/*
+ * Free every segment of disk @slot.  @progress counts pages of the segment
+ * table; NULL: not wanted.
+ */
 int GRAPH_RDLOCK csv_segments_free(CsvVolume *vol, BdrvChild *file,
-                                   uint32_t slot, Error **errp);
+                                   uint32_t slot, ProgressMeter *progress,
+                                   Error **errp);
 /*
  * Walk over the segment table as it is now.  @fn is called for each segment
  * that belongs to a disk, and returns false with @errp set to stop.  @bad is

@@ -377,7 +377,8 @@ static void test_needed(void)
         GRAPH_RDLOCK_GUARD_MAINLOOP();
         BdrvChild *file = disk_of(blk)->bs->file;
 
-        g_assert_cmpint(csv_disk_delete(vol, file, "one", NULL), ==, -EBUSY);
+        g_assert_cmpint(csv_disk_delete(vol, file, "one", NULL, NULL), ==,
+                        -EBUSY);
     }
     trace = sim_trace_stop();
     for (unsigned i = 0; i < sim_trace_length(trace); i++) {

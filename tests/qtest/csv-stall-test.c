@@ -1,0 +1,301 @@
+/*
+ * A volume on storage that does not answer: what else QEMU does meanwhile
+ *
+ * Nothing here measures time.  The storage answers when the test tells it to,
+ * and the test tells it so through a human monitor, which is only served if
+ * the main loop does not wait for that very storage.
+ *
+ * Copyright (c) 2026 The qemu-csv developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "csv/csv-vm.h"
+#include "qapi/error.h"
+#include "qemu/sockets.h"
+#include "qobject/qdict.h"
+#include "qobject/qlist.h"
+
+#define DISK    (16 * MiB)
+
+typedef struct Stall {
+    char *dir;
+    char *path[2];              /* volumes; the first one can be stalled */
+    char *monitor;
+    QTestState *qts;
+    FILE *hmp;
+} Stall;
+
+/* Have the human monitor execute @line, without an error. */
+static void hmp(Stall *s, const char *line)
+{
+    g_autofree char *send = g_strdup_printf("%s\ninfo version\n", line);
+    char text[1024];
+
+    g_assert_cmpint(write(fileno(s->hmp), send, strlen(send)), ==,
+                    strlen(send));
+    do {
+        g_assert_nonnull(fgets(text, sizeof(text), s->hmp));
+        g_assert_null(strstr(text, "Error"));
+    } while (!g_str_has_prefix(text, "10."));
+}
+
+/* The next read of the first volume waits for resume(). */
+static void stall(Stall *s)
+{
+    hmp(s, "qemu-io slow \"break read_aio A\"");
+}
+
+/* Nothing waits any more, be it that the read has not come yet. */
+static void resume(Stall *s)
+{
+    hmp(s, "qemu-io slow \"remove_break A\"");
+}
+
+/* A disk of the other volume works. */
+static void other_disk(Stall *s)
+{
+    hmp(s, "qemu-io other \"write -q -P 1 1M 64k\"");
+    hmp(s, "qemu-io other \"read -q -P 1 1M 64k\"");
+}
+
+static void begin(Stall *s)
+{
+    int i;
+
+    s->dir = g_dir_make_tmp("csv-stall-XXXXXX", NULL);
+    g_assert_nonnull(s->dir);
+    s->monitor = g_strdup_printf("%s/monitor", s->dir);
+    for (i = 0; i < 2; i++) {
+        s->path[i] = g_strdup_printf("%s/vol%d.csv", s->dir, i);
+        csv_qemu_img("create -q -f csv -o volume=vol%d,segment_size=8M,"
+                     "disk=d0 %s %" PRIu64, i, s->path[i], (uint64_t)DISK);
+    }
+    /*
+     * With -drive, "qemu-io" need not change the graph, which would wait.  It
+     * would print to our own output.
+     */
+    s->qts = qtest_initf(
+        "-machine none -nodefaults -monitor unix:%s,server=on,wait=off "
+        "-drive driver=raw,if=none,id=slow,node-name=vol,"
+        "file.driver=blkdebug,file.image.driver=file,file.image.filename=%s "
+        "-drive driver=csv,if=none,id=other,disk=d0,"
+        "file.driver=file,file.node-name=vol1,file.filename=%s > /dev/null",
+        s->monitor, s->path[0], s->path[1]);
+    s->hmp = fdopen(unix_connect(s->monitor, &error_abort), "r+");
+    g_assert_nonnull(s->hmp);
+}
+
+static void end(Stall *s)
+{
+    int i;
+
+    fclose(s->hmp);
+    qtest_quit(s->qts);
+    for (i = 0; i < 2; i++) {
+        csv_qemu_img("check -q -f csv %s", s->path[i]);
+        unlink(s->path[i]);
+        g_free(s->path[i]);
+    }
+    unlink(s->monitor);
+    rmdir(s->dir);
+    g_free(s->monitor);
+    g_free(s->dir);
+}
+
+/* Free @rsp.  Without @want it must be a success, else that error. */
+static void expect(QDict *rsp, const char *want)
+{
+    QDict *error = qdict_get_qdict(rsp, "error");
+    const char *text = error ? qdict_get_str(error, "desc") : NULL;
+
+    if (want) {
+        g_assert_nonnull(text);
+        g_assert_nonnull(strstr(text, want));
+    } else {
+        g_assert_cmpstr(text, ==, NULL);
+    }
+    qobject_unref(rsp);
+}
+
+/* How many disks the first volume has */
+static int count_disks(Stall *s)
+{
+    QDict *rsp = qtest_qmp(s->qts, "{'execute': 'query-csv-volumes', "
+                           "'arguments': {'node-name': 'vol'}}");
+    QList *list = qdict_get_qlist(rsp, "return");
+    QDict *volume = qobject_to(QDict, qlist_peek(list));
+    int n = qlist_size(qdict_get_qlist(volume, "disks"));
+
+    qobject_unref(rsp);
+    return n;
+}
+
+/* The monitor serves commands of all kinds. */
+static void others_work(Stall *s)
+{
+    expect(qtest_qmp(s->qts, "{'execute': 'query-status'}"), NULL);
+    expect(qtest_qmp(s->qts, "{'execute': 'query-named-block-nodes'}"), NULL);
+    expect(qtest_qmp(s->qts, "{'execute': 'query-csv-volumes', "
+                     "'arguments': {'node-name': 'vol1'}}"), NULL);
+    other_disk(s);
+}
+
+/* Job @id is done, without an error, and tells that it made progress. */
+static void finish_job(Stall *s, const char *id)
+{
+    QDict *job = NULL;
+    const char *status;
+
+    do {
+        QDict *rsp, *event;
+
+        event = qtest_qmp_eventwait_ref(s->qts, "JOB_STATUS_CHANGE");
+        qobject_unref(event);
+        qobject_unref(job);
+        rsp = qtest_qmp(s->qts, "{'execute': 'query-jobs'}");
+        job = qobject_to(QDict, qlist_peek(qdict_get_qlist(rsp, "return")));
+        qobject_ref(job);
+        qobject_unref(rsp);
+        g_assert_cmpstr(qdict_get_str(job, "id"), ==, id);
+        status = qdict_get_str(job, "status");
+    } while (strcmp(status, "concluded"));
+
+    g_assert_cmpstr(qdict_get_try_str(job, "error"), ==, NULL);
+    g_assert_cmpint(qdict_get_int(job, "total-progress"), >, 0);
+    g_assert_cmpint(qdict_get_int(job, "current-progress"), ==,
+                    qdict_get_int(job, "total-progress"));
+    qobject_unref(job);
+    expect(qtest_qmp(s->qts, "{'execute': 'job-dismiss', "
+                     "'arguments': {'id': %s}}", id), NULL);
+}
+
+/* A job runs while its storage does not answer, and everything else works. */
+static void job_stalls(Stall *s, const char *id)
+{
+    others_work(s);
+    /* It does not stop in the middle, and does not fail either. */
+    expect(qtest_qmp(s->qts, "{'execute': 'job-cancel', "
+                     "'arguments': {'id': %s}}", id), NULL);
+    others_work(s);
+    resume(s);
+    finish_job(s, id);
+}
+
+static void test_delete(void)
+{
+    Stall s;
+
+    begin(&s);
+    expect(qtest_qmp(s.qts, "{'execute': 'csv-disk-delete', 'arguments': {"
+                     "'volume': 'none', 'disk': 'd0', 'job-id': 'j'}}"),
+           "is neither");
+    stall(&s);
+    expect(qtest_qmp(s.qts, "{'execute': 'csv-disk-delete', 'arguments': {"
+                     "'volume': 'vol', 'disk': 'd0', 'job-id': 'j'}}"), NULL);
+    job_stalls(&s, "j");
+    g_assert_cmpint(count_disks(&s), ==, 0);
+    end(&s);
+}
+
+static void test_grow(void)
+{
+    Stall s;
+
+    begin(&s);
+    stall(&s);
+    expect(qtest_qmp(s.qts, "{'execute': 'csv-volume-grow', 'arguments': {"
+                     "'volume': 'vol', 'size': %" PRIu64 ", "
+                     "'job-id': 'j'}}", (uint64_t)1 * GiB), NULL);
+    job_stalls(&s, "j");
+    end(&s);
+}
+
+static void test_create(void)
+{
+    Stall s;
+
+    begin(&s);
+    stall(&s);
+    expect(qtest_qmp(s.qts, "{'execute': 'blockdev-create', 'arguments': {"
+                     "'job-id': 'j', 'options': {'driver': 'csv', "
+                     "'file': 'vol', 'disk': 'd1', 'size': %" PRIu64 ", "
+                     "'preallocation': 'full'}}}", (uint64_t)DISK), NULL);
+    others_work(&s);
+    resume(&s);
+    finish_job(&s, "j");
+    g_assert_cmpint(count_disks(&s), ==, 2);
+    end(&s);
+}
+
+static void test_query(void)
+{
+    Stall s;
+    QDict *rsp;
+
+    begin(&s);
+    stall(&s);
+    expect(qtest_qmp(s.qts, "{'execute': 'query-csv-volumes', 'arguments': {"
+                     "'node-name': 'vol', 'timeout': 1}}"),
+           "has not answered in time");
+    others_work(&s);
+    expect(qtest_qmp(s.qts, "{'execute': 'query-csv-volumes', 'arguments': {"
+                     "'node-name': 'vol', 'timeout': 1}}"),
+           "has not answered an earlier query");
+    resume(&s);
+    /* The earlier query has to end first. */
+    while (true) {
+        rsp = qtest_qmp(s.qts, "{'execute': 'query-csv-volumes', "
+                        "'arguments': {'node-name': 'vol', 'timeout': 0}}");
+        if (qdict_haskey(rsp, "return")) {
+            break;
+        }
+        qobject_unref(rsp);
+    }
+    qobject_unref(rsp);
+    g_assert_cmpint(count_disks(&s), ==, 1);
+    end(&s);
+}
+
+/* A command that is no job: the monitor waits for it, and nothing else does. */
+static void stall_command(Stall *s, const char *command)
+{
+    stall(s);
+    qtest_qmp_send(s->qts, command, "");
+    other_disk(s);
+    resume(s);
+    expect(qtest_qmp_receive(s->qts), NULL);
+}
+
+static void test_commands(void)
+{
+    Stall s;
+
+    begin(&s);
+    stall_command(&s, "{'execute': 'query-csv-volumes', 'arguments': {"
+                  "'node-name': 'vol', 'timeout': 0}}");
+    stall_command(&s, "{'execute': 'csv-disk-describe', 'arguments': {"
+                  "'volume': 'vol', 'disk': 'd0', 'description': 'x'}}");
+    stall_command(&s, "{'execute': 'csv-disk-rename', 'arguments': {"
+                  "'volume': 'vol', 'disk': 'd0', 'new-name': 'e'}}");
+    stall_command(&s, "{'execute': 'csv-disk-seal', 'arguments': {"
+                  "'volume': 'vol', 'disk': 'e'}}");
+    stall_command(&s, "{'execute': 'csv-volume-grow', 'arguments': {"
+                  "'volume': 'vol', 'size': 1073741824}}");
+    stall_command(&s, "{'execute': 'csv-disk-delete', 'arguments': {"
+                  "'volume': 'vol', 'disk': 'e'}}");
+    g_assert_cmpint(count_disks(&s), ==, 0);
+    end(&s);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    qtest_add_func("/csv/stall/create", test_create);
+    qtest_add_func("/csv/stall/delete", test_delete);
+    qtest_add_func("/csv/stall/grow", test_grow);
+    qtest_add_func("/csv/stall/query", test_query);
+    qtest_add_func("/csv/stall/commands", test_commands);
+    return g_test_run();
+}
