@@ -544,6 +544,12 @@ sim_co_liveness_lock(BlockDriverState *bs, uint64_t id, BdrvLivenessOp op)
         return 0;
     case BDRV_LIVENESS_TEST:
         return holder ? -EBUSY : 0;
+    case BDRV_LIVENESS_RENEW:
+        if (holder && holder != bs) {
+            return -EBUSY;
+        }
+        g_hash_table_insert(dev.locks, g_memdup2(&id, sizeof(id)), bs);
+        return 0;
     }
     g_assert_not_reached();
 }
@@ -558,6 +564,13 @@ static int sim_open(BlockDriverState *bs, QDict *options, int flags,
 {
     bs->supported_zero_flags = BDRV_REQ_MAY_UNMAP;
     return 0;
+}
+
+static void sim_refresh_limits(BlockDriverState *bs, Error **errp)
+{
+    bs->bl.compare_and_write = SIM_SECTOR;
+    bs->bl.lock_scope = BDRV_LOCK_SCOPE_ALL;
+    bs->bl.locks_may_vanish = dev.faults.may_vanish;
 }
 
 static void sim_close(BlockDriverState *bs)
@@ -594,6 +607,7 @@ static BlockDriver bdrv_sim = {
     .bdrv_co_pdiscard           = sim_co_pdiscard,
     .bdrv_co_block_status       = sim_co_block_status,
     .bdrv_co_flush_to_disk      = sim_co_flush,
+    .bdrv_refresh_limits        = sim_refresh_limits,
     .bdrv_co_compare_and_write  = sim_co_compare_and_write,
     .bdrv_co_liveness_lock      = sim_co_liveness_lock,
 };

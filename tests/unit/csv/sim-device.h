@@ -44,6 +44,7 @@ typedef struct SimFaults {
     unsigned fail_write;    /* requests of 10000 that fail */
     unsigned fail_flush;
     bool lie_flush;         /* a flush does nothing and says it did */
+    bool may_vanish;        /* nodes opened from now on: locks may vanish */
 } SimFaults;
 
 typedef struct SimTrace SimTrace;

@@ -1,27 +1,17 @@
 /*
- * Compare-and-write and liveness locks of the block layer
+ * Compare-and-write of the block layer
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
- *
- * What matters about both happens between processes, so this program also
- * runs itself, as "test-compare-and-write --peer COMMAND ...".
  */
 
 #include "qemu/osdep.h"
-#include <sys/wait.h>
 #include "block/block.h"
-#include "block/block_int-common.h"
-#include "system/block-backend.h"
-#include "block/throttle-groups.h"
 #include "qapi/error.h"
 #include "qobject/qdict.h"
-#include "qom/object_interfaces.h"
 #include "qemu/main-loop.h"
-#include "qemu/module.h"
 #include "qemu/thread.h"
-#include "qemu/units.h"
+#include "shared-image.h"
 
-#define IMAGE_SIZE      (4 * MiB)
 #define BLOCK_OFFSET    (64 * KiB)
 #define PEERS           8
 #define ROUNDS          250
@@ -35,61 +25,6 @@ typedef struct Counters {
     uint64_t of_peer[PEERS];
 } Counters;
 
-static const char *self;
-static char *tmp_dir;
-static char *image;
-
-/* Returns the image opened as the printf-like JSON says, "%s" is its name */
-static BlockBackend *open_flags(const char *json, int flags)
-{
-    g_autofree char *filename = NULL;
-    const char *name = strstr(json, "%s");
-    BlockDriverState *bs;
-    BlockBackend *blk;
-    uint64_t perm = BLK_PERM_CONSISTENT_READ;
-
-    if (name) {
-        filename = g_strdup_printf("json:%.*s%s%s", (int)(name - json), json,
-                                   image, name + 2);
-    } else {
-        filename = g_strdup_printf("json:%s", json);
-    }
-    if (flags & BDRV_O_RDWR) {
-        perm |= BLK_PERM_WRITE;
-    }
-
-    bs = bdrv_open(filename, NULL, NULL, flags, &error_abort);
-    blk = blk_new(qemu_get_aio_context(), perm, BLK_PERM_ALL);
-    blk_insert_bs(blk, bs, &error_abort);
-    bdrv_unref(bs);
-    return blk;
-}
-
-static BlockBackend *open_image(const char *json)
-{
-    return open_flags(json, BDRV_O_RDWR);
-}
-
-static BdrvChild *child_of(BlockBackend *blk)
-{
-    return (BdrvChild *)blk_root(blk);
-}
-
-#define PLAIN "{'driver': 'file', 'filename': '%s'}"
-
-static int compare_and_write(BlockBackend *blk, int64_t offset, int64_t bytes,
-                             char compare, char write, BdrvRequestFlags flags)
-{
-    /* Odd addresses, so that nobody relies on how buffers are aligned */
-    g_autofree char *compare_buf = g_malloc(2 * BDRV_COMPARE_AND_WRITE_MAX + 1);
-    g_autofree char *write_buf = g_malloc(2 * BDRV_COMPARE_AND_WRITE_MAX + 1);
-
-    memset(compare_buf + 1, compare, 2 * BDRV_COMPARE_AND_WRITE_MAX);
-    memset(write_buf + 1, write, 2 * BDRV_COMPARE_AND_WRITE_MAX);
-    return bdrv_compare_and_write(child_of(blk), offset, bytes,
-                                  compare_buf + 1, write_buf + 1, flags);
-}
-
 /* Look at the file itself, whatever the nodes above it say */
 static void check_file(int64_t offset, int64_t bytes, char expected)
 {
@@ -102,65 +37,6 @@ static void check_file(int64_t offset, int64_t bytes, char expected)
     for (int64_t i = 0; i < bytes; i++) {
         g_assert_cmpint(buf[i], ==, expected);
     }
-}
-
-static void fresh_image(void)
-{
-    int fd = open(image, O_RDWR | O_CREAT | O_TRUNC, 0600);
-
-    g_assert_cmpint(fd, >=, 0);
-    g_assert_cmpint(ftruncate(fd, IMAGE_SIZE), ==, 0);
-    close(fd);
-}
-
-static bool have_o_direct(void)
-{
-    int fd = open(image, O_RDWR | O_DIRECT);
-
-    if (fd < 0) {
-        return false;
-    }
-    close(fd);
-    return true;
-}
-
-/* Start "--peer @command @json @arg", with pipes as its descriptors 3 and 4 */
-static pid_t peer_start(const char *command, const char *json, unsigned arg,
-                        int ready_fd, int go_fd)
-{
-    g_autofree char *arg_str = g_strdup_printf("%u", arg);
-    pid_t pid = fork();
-
-    g_assert_cmpint(pid, >=, 0);
-    if (pid == 0) {
-        if (ready_fd >= 0) {
-            int ready = fcntl(ready_fd, F_DUPFD, 10);
-            int go = fcntl(go_fd, F_DUPFD, 10);
-
-            dup2(ready, 3);
-            dup2(go, 4);
-        }
-        execl(self, self, "--peer", command, image, json, arg_str, NULL);
-        _exit(99);
-    }
-    return pid;
-}
-
-static int peer_wait(pid_t pid)
-{
-    int status;
-
-    g_assert_cmpint(RETRY_ON_EINTR(waitpid(pid, &status, 0)), ==, pid);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
-}
-
-/* Tell the parent that we are set up, and wait until it says go */
-static void peer_barrier(void)
-{
-    char c = 'r';
-
-    g_assert_cmpint(write(3, &c, 1), ==, 1);
-    g_assert_cmpint(RETRY_ON_EINTR(read(4, &c, 1)), ==, 0);
 }
 
 /* Count to ROUNDS in a block that others count in, too */
@@ -204,38 +80,12 @@ static void check_counters(int64_t offset)
     }
 }
 
-static int peer_main(char **argv)
+static int peer(const char *command, BlockBackend *blk, unsigned arg)
 {
-    const char *command = argv[0];
-    BlockBackend *blk;
-    unsigned arg;
-    int ret = 0;
-
-    image = argv[1];
-    arg = atoi(argv[3]);
-    blk = open_image(argv[2]);
-
-    if (!strcmp(command, "count")) {
-        peer_barrier();
-        count(blk, arg);
-    } else if (!strcmp(command, "hold")) {
-        ret = bdrv_liveness_lock(blk_bs(blk), arg, BDRV_LIVENESS_ACQUIRE);
-        g_assert_cmpint(ret, ==, 0);
-        peer_barrier();
-    } else if (!strcmp(command, "test")) {
-        ret = bdrv_liveness_lock(blk_bs(blk), arg, BDRV_LIVENESS_TEST);
-    } else {
-        g_assert_not_reached();
-    }
-
-    blk_unref(blk);
-    return -ret;
-}
-
-/* What another process sees of the lock: 0 or -EBUSY */
-static int test_from_peer(unsigned id)
-{
-    return -peer_wait(peer_start("test", PLAIN, id, -1, -1));
+    g_assert_cmpstr(command, ==, "count");
+    peer_barrier();
+    count(blk, arg);
+    return 0;
 }
 
 typedef struct RaceCase {
@@ -600,132 +450,50 @@ static void test_one_process(void)
     check_counters(BLOCK_OFFSET);
 }
 
-static void test_liveness_nodes(void)
+static void check_limits(const char *json, uint32_t unit, BdrvLockScope scope)
 {
-    BlockBackend *a, *b;
+    BlockBackend *blk = open_image(json);
+    BlockLimits *bl = &blk_bs(blk)->bl;
 
-    fresh_image();
-    a = open_image(PLAIN);
-    b = open_image("{'driver': 'raw', 'offset': 1048576, 'file': " PLAIN "}");
-
-#define LOCK(blk, id, op) \
-    bdrv_liveness_lock(blk_bs(blk), id, BDRV_LIVENESS_##op)
-    g_assert_cmpint(LOCK(a, 7, TEST), ==, 0);
-    g_assert_cmpint(LOCK(a, 7, RELEASE), ==, 0);
-    g_assert_cmpint(LOCK(a, 7, ACQUIRE), ==, 0);
-    g_assert_cmpint(LOCK(a, 7, ACQUIRE), ==, -EBUSY);
-    g_assert_cmpint(LOCK(a, 7, TEST), ==, -EBUSY);
-    g_assert_cmpint(LOCK(b, 7, TEST), ==, -EBUSY);
-    g_assert_cmpint(LOCK(b, 7, ACQUIRE), ==, -EBUSY);
-    g_assert_cmpint(test_from_peer(7), ==, -EBUSY);
-
-    /* Not his */
-    g_assert_cmpint(LOCK(b, 7, RELEASE), ==, 0);
-    g_assert_cmpint(LOCK(b, 7, TEST), ==, -EBUSY);
-
-    /* Others are free */
-    g_assert_cmpint(LOCK(b, 6, TEST), ==, 0);
-    g_assert_cmpint(LOCK(b, 8, ACQUIRE), ==, 0);
-    g_assert_cmpint(LOCK(b, BDRV_LIVENESS_ID_MAX - 1, ACQUIRE), ==, 0);
-    g_assert_cmpint(LOCK(a, 8, TEST), ==, -EBUSY);
-
-    g_assert_cmpint(LOCK(a, 7, RELEASE), ==, 0);
-    g_assert_cmpint(test_from_peer(7), ==, 0);
-    g_assert_cmpint(LOCK(b, 7, ACQUIRE), ==, 0);
-
-    /* Closing releases; compare-and-write shares no locks with them */
-    g_assert_cmpint(compare_and_write(a, 0, 512, 0, 1, 0), ==, 0);
-    blk_unref(b);
-    g_assert_cmpint(LOCK(a, 7, TEST), ==, 0);
-    g_assert_cmpint(LOCK(a, 8, TEST), ==, 0);
-    g_assert_cmpint(LOCK(a, BDRV_LIVENESS_ID_MAX - 1, TEST), ==, 0);
-    blk_unref(a);
-}
-
-static void test_liveness_killed(void)
-{
-    int ready[2], go[2];
-    BlockBackend *blk;
-    pid_t pid;
-    char byte;
-
-    fresh_image();
-    blk = open_image(PLAIN);
-
-    g_assert_cmpint(pipe(ready), ==, 0);
-    g_assert_cmpint(pipe(go), ==, 0);
-    pid = peer_start("hold", PLAIN, 3, ready[1], go[0]);
-    g_assert_cmpint(RETRY_ON_EINTR(read(ready[0], &byte, 1)), ==, 1);
-    g_assert_cmpint(LOCK(blk, 3, TEST), ==, -EBUSY);
-    g_assert_cmpint(LOCK(blk, 3, ACQUIRE), ==, -EBUSY);
-
-    g_assert_cmpint(kill(pid, SIGKILL), ==, 0);
-    g_assert_cmpint(peer_wait(pid), ==, -SIGKILL);
-    g_assert_cmpint(LOCK(blk, 3, TEST), ==, 0);
-    g_assert_cmpint(LOCK(blk, 3, ACQUIRE), ==, 0);
-
-    for (int i = 0; i < 2; i++) {
-        close(ready[i]);
-        close(go[i]);
-    }
+    g_assert_cmpint(bl->compare_and_write, ==, unit);
+    g_assert_cmpint(bl->lock_scope, ==, scope);
     blk_unref(blk);
 }
 
-static void test_liveness_reopen(void)
+/* What nodes offer is in their limits, also that of those below them */
+static void test_limits(void)
 {
+    BdrvLockScope scope;
     BlockBackend *blk;
-    QDict *options;
 
     fresh_image();
     blk = open_image(PLAIN);
-    g_assert_cmpint(LOCK(blk, 3, ACQUIRE), ==, 0);
-
+    scope = blk_bs(blk)->bl.lock_scope;     /* as the file system has it */
+    g_assert_cmpint(scope, >=, BDRV_LOCK_SCOPE_HOST);
+    g_assert_cmpint(blk_bs(blk)->bl.compare_and_write, ==, 1);
     if (have_o_direct()) {
-        options = qdict_new();
+        QDict *options = qdict_new();
+
         qdict_put_bool(options, "cache.direct", true);
         bdrv_reopen(blk_bs(blk), options, true, &error_abort);
-        g_assert_cmpint(test_from_peer(3), ==, -EBUSY);
-        g_assert_cmpint(LOCK(blk, 3, TEST), ==, -EBUSY);
+        g_assert_cmpint(blk_bs(blk)->bl.compare_and_write, ==,
+                        blk_bs(blk)->bl.request_alignment);
     }
-
-    blk_set_perm(blk, BLK_PERM_CONSISTENT_READ, BLK_PERM_ALL, &error_abort);
-    bdrv_reopen_set_read_only(blk_bs(blk), true, &error_abort);
-    g_assert_cmpint(test_from_peer(3), ==, -EBUSY);
-    g_assert_cmpint(LOCK(blk, 3, TEST), ==, -EBUSY);
-    g_assert_cmpint(LOCK(blk, 4, ACQUIRE), ==, 0);
-    g_assert_cmpint(test_from_peer(4), ==, -EBUSY);
-
-    bdrv_reopen_set_read_only(blk_bs(blk), false, &error_abort);
-    g_assert_cmpint(test_from_peer(3), ==, -EBUSY);
-    g_assert_cmpint(LOCK(blk, 3, RELEASE), ==, 0);
-    g_assert_cmpint(test_from_peer(3), ==, 0);
-    g_assert_cmpint(test_from_peer(4), ==, -EBUSY);
     blk_unref(blk);
-    g_assert_cmpint(test_from_peer(4), ==, 0);
-}
 
-static void test_liveness_inactive(void)
-{
-    BlockBackend *blk;
-
-    fresh_image();
-    blk = open_image("{'driver': 'raw', 'file': {'driver': 'file',"
-                     " 'filename': '%s', 'auto-read-only': true}}");
-    blk_set_force_allow_inactivate(blk);
-    g_assert_cmpint(LOCK(blk, 3, ACQUIRE), ==, 0);
-
-    g_assert_cmpint(bdrv_inactivate_all(), ==, 0);
-    g_assert_cmpint(test_from_peer(3), ==, -EBUSY);
-    g_assert_cmpint(LOCK(blk, 3, TEST), ==, -EBUSY);
-    g_assert_cmpint(LOCK(blk, 4, ACQUIRE), ==, 0);
-    g_assert_cmpint(test_from_peer(4), ==, -EBUSY);
-    g_assert_cmpint(LOCK(blk, 4, RELEASE), ==, 0);
-
-    bdrv_activate_all(&error_abort);
-    g_assert_cmpint(test_from_peer(3), ==, -EBUSY);
-    g_assert_cmpint(test_from_peer(4), ==, 0);
-    g_assert_cmpint(compare_and_write(blk, 4096, 512, 0, 1, 0), ==, 0);
-    blk_unref(blk);
+    check_limits("{'driver': 'raw', 'offset': 512, 'file': " PLAIN "}", 1,
+                 scope);
+    check_limits("{'driver': 'blkdebug', 'align': 4096, 'image': " PLAIN "}",
+                 4096, scope);
+    check_limits("{'driver': 'raw', 'offset': 8192, 'file': {'driver':"
+                 " 'blkdebug', 'align': 4096, 'image': " PLAIN "}}", 4096,
+                 scope);
+    check_limits("{'driver': 'raw', 'offset': 512, 'file': {'driver':"
+                 " 'blkdebug', 'align': 4096, 'image': " PLAIN "}}", 0, scope);
+    check_limits("{'driver': 'blkdebug', 'align': 8192, 'image': " PLAIN "}",
+                 0, scope);
+    check_limits("{'driver': 'null-co', 'size': 1048576}", 0,
+                 BDRV_LOCK_SCOPE_NONE);
 }
 
 static void add_tests(void)
@@ -749,44 +517,10 @@ static void add_tests(void)
     g_test_add_func("/compare-and-write/fua", test_fua);
     g_test_add_func("/compare-and-write/busy-block", test_busy_block);
     g_test_add_func("/compare-and-write/timeout", test_timeout);
-    g_test_add_func("/liveness/nodes", test_liveness_nodes);
-    g_test_add_func("/liveness/killed", test_liveness_killed);
-    g_test_add_func("/liveness/reopen", test_liveness_reopen);
-    g_test_add_func("/liveness/inactive", test_liveness_inactive);
+    g_test_add_func("/compare-and-write/limits", test_limits);
 }
 
 int main(int argc, char **argv)
 {
-    int ret;
-
-    self = argv[0];
-    signal(SIGPIPE, SIG_IGN);
-    bdrv_init();
-    module_call_init(MODULE_INIT_QOM);
-    qemu_init_main_loop(&error_abort);
-    object_new_with_props(TYPE_THROTTLE_GROUP, object_get_objects_root(),
-                          "group", &error_abort, NULL);
-
-    if (argc == 6 && !strcmp(argv[1], "--peer")) {
-        return peer_main(argv + 2);
-    }
-
-    g_test_init(&argc, &argv, NULL);
-    if (!qemu_has_ofd_lock()) {
-        g_printerr("no OFD locks on this system\n");
-        return 77;
-    }
-
-    tmp_dir = g_dir_make_tmp("test-compare-and-write.XXXXXX", NULL);
-    g_assert_nonnull(tmp_dir);
-    image = g_build_filename(tmp_dir, "image", NULL);
-
-    add_tests();
-    ret = g_test_run();
-
-    unlink(image);
-    rmdir(tmp_dir);
-    g_free(image);
-    g_free(tmp_dir);
-    return ret;
+    return shared_image_main(argc, argv, peer, add_tests);
 }
