@@ -160,7 +160,7 @@ csv_member_take(CsvVolume *vol, BdrvChild *file, uint32_t slot, Error **errp)
 }
 
 /*
- * On a block device the locks behind compare-and-write reach this host only.
+ * On some storage the locks behind compare-and-write reach this host only.
  * Then members of two hosts would change a record at once and not notice, so
  * a member looks for others after it wrote its record: of two that come at
  * the same time at least one sees the other, or that its record is gone.
@@ -168,14 +168,10 @@ csv_member_take(CsvVolume *vol, BdrvChild *file, uint32_t slot, Error **errp)
 static bool GRAPH_RDLOCK
 csv_member_alone(CsvVolume *vol, BdrvChild *file, Error **errp)
 {
-    BlockDriverState *bs = file->bs;
     CsvMemberRecord rec;
     uint32_t slot;
 
-    while (bdrv_primary_bs(bs)) {
-        bs = bdrv_primary_bs(bs);
-    }
-    if (strcmp(bs->drv->format_name, "host_device")) {
+    if (file->bs->bl.lock_scope == BDRV_LOCK_SCOPE_ALL) {
         return true;
     }
     for (slot = 0; slot < vol->sb.member_slots; slot++) {
@@ -185,10 +181,11 @@ csv_member_alone(CsvVolume *vol, BdrvChild *file, Error **errp)
         if (rec.state == CSV_MEMBER_ACTIVE && !csv_host_is_here(&rec)) {
             g_autofree char *who = csv_member_describe(&rec);
 
-            error_setg(errp, "csv volume '%s' on a host device is in use by "
-                       "another host (%s); the locks of a host device reach "
-                       "one host only, so put the volume on a shared file "
-                       "system", csv_volume_label(vol), who);
+            error_setg(errp, "csv volume '%s' is in use by another host (%s), "
+                       "but the locks of node '%s' reach one host only; put "
+                       "the volume on a file system with locks that reach all "
+                       "hosts", csv_volume_label(vol), who,
+                       bdrv_get_node_name(file->bs));
             return false;
         }
     }

@@ -47,7 +47,7 @@ int csv_record_swap(CsvVolume *vol, BdrvChild *file, uint64_t offset,
     uint8_t compare[CSV_PAGE_SIZE] = { 0 };
     uint8_t write[CSV_PAGE_SIZE] = { 0 };
     /* What the node needs may change, when it is reopened with O_DIRECT. */
-    uint32_t block = MAX(CSV_RECORD_SIZE, file->bs->bl.request_alignment);
+    uint32_t block = MAX(CSV_RECORD_SIZE, file->bs->bl.compare_and_write);
     int ret;
 
     memcpy(compare, old, CSV_RECORD_SIZE);
