@@ -167,7 +167,7 @@ typedef struct QEMU_PACKED CsvMemberPage {
     uint32_t reserved76;
     uint8_t host_id[16];
     uint64_t pr_key;
-    uint64_t reserved104;
+    uint64_t pid_space;
     char host[64];
     uint8_t boot_id[16];
     uint32_t use[CSV_MEMBER_USES];
@@ -332,6 +332,7 @@ typedef struct CsvMemberRecord {
     uint32_t beat_ms;
     uint32_t dead_ms;
     uint32_t pid;
+    uint64_t pid_space;         /* that pid is from, or 0 */
     uint64_t pr_key;            /* SCSI reservation key, or 0 */
     QemuUUID host_id;
     QemuUUID boot_id;

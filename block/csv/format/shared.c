@@ -424,6 +424,7 @@ bool csv_member_decode(const uint8_t *buf, const CsvSuperblock *sb,
         .dead_ms = le32_to_cpu(p->dead_ms),
         .pid = le32_to_cpu(p->pid),
         .pr_key = le64_to_cpu(p->pr_key),
+        .pid_space = le64_to_cpu(p->pid_space),
     };
     memcpy(out->host_id.data, p->host_id, sizeof(p->host_id));
     memcpy(out->boot_id.data, p->boot_id, sizeof(p->boot_id));
@@ -450,6 +451,7 @@ void csv_member_encode(const CsvMemberRecord *in, const CsvSuperblock *sb,
     p->dead_ms = cpu_to_le32(in->dead_ms);
     p->pid = cpu_to_le32(in->pid);
     p->pr_key = cpu_to_le64(in->pr_key);
+    p->pid_space = cpu_to_le64(in->pid_space);
     memcpy(p->host_id, in->host_id.data, sizeof(p->host_id));
     memcpy(p->boot_id, in->boot_id.data, sizeof(p->boot_id));
     pstrcpy(p->host, sizeof(p->host), in->host);

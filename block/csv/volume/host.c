@@ -30,8 +30,17 @@ static QemuUUID csv_read_id(const char *path)
     return n == 2 * sizeof(id.data) ? id : (QemuUUID) { 0 };
 }
 
+static uint64_t csv_pid_space(void)
+{
+    struct stat st;
+
+    return stat("/proc/self/ns/pid", &st) < 0 ? 0 : st.st_ino;
+}
+
 void csv_host_fill(CsvMemberRecord *rec)
 {
+    rec->pid = getpid();
+    rec->pid_space = csv_pid_space();
     rec->host_id = csv_read_id("/etc/machine-id");
     rec->boot_id = csv_read_id("/proc/sys/kernel/random/boot_id");
     pstrcpy(rec->host, sizeof(rec->host), g_get_host_name());
@@ -52,4 +61,21 @@ bool csv_host_is_here(const CsvMemberRecord *rec)
     return !qemu_uuid_is_null(&here.host_id) &&
            qemu_uuid_is_equal(&here.host_id, &rec->host_id) &&
            !strcmp(here.host, rec->host);
+}
+
+bool csv_host_process_is_gone(const CsvMemberRecord *rec)
+{
+    CsvMemberRecord here;
+
+    if (!csv_host_is_here(rec)) {
+        return false;
+    }
+    csv_host_fill(&here);
+    if (!qemu_uuid_is_equal(&here.boot_id, &rec->boot_id)) {
+        return !qemu_uuid_is_null(&here.boot_id) &&
+               !qemu_uuid_is_null(&rec->boot_id);
+    }
+    return rec->pid > 0 && rec->pid <= INT32_MAX && rec->pid_space &&
+           rec->pid_space == here.pid_space &&
+           kill(rec->pid, 0) < 0 && errno == ESRCH;
 }

@@ -6,8 +6,9 @@
  * to join in the slot of a dead member is not mistaken for it.
  *
  * A free lock proves that a member is dead only if it was on this host: the
- * locks may not reach others.  On a network file system not even that is
- * certain, since a client can lose its locks and live on.
+ * locks may not reach others.  Where locks may vanish, as on NFS, its process
+ * must be gone as well, and a member makes sure now and then that it still has
+ * its lock.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -48,6 +49,30 @@ csv_lock_acquire(CsvVolume *vol, BdrvChild *file, const CsvMemberRecord *rec,
     return ret;
 }
 
+static bool csv_lock_renews(CsvVolume *vol)
+{
+    return vol->bs->bl.locks_may_vanish;
+}
+
+/*
+ * Take the lock again in case it has vanished.  If our record has changed
+ * meanwhile, somebody has noticed, and may have taken our disks.
+ */
+static int64_t GRAPH_RDLOCK csv_lock_renew(CsvVolume *vol, BdrvChild *file)
+{
+    CsvMemberRecord now;
+    int ret = bdrv_liveness_lock(file->bs, csv_lock_id(vol->me.slot,
+                                                       vol->me.incarnation),
+                                 BDRV_LIVENESS_RENEW);
+    int err = csv_member_read(vol, file, vol->me.slot, &now, NULL);
+
+    if (err >= 0 && (now.state != CSV_MEMBER_ACTIVE ||
+                     now.incarnation != vol->me.incarnation)) {
+        return -ESTALE;
+    }
+    return ret < 0 || err < 0 ? -EIO : INT64_MAX;
+}
+
 static CsvLiveness GRAPH_RDLOCK
 csv_lock_judge(CsvVolume *vol, BdrvChild *file, const CsvMemberRecord *rec,
                const CsvPeer *peer)
@@ -58,8 +83,9 @@ csv_lock_judge(CsvVolume *vol, BdrvChild *file, const CsvMemberRecord *rec,
     case -EBUSY:
         return CSV_LIVENESS_ALIVE;
     case 0:
-        return csv_host_is_here(rec) ? CSV_LIVENESS_DEAD
-                                     : CSV_LIVENESS_UNKNOWN;
+        return (file->bs->bl.locks_may_vanish ? csv_host_process_is_gone(rec)
+                                              : csv_host_is_here(rec))
+               ? CSV_LIVENESS_DEAD : CSV_LIVENESS_UNKNOWN;
     default:
         return CSV_LIVENESS_UNKNOWN;
     }
@@ -87,6 +113,8 @@ const CsvLeaseOps csv_lease_lock = {
     .caps       = CSV_LEASE_REACHES_HOSTS,
     .probe      = csv_lock_probe,
     .acquire    = csv_lock_acquire,
+    .renews     = csv_lock_renews,
+    .renew      = csv_lock_renew,
     .judge      = csv_lock_judge,
     .held       = csv_lock_held,
     .release    = csv_lock_release,

@@ -22,6 +22,11 @@
 
 /* Often enough to see a beat that changes every second. */
 #define CSV_LEASE_TICK_MS 500
+/*
+ * For leases without a beat.  Not too often: on NFS taking a lock again empties
+ * the host's page cache of the volume.
+ */
+#define CSV_LEASE_SLOW_TICK_MS 5000
 
 static const CsvLeaseOps *csv_leases[] = {
     [CSV_LIVENESS_BY_LOCK] = &csv_lease_lock,
@@ -167,9 +172,14 @@ static void GRAPH_RDLOCK csv_lease_renew(CsvVolume *vol, BdrvChild *file)
     }
 }
 
+static bool csv_lease_renews(CsvVolume *vol)
+{
+    return !vol->lease->renews || vol->lease->renews(vol);
+}
+
 void csv_lease_tick(CsvVolume *vol, BdrvChild *file)
 {
-    if (vol->lease->renew) {
+    if (csv_lease_renews(vol)) {
         csv_lease_renew(vol, file);
     }
     if (vol->peers) {
@@ -179,8 +189,10 @@ void csv_lease_tick(CsvVolume *vol, BdrvChild *file)
 
 static void csv_lease_timer_set(CsvVolume *vol)
 {
-    timer_mod(vol->lease_timer,
-              qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + CSV_LEASE_TICK_MS);
+    bool slow = !(vol->lease->caps & CSV_LEASE_NEEDS_BEAT) && !vol->peers;
+
+    timer_mod(vol->lease_timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
+              (slow ? CSV_LEASE_SLOW_TICK_MS : CSV_LEASE_TICK_MS));
 }
 
 static void coroutine_fn GRAPH_RDLOCK csv_lease_tick_co(CsvVolume *vol)
@@ -221,7 +233,7 @@ static void csv_lease_timer(void *opaque)
 static void GRAPH_RDLOCK csv_lease_arm(CsvVolume *vol)
 {
     if (vol->locked && !vol->lease_timer &&
-        (vol->lease->renew || vol->peers)) {
+        (csv_lease_renews(vol) || vol->peers)) {
         vol->lease_timer = aio_timer_new(qemu_get_aio_context(),
                                          QEMU_CLOCK_REALTIME, SCALE_MS,
                                          csv_lease_timer, vol);
@@ -235,7 +247,7 @@ void csv_lease_start(CsvVolume *vol, BdrvChild *file)
     if (vol->lease->caps & CSV_LEASE_NEEDS_BEAT) {
         csv_gate_extend(vol, get_clock());      /* closed until renewed */
     }
-    if (vol->lease->renew) {
+    if (csv_lease_renews(vol)) {
         csv_lease_renew(vol, file);
     }
     csv_lease_arm(vol);

@@ -49,12 +49,13 @@ struct CsvLeaseOps {
      * Check that we still have the lease, and show it to the others.  Returns
      * for how many ns, counted from before the call, this member may write;
      * INT64_MAX: until the next renewal says otherwise.  -ESTALE: the lease is
-     * lost for good.  Any other error: it is tried again.  NULL if the lease
-     * needs no renewal.  Called with member_lock held, so it can change the
-     * record by csv_member_write().
+     * lost for good.  Any other error: it is tried again.  Called with
+     * member_lock held, so it can change the record by csv_member_write().
      */
     int64_t GRAPH_RDLOCK_PTR
     (*renew)(CsvVolume *vol, BdrvChild *file);
+    /* Does our lease need to be renewed?  NULL: yes.  Must not yield. */
+    bool (*renews)(CsvVolume *vol);
     /*
      * What is known of the member in @rec, which is active.  @peer is what was
      * observed of it; NULL: nothing yet.

@@ -99,7 +99,6 @@ csv_member_enter(CsvVolume *vol, BdrvChild *file, CsvMemberRecord *rec,
     rec->state = CSV_MEMBER_ACTIVE;
     rec->liveness = vol->lease->kind;
     rec->since = g_get_real_time() / G_USEC_PER_SEC;
-    rec->pid = getpid();
     csv_host_fill(rec);
     memset(rec->use, 0, sizeof(rec->use));
     csv_member_encode(rec, &vol->sb, new);

@@ -273,7 +273,7 @@ csv_member_info(CsvVolume *vol, BdrvChild *file, const CsvMemberRecord *rec,
 
 /* host.c */
 
-/* Fill in the fields that identify this host and boot. */
+/* Fill in the fields that identify this host, boot and process. */
 void csv_host_fill(CsvMemberRecord *rec);
 /*
  * Was the member in @rec on this host?  In this boot, or in an earlier one, of
@@ -281,6 +281,11 @@ void csv_host_fill(CsvMemberRecord *rec);
  * well, because copied machines may share an ID.
  */
 bool csv_host_is_here(const CsvMemberRecord *rec);
+/*
+ * Was the member in @rec on this host, and is its process certainly gone: from
+ * an earlier boot, or not there although we would see it?
+ */
+bool csv_host_process_is_gone(const CsvMemberRecord *rec);
 
 /* gate.c */
 

@@ -9,6 +9,7 @@
 #include "block/csv/disk/disk.h"
 #include "block/csv/volume/lease.h"
 #include "qapi/error.h"
+#include "qobject/qdict.h"
 #include "qemu/main-loop.h"
 #include "qemu/timer.h"
 #include "sim-device.h"
@@ -362,6 +363,147 @@ static void test_evict(void)
     sim_pair_stop();
 }
 
+/* Two members on storage that may drop the locks of those that live */
+typedef struct Vanish {
+    BlockBackend *one, *two;
+    CsvVolume *vol, *other;
+    BdrvChild *file, *other_file;
+} Vanish;
+
+static Vanish vanish_start(void)
+{
+    SimFaults faults = { .may_vanish = true };
+    Vanish v;
+
+    sim_pair_start();
+    sim_device_faults(&faults, 1);
+    sim_node_open("c");
+    sim_node_open("d");
+    v.one = sim_disk_open("c", "one");
+    v.two = sim_disk_open("d", "two");
+    v.vol = disk_of(v.one)->volume;
+    v.other = disk_of(v.two)->volume;
+    v.file = disk_of(v.one)->bs->file;
+    v.other_file = disk_of(v.two)->bs->file;
+    g_assert_nonnull(v.vol->lease_timer);
+    sim_device_drop_locks();
+    return v;
+}
+
+static void vanish_stop(Vanish *v)
+{
+    blk_unref(v->one);
+    blk_unref(v->two);
+    bdrv_unref(bdrv_lookup_bs("c", "c", NULL));
+    bdrv_unref(bdrv_lookup_bs("d", "d", NULL));
+    sim_pair_stop();
+}
+
+static CsvLiveness GRAPH_RDLOCK judge(Vanish *v, const CsvMemberRecord *rec)
+{
+    return csv_member_liveness(v->other, v->other_file, rec,
+                               rec->incarnation);
+}
+
+/* A lock that vanished proves nothing as long as the process may live. */
+static void test_vanished(void)
+{
+    Vanish v = vanish_start();
+    CsvMemberRecord rec, peer;
+    QDict *options = qdict_new();
+    Error *err = NULL;
+
+    qdict_put_str(options, "driver", "csv");
+    qdict_put_str(options, "disk", "one");
+    qdict_put_str(options, "file", "d");
+    g_assert_null(blk_new_open(NULL, NULL, options, BDRV_O_RDWR, &err));
+    error_free_or_abort(&err);
+    g_assert_true(disk_of(v.one)->owned);
+
+    bdrv_graph_rdlock_main_loop();
+    csv_member_read(v.other, v.other_file, v.vol->me.slot, &rec, &error_abort);
+    g_assert_cmpint(judge(&v, &rec), ==, CSV_LIVENESS_UNKNOWN);
+
+    peer = rec;
+    peer.pid = INT32_MAX;
+    g_assert_cmpint(judge(&v, &peer), ==, CSV_LIVENESS_DEAD);
+    peer.pid_space++;
+    g_assert_cmpint(judge(&v, &peer), ==, CSV_LIVENESS_UNKNOWN);
+    peer.pid_space = 0;
+    g_assert_cmpint(judge(&v, &peer), ==, CSV_LIVENESS_UNKNOWN);
+    peer = rec;
+    peer.boot_id.data[0] ^= 1;
+    if (!qemu_uuid_is_null(&peer.host_id)) {
+        g_assert_cmpint(judge(&v, &peer), ==, CSV_LIVENESS_DEAD);
+    }
+    peer.host_id.data[0] ^= 1;
+    g_assert_cmpint(judge(&v, &peer), ==, CSV_LIVENESS_UNKNOWN);
+
+    /* Its owner takes the lock again. */
+    csv_lease_tick(v.vol, v.file);
+    g_assert_true(csv_gate_is_open(&v.vol->gate));
+    g_assert_cmpint(judge(&v, &rec), ==, CSV_LIVENESS_ALIVE);
+    peer = rec;
+    peer.pid = INT32_MAX;
+    g_assert_cmpint(judge(&v, &peer), ==, CSV_LIVENESS_ALIVE);
+    bdrv_graph_rdunlock_main_loop();
+    vanish_stop(&v);
+}
+
+static void check_no_write(SimTrace *trace)
+{
+    for (unsigned i = 0; i < sim_trace_length(trace); i++) {
+        g_assert_cmpint(sim_trace_event(trace, i)->kind, !=, SIM_WRITE);
+    }
+    sim_trace_free(trace);
+}
+
+/*
+ * The member was declared dead while its lock was gone: it writes nothing more,
+ * whether or not another one has its slot now.
+ */
+static void do_vanished_late(bool slot_taken)
+{
+    g_autofree uint8_t *buf = g_malloc0(4 * KiB);
+    Vanish v = vanish_start();
+    unsigned slot = v.vol->me.slot;
+
+    g_assert_cmpint(blk_pwrite(v.one, 0, 4 * KiB, buf, 0), ==, 0);
+    bdrv_graph_rdlock_main_loop();
+    csv_member_evict(v.other, v.other_file, slot, v.vol->me.incarnation,
+                     &error_abort);
+    bdrv_graph_rdunlock_main_loop();
+    if (slot_taken) {
+        BlockBackend *next;
+
+        sim_node_open("e");
+        next = sim_disk_open("e", "one");
+        g_assert_cmpint(disk_of(next)->volume->me.slot, ==, slot);
+        g_assert_true(csv_gate_is_open(&v.vol->gate));
+        bdrv_graph_rdlock_main_loop();
+        csv_lease_tick(v.vol, v.file);
+        bdrv_graph_rdunlock_main_loop();
+        blk_unref(next);
+        bdrv_unref(bdrv_lookup_bs("e", "e", NULL));
+    } else {
+        bdrv_graph_rdlock_main_loop();
+        csv_lease_tick(v.vol, v.file);
+        bdrv_graph_rdunlock_main_loop();
+    }
+    g_assert_false(csv_gate_is_open(&v.vol->gate));
+    sim_trace_start();
+    g_assert_cmpint(blk_pwrite(v.one, 0, 4 * KiB, buf, 0), ==, -ESTALE);
+    g_assert_cmpint(blk_flush(v.one), ==, -ESTALE);
+    check_no_write(sim_trace_stop());
+    vanish_stop(&v);
+}
+
+static void test_vanished_late(void)
+{
+    do_vanished_late(false);
+    do_vanished_late(true);
+}
+
 int main(int argc, char **argv)
 {
     bdrv_init();
@@ -371,5 +513,7 @@ int main(int argc, char **argv)
     g_test_add_func("/csv/member/gate", test_gate);
     g_test_add_func("/csv/member/lease", test_lease);
     g_test_add_func("/csv/member/evict", test_evict);
+    g_test_add_func("/csv/member/vanished", test_vanished);
+    g_test_add_func("/csv/member/vanished-late", test_vanished_late);
     return g_test_run();
 }

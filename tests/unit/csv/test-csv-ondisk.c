@@ -40,6 +40,7 @@ static const CsvMemberRecord sample_member = {
     .incarnation = 77,
     .since = 1795400001,
     .pid = 4711,
+    .pid_space = 4026531836,
     .host_id.data = { 9, 9, 9 },
     .host = "node-a",
     .use = { 4, 0, CSV_USE_WRITE | 128 },
@@ -476,6 +477,7 @@ static void test_member(void)
     g_assert_cmphex(page_get(buf, 48, 8), ==, 1795400001);
     g_assert_cmphex(page_get(buf, 72, 4), ==, 4711);
     g_assert_cmpmem(buf + 80, 16, sample_member.host_id.data, 16);
+    g_assert_cmphex(page_get(buf, 104, 8), ==, 4026531836);
     g_assert_cmpmem(buf + 112, 7, "node-a", 7);
     g_assert_cmphex(page_get(buf, 192, 4), ==, 4);
     g_assert_cmphex(page_get(buf, 200, 4), ==, 0x80000080);
