@@ -96,21 +96,43 @@ def let_go(m: Members) -> None:
     m.io(m.b, 'more', 'read -P 7 0 1M')
 
 
-def dead_owner(m: Members) -> None:
-    """A dead owner's disk is taken over at once."""
+def take_over(m: Members, qmp: Qmp, host: str) -> None:
+    """The disk of a dead owner is opened, and soon."""
     before = m.witness.disk('data')
-    m.member_a.kill()
-    must(m.witness.disk('data')['owner']['liveness'] == 'dead',
-         'the owner is known to be dead')
     start = time.monotonic()
-    m.open(m.qmp_b, 'data')
+    m.open(qmp, 'data')
     took = time.monotonic() - start
     after = m.witness.disk('data')
-    must(after['owner']['host'] == 'host-B', f'{after}')
+    must(after['owner']['host'] == host, f'{after}')
     must(after['epoch'] == before['epoch'] + 1, f'{before} {after}')
-    event = m.qmp_b.wait('CSV_DISK_OWNERSHIP', 5, reason='takeover')
+    event = qmp.wait('CSV_DISK_OWNERSHIP', 5, reason='takeover')
     say.note(f'in {took * 1000:.0f} ms: {json.dumps(event.data)}')
     must(took < 2, f'it took {took:.1f} s')
+
+
+def dead_owner(m: Members) -> None:
+    """A dead owner's disk is taken over at once on its own host."""
+    m.member_a.kill()
+    m.member_a, m.qmp_a = m.member(m.a)
+    take_over(m, m.qmp_a, 'host-A')
+
+
+def dead_elsewhere(m: Members) -> None:
+    """On another host only when somebody vouches that the owner is dead.
+
+    It cannot look into that host, so the lock that is gone proves nothing.
+    """
+    pid = m.member_a.pid_inside()
+    m.member_a.kill()
+    must(m.witness.disk('data')['owner']['liveness'] == 'unknown',
+         'nobody else knows that the owner is dead')
+    why = m.refused(m.qmp_b, 'data')
+    must('host-A' in why and 'cannot be seen from here' in why,
+         'the message says who has it, and why it is refused')
+    m.witness.evict('host-A', pid)
+    must(m.witness.disk('data')['owner']['liveness'] == 'dead',
+         'now it is known')
+    take_over(m, m.qmp_b, 'host-B')
 
 
 def both_want(m: Members) -> None:
@@ -128,9 +150,16 @@ def both_want(m: Members) -> None:
 
 
 def power_off(m: Members) -> None:
-    """A whole host goes; the other takes its disk over."""
+    """A whole host goes and is fenced; the other takes its disk over."""
     m.open(m.qmp_b, 'data')
     m.b.power_off()
+    try:
+        m.io(m.a, 'data', 'write -P 2 0 64k')
+    except RuntimeError as why:
+        say.note(str(why))
+    else:
+        raise AssertionError('data could be opened')
+    m.witness.evict('host-B')
     m.io(m.a, 'data', 'read -P 1 0 64k', 'write -P 2 0 64k')
     disk = m.witness.disk('data')
     must(disk['state'] == 'free', f'{disk}')
@@ -139,4 +168,4 @@ def power_off(m: Members) -> None:
 if __name__ == '__main__':
     case.end(case.main(__doc__, Members,
                        [one_owner, each_a_disk, read_only, let_go, dead_owner,
-                        both_want, power_off], timeout=90))
+                        dead_elsewhere, both_want, power_off], timeout=90))

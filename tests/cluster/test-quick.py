@@ -92,6 +92,7 @@ def dies_while_it_saves(scene: Scene) -> None:
     except QmpError as why:
         must('not come to the end' in str(why), f'it says why: {why}')
     target.quit()
+    scene.fence(source)
     scene.reboot(target.host)
     scene.runs_only(scene.guest.at, source)
 

@@ -30,10 +30,10 @@ def when_all_is_sent(scene: Scene) -> None:
 
 
 def before_hand_over(scene: Scene) -> None:
-    """Killed before the hand-over, its disks are free to be taken over.
+    """Killed before the hand-over, its disks can be taken once it is fenced.
 
     The guest is lost, as with any host that dies; it boots on the other host
-    at once and finds everything that it had acknowledged.
+    and finds everything that it had acknowledged.
     """
     source = scene.guest.at
     destination, uri = scene.incoming()
@@ -43,8 +43,11 @@ def before_hand_over(scene: Scene) -> None:
     for name in DISKS:
         disk = scene.witness.disk(name)
         must(disk['state'] == 'owned'
-             and disk['owner']['liveness'] == 'dead',
-             f'{name} has a dead owner: {disk}')
+             and disk['owner']['liveness'] == 'unknown',
+             f'nobody knows yet that the owner of {name} is dead: {disk}')
+    scene.fence(source)
+    must(scene.witness.disk('data')['owner']['liveness'] == 'dead',
+         'now it is known')
     scene.reboot(destination.host)
     scene.runs_only(scene.guest.at, source, destination)
 
@@ -64,6 +67,7 @@ def after_hand_over(scene: Scene) -> None:
     proxy.close()
     destination.process.wait(20)
     scene.runs_nowhere(source, destination)
+    scene.fence(source)
     scene.reboot(destination.host)
     scene.runs_only(scene.guest.at, source, destination)
 

@@ -24,6 +24,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -54,6 +55,46 @@ static void catch_children(void)
     sigaction(SIGCHLD, &a, NULL);
 }
 
+/* In this host only, the file at PATH contains TEXT. */
+static void replace_file(const char *path, const char *text)
+{
+    char temp[] = "/tmp/csv-host-XXXXXX";
+    int fd = mkstemp(temp);
+
+    if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text) ||
+        fchmod(fd, 0444) < 0 || mount(temp, path, NULL, MS_BIND, NULL) < 0) {
+        die(path);
+    }
+    unlink(temp);
+    close(fd);
+}
+
+/* Let programs in here see a machine, and a boot of it, of its own. */
+static void become_a_machine(void)
+{
+    char text[64];
+    int fd = open("/proc/sys/kernel/random/uuid", O_RDONLY);
+    ssize_t len = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+    char *to = text;
+
+    if (len <= 0) {
+        die("random UUID");
+    }
+    close(fd);
+    text[len] = 0;
+    replace_file("/proc/sys/kernel/random/boot_id", text);
+    if (access("/etc/machine-id", F_OK) < 0) {
+        return;
+    }
+    for (const char *from = text; *from; from++) {
+        if (*from != '-') {
+            *to++ = *from;
+        }
+    }
+    *to = 0;
+    replace_file("/etc/machine-id", text);
+}
+
 static int first_process(const char *name)
 {
     /* ours alone: what is mounted here is seen nowhere else */
@@ -64,6 +105,7 @@ static int first_process(const char *name)
         die("/proc");
     }
     mount("sysfs", "/sys", "sysfs", 0, NULL);   /* not in a user namespace */
+    become_a_machine();
     if (sethostname(name, strlen(name)) < 0) {
         die("host name");
     }

@@ -40,11 +40,12 @@ class Witness:
         node = {'driver': 'file', 'node-name': 'volume', 'read-only': True,
                 'filename': str(store.path),
                 'cache': {'direct': store.direct}}
+        fence = {**node, 'node-name': 'fence', 'read-only': False}
         self.name = 'witness'
         self.process = host.popen(
             'witness', tools / 'storage-daemon' / 'qemu-storage-daemon',
-            '--blockdev', json.dumps(node), '--chardev',
-            f'socket,id=qmp,path={path},server=on,wait=off',
+            '--blockdev', json.dumps(node), '--blockdev', json.dumps(fence),
+            '--chardev', f'socket,id=qmp,path={path},server=on,wait=off',
             '--monitor', 'chardev=qmp')
         self.qmp = Qmp(path, self.process.alive)
 
@@ -53,6 +54,18 @@ class Witness:
 
     def disk(self, name: str) -> dict:
         return next(d for d in self.volume()['disks'] if d['name'] == name)
+
+    def evict(self, host: str, pid: int | None = None) -> None:
+        """HOST, or its process PID, is known to be dead: declare its members
+        dead, as a fencing agent does."""
+        evicted = [member for member in self.volume()['members']
+                   if member['host'] == host and pid in (None, member['pid'])
+                   and member['liveness'] != 'dead']
+        for member in evicted:
+            self.qmp.cmd('csv-member-evict', volume='fence',
+                         member=member['id'],
+                         incarnation=member['incarnation'])
+        must(evicted, f'{host}, pid {pid}, is a member')
 
 
 class Scene:
@@ -130,6 +143,12 @@ class Scene:
         and sent all it has, and the destination has got none of that."""
         switchover.hand_over(source, proxy, lambda: all(
             self.witness.disk(d)['state'] == 'handover' for d in DISKS))
+
+    def fence(self, machine: Machine) -> None:
+        """MACHINE was killed. Another host cannot see that: until it is told
+        so, by whoever makes sure of it, it opens none of its disks."""
+        must(not machine.process.alive(), f'{machine.name} is dead')
+        self.witness.evict(machine.host.name, machine.pid_inside)
 
     # ---- what must be true ----
 
