@@ -66,6 +66,11 @@ def lost_path() -> Path:
                     '-fvisibility=hidden')
 
 
+def lose_locks() -> Path:
+    return _compile(GUEST / 'lose-locks.so', CLUSTER / 'host' / 'lose-locks.c',
+                    '-shared', '-fPIC', '-fvisibility=hidden')
+
+
 def unpack(package: str) -> Path:
     """Unpack a Debian package under build/guest/NAME (once)."""
     root = GUEST / package
