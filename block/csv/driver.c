@@ -225,6 +225,9 @@ static int GRAPH_RDLOCK csv_inactivate(BlockDriverState *bs)
             }
         }
     }
+    if (ret >= 0 && disk->attached) {
+        csv_leave_soon();
+    }
     trace_csv_inactivate(bs, ret);
     return ret;
 }

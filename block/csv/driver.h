@@ -36,6 +36,14 @@ int GRAPH_RDLOCK csv_reopen_take(CsvDisk *disk, const QemuUUID *token,
 int GRAPH_RDLOCK csv_reopen_let_go(CsvDisk *disk, const QemuUUID *token,
                                    Error **errp);
 
+/* leave.c */
+
+/*
+ * A disk became inactive: leave its volume as soon as others own all that this
+ * process had there.  Main thread.
+ */
+void csv_leave_soon(void);
+
 /* create.c */
 
 extern QemuOptsList csv_create_opts;
