@@ -56,8 +56,11 @@ static int csv_leave_check(CsvVolume *vol)
             return -EBUSY;
         }
     }
-    if (!attached || attached != vol->attached) {
+    if (!attached) {
         return -EBUSY;
+    }
+    if (attached != vol->attached) {
+        return -EAGAIN;     /* a command is at work */
     }
     QLIST_FOREACH(disk, &vol->disks, next) {
         if (disk->attached && disk->handed_over && csv_leave_named(disk)) {
