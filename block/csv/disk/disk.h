@@ -1,7 +1,7 @@
 /*
  * Cluster shared volume: what one owner has
  *
- * The third room: disks that are open, their maps and their data, and making
+ * The third layer: disks that are open, their maps and their data, and making
  * and deleting disks.
  *
  * What volume.h says of threads, the graph and errors holds here as well.

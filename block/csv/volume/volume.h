@@ -1,7 +1,7 @@
 /*
  * Cluster shared volume: what the members of a volume share
  *
- * The second room.  It knows records, members, segments and space, and of an
+ * The second layer.  It knows records, members, segments and space, and of an
  * open disk (CsvDisk) no more than that there is one.
  *
  * Unless it says otherwise a function runs in the main thread or in a
