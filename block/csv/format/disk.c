@@ -1,8 +1,8 @@
 /*
- * Cluster shared volume: what a disk keeps in its segments
+ * Cluster shared volume: codec for the metadata in a disk's segments
  *
- * Header, map sectors and journal records to host structures and back; the
- * other half of ondisk.c.  See docs/interop/csv.rst for the format.
+ * Encodes and decodes headers, map sectors and journal records.  See
+ * docs/interop/csv.rst for the format.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -36,7 +36,7 @@ static bool csv_valid_geometry(const CsvDecode *c, const CsvHeaderPage *p)
     return true;
 }
 
-/* Text whose length stands beside it. */
+/* Check a text field that has a separate length field. */
 static bool csv_valid_text(const CsvDecode *c, const char *field,
                            const char *text, size_t room, uint16_t bytes)
 {
@@ -70,7 +70,7 @@ static bool csv_valid_backing(const CsvDecode *c, const CsvHeaderPage *p)
     return true;
 }
 
-/* What a repair of the disk record needs. */
+/* Check the copies of fields of the disk record. */
 static bool csv_valid_hints(const CsvDecode *c, const CsvHeaderPage *p)
 {
     uint64_t size = le64_to_cpu(p->size);
@@ -106,8 +106,8 @@ bool csv_header_decode(const uint8_t *buf, const CsvDiskRecord *disk,
         return false;
     }
     if (incompatible & ~CSV_INCOMPAT_BACKING) {
-        return csv_bad(&c, "incompatible", "features 0x%" PRIx64 " are not "
-                       "known here; use a newer QEMU", incompatible);
+        return csv_bad(&c, "incompatible", "unknown features 0x%" PRIx64
+                       "; use a newer QEMU", incompatible);
     }
     if (le32_to_cpu(p->disk) != disk->slot) {
         return csv_bad(&c, "disk", "is %" PRIu32 ", not %" PRIu32,
@@ -159,7 +159,7 @@ void csv_header_encode(const CsvHeader *in, const CsvDiskRecord *disk,
     csv_seal(buf, CSV_PAGE_SIZE, CSV_MAGIC_HEADER, &disk->uuid, copy);
 }
 
-/* The disk's UUID is not in a sector, but in its CRC. */
+/* The disk's UUID is not stored in a sector, but the CRC includes it. */
 static uint32_t csv_sector_crc(const uint8_t *buf, const QemuUUID *disk)
 {
     static const uint8_t none[4];
@@ -205,7 +205,7 @@ static bool csv_sector_check(const CsvDecode *c, const uint8_t *buf,
     return true;
 }
 
-/* @i: for the message. */
+/* @i is the entry, for the message. */
 static bool csv_valid_table_offset(const CsvDecode *c, unsigned i,
                                    uint64_t table, uint64_t offset)
 {
@@ -363,7 +363,7 @@ static bool csv_valid_journal_entry(const CsvDecode *c, unsigned i,
         }
         return csv_valid_table_offset(c, i, e->index, e->value.offset);
     default:
-        return csv_bad(c, "type", "entry %u: %d is not known", i, e->type);
+        return csv_bad(c, "type", "entry %u: %d is unknown", i, e->type);
     }
 }
 
@@ -385,7 +385,7 @@ bool csv_journal_decode(const uint8_t *buf, size_t room,
     uint32_t i;
 
     if (le32_to_cpu(p->header.magic) != CSV_MAGIC_JOURNAL) {
-        return csv_bad(&c, "magic", "this is no journal record");
+        return csv_bad(&c, "magic", "this is not a journal record");
     }
     if (rec.entries > CSV_JOURNAL_ENTRIES_MAX ||
         rec.bytes != csv_journal_bytes(rec.entries) || rec.bytes > room) {
@@ -400,7 +400,7 @@ bool csv_journal_decode(const uint8_t *buf, size_t room,
         return false;
     }
     if (rec.sequence == 0 || rec.tail == 0 || rec.tail > rec.sequence) {
-        return csv_bad(&c, "tail", "%" PRIu64 " cannot be", rec.tail);
+        return csv_bad(&c, "tail", "%" PRIu64 " is not possible", rec.tail);
     }
     for (i = 0; i < rec.entries; i++) {
         CsvJournalEntry e;

@@ -1,5 +1,5 @@
 /*
- * Cluster shared volume: what the two halves of the codec share
+ * Cluster shared volume: private to the codec
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -12,11 +12,11 @@
 #include "breaks.h"
 #include "format.h"
 
-/* 1 was that of drafts without a journal. */
+/* Version 1 was a draft without a journal. */
 #define CSV_VERSION 2
 #define CSV_VERSION_DRAFT 1
 
-/* Which structure is being checked; kept together for the messages. */
+/* The structure being decoded, for messages: "superblock copy", 0. */
 typedef struct CsvDecode {
     const char *what;
     uint64_t number;
@@ -27,19 +27,19 @@ typedef struct CsvDecode {
 bool G_GNUC_PRINTF(3, 4)
 csv_bad(const CsvDecode *c, const char *field, const char *fmt, ...);
 
-/* Of the volume, or of a disk's header. */
+/* Is the version of a volume or of a disk's header known? */
 bool csv_valid_version(const CsvDecode *c, uint32_t version);
-/* A counter has not come to its end. */
+/* A counter can be incremented without overflow: it is at most INT64_MAX. */
 bool csv_valid_counter(const CsvDecode *c, const char *field, uint64_t value);
-/* CRC of a page or record, its own field taken as zero. */
+/* CRC of a page or record, with its crc field taken as zero. */
 uint32_t csv_crc(const uint8_t *buf, size_t bytes);
-/* Fill in the page header, CRC last. */
+/* Fill in the page header; the rest of the page must be complete. */
 void csv_seal(uint8_t *buf, size_t bytes, CsvMagic magic,
               const QemuUUID *uuid, uint64_t number);
-/* Check it; @uuid may be NULL. */
+/* Check the page header, but the UUID only if @uuid is not NULL. */
 bool csv_valid_header(const CsvDecode *c, const uint8_t *buf, size_t bytes,
                       CsvMagic magic, const QemuUUID *uuid);
-/* Text of at most @max bytes, padded with zeroes to @room. */
+/* Is it UTF-8 of at most @max bytes, padded with zeroes to @room bytes? */
 bool csv_text_ok(const char *text, size_t room, size_t max);
 
 #endif /* BLOCK_CSV_FORMAT_INT_H */

@@ -1,10 +1,10 @@
 /*
- * Cluster shared volume: what stands on the volume
+ * Cluster shared volume: the on-disk format
  *
- * The authority for the format is docs/interop/csv.rst; the structures here
- * follow it field by field.  The functions turn pages into host structures
- * and back, and check every field on the way in.  They do no I/O, take no
- * lock, may be called from any thread, and link without the block layer.
+ * docs/interop/csv.rst is the specification; the structures here follow it
+ * field by field.  The functions convert between pages and host structures, and
+ * check every field when they decode.  They do no I/O, take no lock, may be
+ * called from any thread, and link without the block layer.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -20,7 +20,7 @@
 
 /* Every page of metadata has this size and alignment. */
 #define CSV_PAGE_SIZE           4096
-/* The part of a shared page that is compared and written as one. */
+/* The part of a shared page that a compare-and-write covers. */
 #define CSV_RECORD_SIZE         512
 
 #define CSV_SB_COPY_0           0
@@ -38,7 +38,7 @@
 #define CSV_MAX_SEGMENT_BITS    36
 #define CSV_MAX_MEMBERS         1024
 #define CSV_MAX_DISKS           65536
-/* The segment table of a volume of 1 PiB with segments of 64 MiB. */
+/* 1 PiB in segments of 64 MiB. */
 #define CSV_MAX_SEGMENTS        (16 * MiB)
 #define CSV_MAX_VOLUME_SIZE     (1 * PiB)
 #define CSV_MAX_DISK_SIZE       (64 * TiB)
@@ -48,7 +48,7 @@
 #define CSV_DISK_NAME_MAX       255
 
 #define CSV_SEGMENTS_PER_PAGE   60
-/* A map sector is what a device writes whole or not at all. */
+/* A map sector has the size that a device writes atomically. */
 #define CSV_SECTOR_SIZE         512
 #define CSV_SECTORS_PER_PAGE    (CSV_PAGE_SIZE / CSV_SECTOR_SIZE)
 #define CSV_L1_PER_SECTOR       62
@@ -65,7 +65,7 @@
 #define CSV_MAX_L2_TABLES \
     DIV_ROUND_UP(CSV_MAX_DISK_SIZE >> CSV_CLUSTER_BITS, CSV_L2_ENTRIES)
 
-/* In a disk's first segment. */
+/* Offsets within a disk's first segment, in bytes. */
 #define CSV_HEADER_COPY_0       0
 #define CSV_HEADER_COPY_1       (32 * KiB)
 #define CSV_L1_OFFSET           (64 * KiB)
@@ -76,7 +76,7 @@
 #define CSV_JOURNAL_PAGES       (CSV_JOURNAL_BYTES / CSV_PAGE_SIZE)
 /* Pages that one owner uses; see csv_ring_first(). */
 #define CSV_JOURNAL_HALF        (CSV_JOURNAL_PAGES / 2)
-/* The largest record, and the entries in it. */
+/* The largest journal record, and its number of entries. */
 #define CSV_JOURNAL_RECORD_MAX  (512 * KiB)
 #define CSV_JOURNAL_ENTRIES_MAX \
     ((CSV_JOURNAL_RECORD_MAX - sizeof(CsvJournalPage)) / \
@@ -99,7 +99,7 @@
 #define CSV_BACKING_FILE_MAX    1023
 #define CSV_BACKING_FORMAT_MAX  31
 
-/* Disks that a member may use without owning them, and how. */
+/* Disks that a member uses without owning them (CsvMemberPage.use). */
 #define CSV_MEMBER_USES         80
 #define CSV_USE_SLOT            0x00ffffffU     /* disk slot plus one */
 #define CSV_USE_WRITE           (1U << 31)
@@ -240,7 +240,7 @@ QEMU_BUILD_BUG_ON(sizeof(CsvHeaderPage) != CSV_PAGE_SIZE);
 QEMU_BUILD_BUG_ON(offsetof(CsvHeaderPage, backing_file) != 192);
 QEMU_BUILD_BUG_ON(offsetof(CsvHeaderPage, name) != 1232);
 
-/* What stands at the start of each sector of a map. */
+/* At the start of each map sector. */
 typedef struct QEMU_PACKED CsvSectorHeader {
     uint32_t magic;
     uint32_t crc;
@@ -286,7 +286,7 @@ typedef struct QEMU_PACKED CsvJournalPage {
 } CsvJournalPage;
 QEMU_BUILD_BUG_ON(sizeof(CsvJournalPage) != 64);
 
-/* The same in host byte order, checked. */
+/* The same in host byte order, after all checks. */
 
 typedef struct CsvSuperblock {
     QemuUUID uuid;
@@ -314,7 +314,7 @@ typedef enum CsvMemberRecordState {
     CSV_MEMBER_FENCED = 2,
 } CsvMemberRecordState;
 
-/* Autoclear features of all structures that this program knows. */
+/* Autoclear features that this program knows, in any structure. */
 #define CSV_AUTOCLEAR_KNOWN 0
 
 typedef enum CsvLivenessKind {
@@ -328,7 +328,7 @@ typedef struct CsvMemberRecord {
     CsvLivenessKind liveness;
     uint64_t incarnation;
     uint64_t since;
-    uint64_t beat;              /* this and the next two: of a heartbeat */
+    uint64_t beat;              /* this and the next two: heartbeat only */
     uint32_t beat_ms;
     uint32_t dead_ms;
     uint32_t pid;
@@ -337,7 +337,7 @@ typedef struct CsvMemberRecord {
     QemuUUID host_id;
     QemuUUID boot_id;
     char host[CSV_HOST_NAME_MAX + 1];
-    uint32_t use[CSV_MEMBER_USES];      /* as on the volume; 0: none */
+    uint32_t use[CSV_MEMBER_USES];      /* CSV_USE_*; 0: unused entry */
 } CsvMemberRecord;
 
 typedef enum CsvDiskRecordState {
@@ -361,12 +361,12 @@ typedef struct CsvDiskRecord {
     QemuUUID uuid;
     QemuUUID token;
     uint64_t first_segment;
-    QemuUUID backing;           /* held for this disk, see CsvHeader */
+    QemuUUID backing;           /* disk that must not be deleted, or zero */
     char name[CSV_DISK_NAME_MAX + 1];
     /*
-     * Of a disk without owner: the last journal record, after which nothing
-     * is left to replay, and the page of the ring where the next one goes.
-     * Sequence 0: not known, the ring must be looked through.
+     * If the last owner released the disk cleanly: its last journal record, so
+     * that nothing has to be replayed, and the page of the ring for the next
+     * one.  Sequence 0: unknown, the next owner scans the ring.
      */
     uint64_t journal_sequence;
     uint32_t journal_page;
@@ -382,18 +382,18 @@ typedef struct CsvHeader {
     uint64_t compatible;
     uint64_t autoclear;
     uint64_t generation;
-    /* The backing image: a disk of this volume, or else a file; or neither. */
+    /* The backing image: a disk of this volume, a file, or none. */
     QemuUUID backing;
     char backing_format[CSV_BACKING_FORMAT_MAX + 1];
     char backing_file[CSV_BACKING_FILE_MAX + 1];
-    /* As in the disk record at some time, for its repair; 0, "": not known. */
+    /* Copies from the disk record, to repair it; 0 and "": unknown. */
     uint64_t size;
     char name[CSV_DISK_NAME_MAX + 1];
 } CsvHeader;
 
 /*
- * An entry of a level-2 map.  The two masks stand in one word so that a
- * reader gets both in one load: data in bits 0 to 31, zero in 32 to 63.
+ * An entry of a level-2 map.  Both masks are in one word, so that a reader gets
+ * them in one load: data in bits 0 to 31, zero in bits 32 to 63.
  */
 typedef struct CsvL2Entry {
     uint64_t offset;
@@ -401,8 +401,8 @@ typedef struct CsvL2Entry {
 } CsvL2Entry;
 
 typedef enum CsvJournalType {
-    CSV_JOURNAL_L2 = 1,         /* index: of the cluster */
-    CSV_JOURNAL_L1 = 2,         /* index: of the table; value.masks is 0 */
+    CSV_JOURNAL_L2 = 1,         /* index is a cluster */
+    CSV_JOURNAL_L1 = 2,         /* index is a table; value.masks is 0 */
 } CsvJournalType;
 
 typedef struct CsvJournalEntry {
@@ -414,7 +414,7 @@ typedef struct CsvJournalEntry {
 typedef struct CsvJournalRecord {
     uint64_t sequence;
     uint64_t epoch;
-    uint64_t tail;              /* oldest record that is still needed */
+    uint64_t tail;              /* oldest record that replay needs */
     uint32_t bytes;
     uint32_t entries;
 } CsvJournalRecord;
@@ -446,32 +446,35 @@ static inline uint64_t csv_masks(uint32_t data, uint32_t zero)
     return data | (uint64_t)zero << 32;
 }
 
-/* Where a segment starts, in bytes within the volume. */
+/* Offset of a segment in the volume, in bytes. */
 static inline uint64_t csv_segment_start(const CsvSuperblock *sb, uint64_t i)
 {
     return sb->data_offset + (i << sb->segment_bits);
 }
 
-/* Bytes that a member table, disk table or segment table takes. */
+/* Pages that a table of so many segments takes. */
 static inline uint64_t csv_segment_pages(uint64_t segments)
 {
     return DIV_ROUND_UP(segments, CSV_SEGMENTS_PER_PAGE);
 }
 
 /*
- * All decoders below take a page as it was read and fill @out only when it
- * passes every check; otherwise they return false and set @errp to a
- * message that names the structure, its number and the field.  Buffers are
- * CSV_RECORD_SIZE bytes for records, CSV_PAGE_SIZE for the others.  Encoders
- * fill the whole buffer, CRC included; their input is trusted.
+ * A decoder takes a page as read from the volume and fills @out only if the
+ * page passes every check; otherwise it returns false and sets @errp to a
+ * message that names the structure, its number and the field.  Buffers have
+ * CSV_RECORD_SIZE bytes for records, CSV_PAGE_SIZE for headers.  An encoder
+ * fills the whole buffer, including the CRC; its input is trusted.
  */
 
-/* True when @buf (at least CSV_RECORD_SIZE bytes) looks like a volume. */
+/*
+ * Does @buf, the first @bytes of an image, look like a volume?  False if @bytes
+ * is less than CSV_RECORD_SIZE.
+ */
 bool csv_probe(const uint8_t *buf, size_t bytes);
 
 /*
- * True when the bytes are not what anybody wrote: magic or CRC is wrong.  A
- * superblock that cannot be decoded otherwise is meant for somebody else.
+ * True if the page is damaged: its magic or CRC is wrong.  A page that is not
+ * damaged and cannot be decoded is another program's, and must not be replaced.
  */
 bool csv_superblock_damaged(const uint8_t *buf);
 bool csv_superblock_decode(const uint8_t *buf, unsigned copy,
@@ -484,7 +487,7 @@ bool csv_member_decode(const uint8_t *buf, const CsvSuperblock *sb,
 void csv_member_encode(const CsvMemberRecord *in, const CsvSuperblock *sb,
                        uint8_t *buf);
 
-/* As csv_superblock_damaged(), of a disk record. */
+/* As csv_superblock_damaged(), for a disk record. */
 bool csv_disk_damaged(const uint8_t *buf, const CsvSuperblock *sb,
                       uint32_t slot);
 bool csv_disk_decode(const uint8_t *buf, const CsvSuperblock *sb,
@@ -492,13 +495,13 @@ bool csv_disk_decode(const uint8_t *buf, const CsvSuperblock *sb,
 void csv_disk_encode(const CsvDiskRecord *in, const CsvSuperblock *sb,
                      uint8_t *buf);
 
-/* @entry: CSV_SEGMENTS_PER_PAGE entries. */
+/* @entry has CSV_SEGMENTS_PER_PAGE elements; CSV_RECORD_SIZE bytes at @buf. */
 bool csv_segments_decode(const uint8_t *buf, const CsvSuperblock *sb,
                          uint64_t page, CsvSegmentEntry *entry, Error **errp);
 void csv_segments_encode(const CsvSegmentEntry *entry, const CsvSuperblock *sb,
                          uint64_t page, uint8_t *buf);
 
-/* Which disk a header says that it is of, not checked: slot and UUID. */
+/* Set slot and UUID of @disk from a header, without any check. */
 void csv_header_whose(const uint8_t *buf, CsvDiskRecord *disk);
 /* @copy: 0 or 1. */
 bool csv_header_decode(const uint8_t *buf, const CsvDiskRecord *disk,
@@ -507,10 +510,10 @@ void csv_header_encode(const CsvHeader *in, const CsvDiskRecord *disk,
                        unsigned copy, uint8_t *buf);
 
 /*
- * Map sectors.  @buf is CSV_SECTOR_SIZE bytes; a level-2 sector counts
- * through all tables.  Offsets are multiples of what they must be, masks do
- * not overlap; whether the places are the disk's is for the caller, and so
- * is what lies past the disk's end.
+ * Map sectors, of CSV_SECTOR_SIZE bytes.  Level-2 sectors are numbered through
+ * all tables.  Decoding checks alignment, and that masks do not overlap.  The
+ * caller checks that offsets are in the disk's segments, and what is past the
+ * end of the disk.
  */
 bool csv_l1_decode(const uint8_t *buf, const QemuUUID *disk, uint64_t sector,
                    uint64_t table[CSV_L1_PER_SECTOR], Error **errp);
@@ -522,30 +525,30 @@ void csv_l2_encode(const CsvL2Entry entry[CSV_L2_PER_SECTOR],
                    const QemuUUID *disk, uint64_t sector, uint8_t *buf);
 
 /*
- * Journal records.  @buf starts with the record, @room bytes are there.
- * Decoding checks header, CRC and every entry.
+ * Journal records.  The record is at the start of @buf, which has @room bytes.
+ * Decoding checks the header, the CRC and every entry.
  */
 bool csv_journal_decode(const uint8_t *buf, size_t room,
                         const QemuUUID *disk, CsvJournalRecord *out,
                         Error **errp);
-/* Entry @i of a record that was decoded. */
+/* Get entry @i of a record that csv_journal_decode() accepted. */
 void csv_journal_entry(const uint8_t *buf, uint32_t i, CsvJournalEntry *out);
-/* Put @in as entry @i of the record that is being made in @buf. */
+/* Set entry @i of the record under construction in @buf. */
 void csv_journal_put(uint8_t *buf, uint32_t i, const CsvJournalEntry *in);
-/* Bytes of a record with @entries entries. */
+/* Size of a record with @entries entries, in bytes; a multiple of a page. */
 uint32_t csv_journal_bytes(uint32_t entries);
-/* Complete a record: @in->bytes is csv_journal_bytes(@in->entries). */
+/* Add header and CRC to a record; @in->bytes must match @in->entries. */
 void csv_journal_encode(const CsvJournalRecord *in, const QemuUUID *disk,
                         uint8_t *buf);
 
 /*
- * True when @name can be the name of a disk: 1 to 255 bytes of UTF-8, no
- * control characters; otherwise sets @errp.
+ * Is @name a valid disk name: 1 to 255 bytes of UTF-8 without control
+ * characters?  Sets @errp if not.
  */
 bool csv_disk_name_check(const char *name, Error **errp);
-/* The same for a description: up to 95 bytes, may be empty. */
+/* The same for a description, of 0 to 95 bytes. */
 bool csv_description_check(const char *text, Error **errp);
-/* The same for the name of a backing file: up to 1023 bytes, or none. */
+/* The same for the name of a backing file, of 0 to 1023 bytes. */
 bool csv_backing_file_check(const char *text, Error **errp);
 
 #endif /* BLOCK_CSV_FORMAT_H */

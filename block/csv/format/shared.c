@@ -1,9 +1,8 @@
 /*
- * Cluster shared volume: shared records to host structures and back
+ * Cluster shared volume: codec for shared records
  *
- * See docs/interop/csv.rst for the format.  Whatever is read from a volume
- * passes through here before anything believes it, so that code above need
- * not check again.
+ * See docs/interop/csv.rst for the format.  Everything that is read from a
+ * volume is checked here, so that higher layers need not check it again.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -35,14 +34,14 @@ bool csv_bad(const CsvDecode *c, const char *field, const char *fmt, ...)
 bool csv_valid_version(const CsvDecode *c, uint32_t version)
 {
     if (version == CSV_VERSION_DRAFT) {
-        return csv_bad(c, "version", "%" PRIu32 " is that of a draft of the "
-                       "format, which this QEMU does not read; use the QEMU "
+        return csv_bad(c, "version", "%" PRIu32 " is a draft of the format, "
+                       "which this QEMU cannot read; use the QEMU "
                        "that wrote it to copy the disks to other images "
                        "(qemu-img convert), and copy those into a new volume",
                        version);
     }
     if (version != CSV_VERSION) {
-        return csv_bad(c, "version", "%" PRIu32 " is not known here; use a "
+        return csv_bad(c, "version", "%" PRIu32 " is unknown; use a "
                        "newer QEMU", version);
     }
     return true;
@@ -51,8 +50,7 @@ bool csv_valid_version(const CsvDecode *c, uint32_t version)
 bool csv_valid_counter(const CsvDecode *c, const char *field, uint64_t value)
 {
     if (value > INT64_MAX) {
-        return csv_bad(c, field, "%" PRIu64 " is more than anybody counts to",
-                       value);
+        return csv_bad(c, field, "%" PRIu64 " exceeds INT64_MAX", value);
     }
     return true;
 }
@@ -166,7 +164,7 @@ bool csv_probe(const uint8_t *buf, size_t bytes)
            !memcmp(p->signature, csv_signature, sizeof(csv_signature));
 }
 
-/* The table must lie in the gap between the superblocks and the data. */
+/* Check that a table is between the superblocks and the data. */
 static bool csv_valid_table(const CsvDecode *c, const char *field,
                             uint64_t offset, uint64_t pages,
                             const CsvSuperblock *sb)
@@ -259,8 +257,8 @@ static bool csv_valid_format(const CsvDecode *c, const CsvSuperblockPage *p)
         return false;
     }
     if (p->incompatible) {
-        return csv_bad(c, "incompatible", "features 0x%" PRIx64 " are not "
-                       "known here; use a newer QEMU",
+        return csv_bad(c, "incompatible", "unknown features 0x%" PRIx64
+                       "; use a newer QEMU",
                        le64_to_cpu(p->incompatible));
     }
     if (p->segment_bits < CSV_MIN_SEGMENT_BITS ||
@@ -359,15 +357,15 @@ void csv_superblock_encode(const CsvSuperblock *in, unsigned copy,
     csv_seal(buf, CSV_RECORD_SIZE, CSV_MAGIC_SUPERBLOCK, &in->uuid, copy);
 }
 
-/* Entry @i of those that name disks. */
+/* Check entry @i of field use. */
 static bool csv_valid_use(const CsvDecode *c, unsigned i, uint32_t use,
                           const CsvSuperblock *sb)
 {
     uint32_t slot = use & CSV_USE_SLOT;
 
     if (use & ~(CSV_USE_SLOT | CSV_USE_WRITE)) {
-        return csv_bad(c, "use", "entry %u: 0x%" PRIx32 " has bits that mean "
-                       "nothing", i, use);
+        return csv_bad(c, "use", "entry %u: 0x%" PRIx32 " has unknown bits",
+                       i, use);
     }
     if (use && (slot == 0 || slot > sb->disk_slots)) {
         return csv_bad(c, "use", "entry %u: 0x%" PRIx32 " names no disk", i,
@@ -394,10 +392,10 @@ bool csv_member_decode(const uint8_t *buf, const CsvSuperblock *sb,
         return false;
     }
     if (state > CSV_MEMBER_FENCED) {
-        return csv_bad(&c, "state", "%" PRIu32 " is not known", state);
+        return csv_bad(&c, "state", "%" PRIu32 " is unknown", state);
     }
     if (liveness > CSV_LIVENESS_BY_HEARTBEAT) {
-        return csv_bad(&c, "liveness", "%" PRIu32 " is not known", liveness);
+        return csv_bad(&c, "liveness", "%" PRIu32 " is unknown", liveness);
     }
     if (!csv_text_ok(p->host, sizeof(p->host), CSV_HOST_NAME_MAX)) {
         return csv_bad(&c, "host", "is not padded UTF-8 text");
@@ -473,19 +471,19 @@ static bool csv_valid_disk(const CsvDecode *c, const CsvDiskPage *p,
                  state == CSV_RECORD_HANDOVER;
 
     if (state > CSV_RECORD_DELETING) {
-        return csv_bad(c, "state", "%" PRIu32 " is not known", state);
+        return csv_bad(c, "state", "%" PRIu32 " is unknown", state);
     }
     if (state == CSV_RECORD_UNUSED) {
         return true;
     }
     if (le32_to_cpu(p->flags) & ~CSV_DISK_FLAGS) {
-        return csv_bad(c, "flags", "0x%" PRIx32 " are not known here; use a "
+        return csv_bad(c, "flags", "0x%" PRIx32 " are unknown; use a "
                        "newer QEMU", le32_to_cpu(p->flags));
     }
     if (state == CSV_RECORD_OWNED || state == CSV_RECORD_HANDOVER) {
         if (state == CSV_RECORD_HANDOVER && p->flags) {
-            return csv_bad(c, "flags", "a sealed or shared disk is not handed "
-                           "over");
+            return csv_bad(c, "flags", "a sealed or shared disk cannot be "
+                           "handed over");
         }
         if (p->epoch == 0) {
             return csv_bad(c, "epoch", "is zero, but the disk was claimed");
@@ -641,7 +639,7 @@ bool csv_segments_decode(const uint8_t *buf, const CsvSuperblock *sb,
         }
         if (sequence >= sb->segment_slots || (!disk && sequence)) {
             return csv_bad(&c, "sequence", "segment %" PRIu64 ": %" PRIu32
-                           " cannot be", segment, sequence);
+                           " is not possible", segment, sequence);
         }
         entry[i].disk = (int64_t)disk - 1;
         entry[i].sequence = sequence;

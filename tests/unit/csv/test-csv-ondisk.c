@@ -324,7 +324,7 @@ static void test_bad_fields(void)
     }
 }
 
-/* Who has a volume of a draft is told what to do with it. */
+/* The message for a volume of a draft says what to do. */
 static void test_draft(void)
 {
     static const Structure structures[] = { SUPERBLOCK, HEADER };
@@ -338,7 +338,7 @@ static void test_draft(void)
         page_put(buf, i ? 32 : 48, 4, 1);
         reseal(structures[i], buf);
         g_assert_false(decode(structures[i], buf, &err));
-        g_assert_nonnull(strstr(error_get_pretty(err), "1 is that of a draft"));
+        g_assert_nonnull(strstr(error_get_pretty(err), "1 is a draft"));
         g_assert_nonnull(strstr(error_get_pretty(err), "qemu-img convert"));
         error_free(err);
     }
