@@ -1,5 +1,5 @@
 /*
- * Cluster shared volume: which disks there are, and who has them
+ * Cluster shared volume: finding disks and their owners
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -68,7 +68,7 @@ int csv_disk_may_take(CsvVolume *vol, BdrvChild *file,
     }
 }
 
-/* Was its making cut short?  Then nobody will ever complete it. */
+/* Was its creation interrupted, so that nobody will complete it? */
 static bool GRAPH_RDLOCK
 csv_disk_is_wreck(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *rec)
 {
@@ -138,14 +138,14 @@ int csv_disk_find(CsvVolume *vol, BdrvChild *file, const char *name,
     while ((ret = csv_table_next(&it)) > 0) {
         if (!csv_disk_decode(it.record, &vol->sb, it.slot, &rec,
                              damage ? NULL : &damage)) {
-            continue;   /* one bad record does not hide the others */
+            continue;   /* a damaged record does not hide the others */
         }
         if (rec.state == CSV_RECORD_UNUSED ||
             rec.state == CSV_RECORD_DELETING ||
             (name && strcmp(rec.name, name))) {
             continue;
         }
-        /* A complete disk wins over one of the same name in the making. */
+        /* Prefer a complete disk to one of the same name under creation. */
         if (!found || rec.state != CSV_RECORD_CREATING) {
             *out = rec;
             memcpy(raw, it.record, CSV_RECORD_SIZE);
@@ -208,7 +208,7 @@ int csv_use_check_none(CsvVolume *vol, BdrvChild *file,
         uint32_t use;
 
         if (!csv_member_decode(it.record, &vol->sb, it.slot, &rec, NULL)) {
-            continue;   /* whoever that was cannot be told */
+            continue;   /* what a damaged record says is unknown */
         }
         use = csv_use_of(&rec, disk->slot);
         if (!use || csv_member_liveness(vol, file, &rec, rec.incarnation) ==

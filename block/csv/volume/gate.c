@@ -33,8 +33,8 @@ static void csv_gate_event(CsvVolume *vol, CsvGateState state)
 }
 
 /*
- * Wake the requests that wait, as long as they would not have to wait again:
- * a short deadline may pass meanwhile.  gate->lock held; dropped in between.
+ * Wake waiting requests, as long as they need not wait again: a short deadline
+ * may expire meanwhile.  gate->lock is held, and dropped in between.
  */
 static void csv_gate_wake(CsvGate *gate)
 {

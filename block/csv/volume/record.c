@@ -1,9 +1,9 @@
 /*
- * Cluster shared volume: records, the only things that members change together
+ * Cluster shared volume: shared records
  *
- * csv_record_swap() is the only way in which shared metadata changes.  Its
- * users have one shape: read the record, decide, swap; when it changed
- * meanwhile, begin again.
+ * csv_record_swap() is the only way to change shared metadata.  All users have
+ * the same pattern: read the record, decide, swap; start over if it changed
+ * meanwhile.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -16,7 +16,7 @@
 #include "trace/trace-block_csv.h"
 #include "volume.h"
 
-/* Slots of a table that are read at once. */
+/* Slots of a table that are read by one request. */
 #define CSV_ITER_SLOTS 256
 
 int csv_record_read(BdrvChild *file, uint64_t offset, uint8_t *buf)
@@ -25,8 +25,8 @@ int csv_record_read(BdrvChild *file, uint64_t offset, uint8_t *buf)
 }
 
 /*
- * A swap failed with @error, which leaves open whether the record was
- * written.  No two records are alike, so if it is there it is ours.
+ * A swap failed with @error, and it is unknown whether the record was written.
+ * No two records are equal, so if @new is there, the swap was made.
  */
 static int GRAPH_RDLOCK
 csv_record_settle(BdrvChild *file, uint64_t offset, const uint8_t *new,
@@ -46,7 +46,7 @@ int csv_record_swap(CsvVolume *vol, BdrvChild *file, uint64_t offset,
 {
     uint8_t compare[CSV_PAGE_SIZE] = { 0 };
     uint8_t write[CSV_PAGE_SIZE] = { 0 };
-    /* What the node needs may change, when it is reopened with O_DIRECT. */
+    /* The unit may change when the node is reopened with O_DIRECT. */
     uint32_t block = MAX(CSV_RECORD_SIZE, file->bs->bl.compare_and_write);
     int ret;
 
@@ -158,7 +158,7 @@ int csv_member_write(CsvVolume *vol, BdrvChild *file,
         if (ret != -EAGAIN) {
             break;
         }
-        /* Perhaps a change of ours landed that was reported as failed. */
+        /* A change that was reported as failed may have been made. */
         err = csv_record_read(file, csv_member_offset(vol, me->slot), old);
         if (err < 0) {
             return err;
@@ -215,7 +215,7 @@ int csv_disk_read(CsvVolume *vol, BdrvChild *file, uint32_t slot,
     return 0;
 }
 
-/* Put @new into its slot if the bytes there still are @raw, which follow. */
+/* Write @new to its slot if the bytes there still are @raw, and update @raw. */
 static int GRAPH_RDLOCK
 csv_disk_swap(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *new,
               uint8_t *raw)
@@ -240,21 +240,21 @@ int csv_disk_replace(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *new,
 
 #define FROM(state) (1U << CSV_RECORD_##state)
 
-/* States in which the record names the one member that may change it. */
+/* States in which only the member that the record names may change it. */
 #define CSV_STATES_HELD (FROM(CREATING) | FROM(OWNED) | FROM(DELETING))
 
 /*
- * The legal changes, as the rules in docs/interop/csv.rst have them.  That a
- * member is dead, or a token the right one, is for the caller to find out.
+ * The legal transitions, by the rules in docs/interop/csv.rst.  Whether a
+ * member is dead, or a token is the right one, is checked by the caller.
  */
 typedef struct CsvMoveRule {
     unsigned from;              /* states, a bit for each */
-    unsigned to;                /* the same; if there are more, rec->state */
-    bool ours;                  /* for the member that the record names */
-    bool names_us;              /* and names this one afterwards */
-    bool claims;                /* begins an epoch */
-    bool token;                 /* rec->token is new */
-    bool stays;                 /* the state does; so do time and token */
+    unsigned to;                /* the same; if there are several: rec->state */
+    bool ours;                  /* only the member in the record may do it */
+    bool names_us;              /* the new record names this member */
+    bool claims;                /* starts an epoch */
+    bool token;                 /* uses rec->token */
+    bool stays;                 /* state, time and token do not change */
 } CsvMoveRule;
 
 static const CsvMoveRule csv_moves[] = {
@@ -306,7 +306,7 @@ static bool csv_disk_names_us(const CsvVolume *vol, const CsvDiskRecord *rec)
            rec->owner_incarnation == vol->me.incarnation;
 }
 
-/* Fill in what @move says of @rec.  False if it is not legal from @was. */
+/* Fill in the fields of @rec that @move sets.  False: not legal from @was. */
 static bool csv_disk_prepare(const CsvVolume *vol, CsvMove move,
                              const CsvDiskRecord *was, CsvDiskRecord *rec)
 {
@@ -338,10 +338,10 @@ static bool csv_disk_prepare(const CsvVolume *vol, CsvMove move,
 }
 
 /*
- * @was is what we based @rec on, and @now is on the volume.  If that is ours
- * in the same epoch, then an earlier change of ours landed that was reported
- * as failed: nobody else may change the record meanwhile.  Carry over to @rec
- * what it did not mean to change.
+ * @rec is a changed copy of @was, but @now is on the volume.  If @now is ours
+ * in the same epoch, nobody else can have written it: an earlier change of ours
+ * was reported as failed, but was made.  Copy the fields to @rec that the move
+ * does not change.
  */
 static bool csv_disk_resume(const CsvVolume *vol, const CsvDiskRecord *was,
                             const CsvDiskRecord *now, CsvDiskRecord *rec)
@@ -442,7 +442,7 @@ int csv_disk_transit(CsvVolume *vol, BdrvChild *file, CsvMove move,
             return ret;
         }
     }
-    error_setg(errp, "Disk '%s' of csv volume '%s' changes all the time; try "
+    error_setg(errp, "Disk '%s' of csv volume '%s' keeps changing; try "
                "again", t->rec.name, csv_volume_label(vol));
     return -EBUSY;
 }

@@ -1,5 +1,5 @@
 /*
- * Cluster shared volume: the segment table, which says whose a segment is
+ * Cluster shared volume: the segment table, with the disk of each segment
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -12,7 +12,7 @@
 #include "volume.h"
 #include "trace/trace-block_csv.h"
 
-/* Segments by which a volume that may grow does so, at least. */
+/* Minimum growth of a growable volume, in segments. */
 #define CSV_GROW_STEP 4
 
 static uint64_t csv_segment_page_offset(const CsvVolume *vol, uint64_t page)
@@ -51,7 +51,7 @@ csv_segment_page_swap(CsvVolume *vol, BdrvChild *file, uint64_t page,
                            buf);
 }
 
-/* So many segments are in use. */
+/* Set vol->space, if @used segments are in use. */
 static void csv_space_set(CsvVolume *vol, uint64_t used)
 {
     uint64_t all = vol->sb.compatible & CSV_COMPAT_GROW ?
@@ -60,7 +60,7 @@ static void csv_space_set(CsvVolume *vol, uint64_t used)
     qatomic_set(&vol->space, all - MIN(used, all));
 }
 
-/* @n more of them, or fewer. */
+/* @n more segments are free, or fewer if @n < 0. */
 static void csv_space_change(CsvVolume *vol, int n)
 {
     unsigned space = qatomic_read(&vol->space);
@@ -69,8 +69,8 @@ static void csv_space_change(CsvVolume *vol, int n)
 }
 
 /*
- * Claim up to @want in @page, by one compare-and-write.  Returns how many, 0
- * if nothing is free, or -errno.
+ * Claim up to @want segments in @page by one compare-and-write.  Returns their
+ * number, 0 if none is free, or -errno.
  */
 static int GRAPH_RDLOCK
 csv_segment_claim_in(CsvVolume *vol, BdrvChild *file, uint64_t page,
@@ -114,10 +114,10 @@ csv_segment_claim_in(CsvVolume *vol, BdrvChild *file, uint64_t page,
         csv_space_change(vol, n);
         return n;
     }
-    return 0;   /* crowded; look elsewhere */
+    return 0;   /* too much contention: try another page */
 }
 
-/* Look at all pages once, from the hint on. */
+/* Try all pages once, starting with the hint. */
 static int GRAPH_RDLOCK
 csv_segment_claim_any(CsvVolume *vol, BdrvChild *file, uint32_t slot,
                       CsvClaim *claims, unsigned want, Error **errp)
@@ -137,7 +137,7 @@ csv_segment_claim_any(CsvVolume *vol, BdrvChild *file, uint32_t slot,
     return 0;
 }
 
-/* More segments, if the volume may grow.  1: there are some now. */
+/* Grow the volume if that is permitted.  1: there are more segments now. */
 static int GRAPH_RDLOCK
 csv_volume_extend(CsvVolume *vol, BdrvChild *file, Error **errp)
 {
@@ -156,7 +156,7 @@ csv_volume_extend(CsvVolume *vol, BdrvChild *file, Error **errp)
                            MAX(CSV_GROW_STEP, sb.segment_count / 8));
     ret = csv_superblock_swap(vol, file, &sb, errp);
     if (ret == -EAGAIN) {
-        /* Somebody else changed it, perhaps grew it. */
+        /* Another member changed it, and perhaps grew the volume. */
         ret = csv_volume_refresh(vol, file, errp);
     }
     return ret < 0 ? ret : 1;

@@ -1,11 +1,11 @@
 /*
- * Cluster shared volume: how much of it is left, and who wants to know
+ * Cluster shared volume: free space and its threshold
  *
- * Space is counted in segments, by reading the segment table.  That is done
- * when somebody asks, by each open disk now and then (see holding.c), and, if
- * somebody wants to be told, when a disk of this process claims a segment or
- * one is freed here.  Segments are claimed ahead of need, so this is not in
- * the way of a guest's write, and the event comes before a write is refused.
+ * Free space is counted in segments, by reading the segment table: for a query,
+ * periodically by each open disk (see holding.c), and, if a threshold is set,
+ * when this process claims or frees a segment.  Segments are claimed ahead of
+ * need, so this does not delay a guest's write, and the event is sent before a
+ * write fails.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -17,7 +17,7 @@
 #include "qapi/qapi-events-csv.h"
 #include "volume.h"
 
-/* Bytes that no disk has, and that the volume may grow by itself. */
+/* Free bytes, including those by which the volume can still grow. */
 static int coroutine_mixed_fn GRAPH_RDLOCK
 csv_space_left(CsvVolume *vol, BdrvChild *file, uint64_t *left, Error **errp)
 {
@@ -60,7 +60,7 @@ int coroutine_mixed_fn csv_space_count(CsvVolume *vol, BdrvChild *file)
 
 void coroutine_mixed_fn csv_space_inspect(CsvVolume *vol, BdrvChild *file)
 {
-    /* If the volume cannot be read, whoever needs it will say so. */
+    /* A read error is reported by the next operation that needs the volume. */
     if (qatomic_read(&vol->threshold)) {
         csv_space_inspect_now(vol, file, NULL);
     }
@@ -74,7 +74,7 @@ int csv_space_set_threshold(CsvVolume *vol, BdrvChild *file, uint64_t free,
     return csv_space_inspect_now(vol, file, errp);
 }
 
-/* The volume has @count segments now, unless it has more. */
+/* Raise the number of segments to @count.  It never decreases. */
 static bool csv_volume_count_edit(CsvSuperblock *sb, uint64_t count)
 {
     if (sb->segment_count >= count) {

@@ -1,5 +1,5 @@
 /*
- * Cluster shared volume: records, superblock, open volumes
+ * Cluster shared volume: the superblock, open volumes
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -36,10 +36,9 @@ bool csv_may_write(BdrvChild *file)
 }
 
 /*
- * Copy 0 counts.  Copy 1 serves when copy 0 is damaged, but not when copy 0
- * is sound and says that we cannot use it.  It may be one generation behind,
- * which only means that a slot or a segment that was about to be used is not
- * known yet.
+ * Copy 0 is valid.  Copy 1 is used only if copy 0 is damaged, not if copy 0 is
+ * intact but not usable by this program.  Copy 1 may be one generation older,
+ * and then only lacks a slot or a segment that was about to be used.
  */
 static int GRAPH_RDLOCK
 csv_superblock_read(BdrvChild *file, CsvSuperblock *sb, Error **errp)
@@ -71,8 +70,9 @@ csv_superblock_read(BdrvChild *file, CsvSuperblock *sb, Error **errp)
 }
 
 /*
- * Only these fields ever change.  Another thread may do the same; what it
- * mixes up makes a compare-and-write fail, and is read again.
+ * Only these fields ever change.  Another thread may do the same at once; if
+ * that mixes two versions, the next compare-and-write fails and reads them
+ * again.
  */
 static void csv_superblock_adopt(CsvVolume *vol, const CsvSuperblock *sb)
 {
@@ -119,10 +119,10 @@ int csv_volume_refresh(CsvVolume *vol, BdrvChild *file, Error **errp)
 }
 
 /*
- * The bytes of @copy in @buf, for the comparison.  Not encoded anew from what
- * we know: reserved bytes may be set, and a damaged copy is to be replaced.
- * -EAGAIN if the copy is sound, but not the predecessor of @generation; copy 1
- * may be any older one, or one that cannot be used.
+ * Read @copy into @buf, for the comparison.  Encoding vol->sb would not do,
+ * because reserved bytes may be set, and a damaged copy has to be replaced.
+ * -EAGAIN if the copy is intact but not of the generation before @generation;
+ * copy 1 may also be older, or unusable.
  */
 static int GRAPH_RDLOCK
 csv_superblock_old(CsvVolume *vol, BdrvChild *file, unsigned copy,
@@ -143,9 +143,9 @@ csv_superblock_old(CsvVolume *vol, BdrvChild *file, unsigned copy,
 }
 
 /*
- * The generation that @sb was made from must be the one on the volume; vol->sb
- * may be newer by now.  It is no failure if copy 1 cannot be written, or if a
- * later change has written it already: it is only read if copy 0 is damaged.
+ * sb->generation must be the generation on the volume; vol->sb may be newer by
+ * now.  It is no error if copy 1 cannot be written, or if a later change has
+ * written it already: it is only read if copy 0 is damaged.
  */
 int csv_superblock_swap(CsvVolume *vol, BdrvChild *file, CsvSuperblock *sb,
                         Error **errp)
@@ -195,8 +195,8 @@ int csv_superblock_change(CsvVolume *vol, BdrvChild *file,
             return ret;
         }
     }
-    error_setg(errp, "The superblock of csv volume '%s' changes all the time; "
-               "try again", csv_volume_label(vol));
+    error_setg(errp, "The superblock of csv volume '%s' keeps changing; try "
+               "again", csv_volume_label(vol));
     return -EBUSY;
 }
 
@@ -223,7 +223,7 @@ int csv_refresh_length(BlockDriverState *bs)
     return ret < 0 ? ret : bdrv_refresh_total_sectors(bs, bs->total_sectors);
 }
 
-/* A volume that was cut short would read as zeroes where it is missing. */
+/* The missing part of a truncated volume would read as zeroes. */
 static bool GRAPH_RDLOCK
 csv_check_length(BdrvChild *file, const CsvSuperblock *sb, Error **errp)
 {
@@ -318,7 +318,7 @@ void csv_volume_put(CsvVolume *vol)
     g_free(vol);
 }
 
-/* blk_root() is const for those who only look. */
+/* blk_root() returns a const pointer; the functions here do I/O through it. */
 BdrvChild *csv_blk_child(BlockBackend *blk)
 {
     return (BdrvChild *)blk_root(blk);

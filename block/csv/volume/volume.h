@@ -1,14 +1,14 @@
 /*
- * Cluster shared volume: what the members of a volume share
+ * Cluster shared volume: the volume and its members
  *
- * The second layer.  It knows records, members, segments and space, and of an
- * open disk (CsvDisk) no more than that there is one.
+ * The second layer: records, members, segments and space.  An open disk
+ * (CsvDisk) is opaque here.
  *
- * Unless it says otherwise a function runs in the main thread or in a
- * coroutine there, with the graph locked for reading where it takes a
- * BdrvChild, and does I/O in both (it is a coroutine_mixed_fn).  Functions
- * that return int return 0 or more for success and -errno for failure, with
- * @errp set in every case of failure if they take one.
+ * Unless documented otherwise, a function runs in the main thread, in a
+ * coroutine or not, and does I/O (it is a coroutine_mixed_fn).  If it takes a
+ * BdrvChild, the graph is locked for reading.  A function that returns int
+ * returns 0 or more on success and -errno on failure; if it takes @errp, that
+ * is set on every failure.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -26,7 +26,7 @@
 #include "qapi/qapi-types-csv.h"
 #include "qemu/progress_meter.h"
 
-/* How often a change is tried again when others change the same record. */
+/* Retries after losing a compare-and-write race. */
 #define CSV_SWAP_TRIES 100
 
 typedef struct CsvVolume CsvVolume;
@@ -35,41 +35,41 @@ typedef struct CsvLeaseOps CsvLeaseOps;
 typedef struct CsvPeer CsvPeer;
 
 /*
- * A volume as this process sees it through one block node.  Lives from the
- * first csv_volume_get() on that node to the last csv_volume_put().
- * Protected by the BQL, but for what is atomic.
+ * A volume that this process has open through one block node.  Lives from the
+ * first csv_volume_get() on that node to the last csv_volume_put().  Protected
+ * by the BQL, except for atomic fields.
  */
 struct CsvVolume {
     BlockDriverState *bs;       /* the node that holds the volume */
     unsigned refs;
-    CsvSuperblock sb;           /* as last read or written here */
-    char uuid[UUID_STR_LEN];    /* sb.uuid, which stays */
+    CsvSuperblock sb;           /* as last read or written */
+    char uuid[UUID_STR_LEN];    /* sb.uuid, which never changes */
 
     /*
-     * This member.  Valid while locked, that is, while it has its lease: from
-     * before its record says "active" until after it says "unused", or until
-     * the process ends.
+     * Our own record.  Valid while locked, which means that we have our lease:
+     * it is acquired before the record says "active" and released after it says
+     * "unused".
      */
     CsvMemberRecord me;
     bool locked;
     unsigned attached;          /* users of the membership */
-    GPtrArray *ways;            /* BdrvChild * by which each attached */
+    GPtrArray *ways;            /* the BdrvChild * of each user */
     CoMutex member_lock;        /* joining, leaving, changes of our record */
 
     const CsvLeaseOps *lease;   /* ours, while locked */
-    CsvPeer *peers;             /* by slot; NULL: none needs a beat */
+    CsvPeer *peers;             /* by slot; NULL: no lease needs a beat */
     QEMUTimer *lease_timer;     /* NULL: not needed */
     CsvGate gate;               /* may we write now? */
 
-    uint64_t segment_hint;      /* table page with free segments, a guess */
-    unsigned space;             /* segments that it has left, a guess; atomic */
-    uint64_t threshold;         /* of free bytes, or 0; atomic */
-    bool low;                   /* there are fewer, as was told; atomic */
+    uint64_t segment_hint;      /* guess: table page with free segments */
+    unsigned space;             /* guess: free segments; atomic */
+    uint64_t threshold;         /* for the event, in bytes; 0: none; atomic */
+    bool low;                   /* event sent, not above since; atomic */
     QLIST_HEAD(, CsvDisk) disks;    /* open through this node */
     QLIST_ENTRY(CsvVolume) next;
 };
 
-/* Name for messages: the volume's name, or its UUID.  Owned by @vol. */
+/* Name of the volume for messages, or else its UUID.  Owned by @vol. */
 static inline const char *csv_volume_label(const CsvVolume *vol)
 {
     return vol->sb.name[0] ? vol->sb.name : vol->uuid;
@@ -81,80 +81,82 @@ static inline const char *csv_volume_label(const CsvVolume *vol)
 int GRAPH_RDLOCK csv_record_read(BdrvChild *file, uint64_t offset,
                                  uint8_t *buf);
 /*
- * Replace the record at @offset by @new if it is still @old.  Returns 0, or
- * -EAGAIN if it is not, or another -errno.
+ * Replace the record at @offset by @new if it still is @old (both have
+ * CSV_RECORD_SIZE bytes), and flush.  0: done.  -EAGAIN: it differs.  After any
+ * other error the record may or may not have been written.
  */
 int GRAPH_RDLOCK
 csv_record_swap(CsvVolume *vol, BdrvChild *file, uint64_t offset,
                 const uint8_t *old, const uint8_t *new);
 
-/* Where the record of member @slot is. */
+/* Offset of the record of member @slot in the volume. */
 uint64_t csv_member_offset(const CsvVolume *vol, uint32_t slot);
 /* Read and check the record of member @slot. */
 int GRAPH_RDLOCK
 csv_member_read(CsvVolume *vol, BdrvChild *file, uint32_t slot,
                 CsvMemberRecord *out, Error **errp);
-/* The same; @raw, of CSV_RECORD_SIZE bytes, is what was read. */
+/* The same; @raw gets the bytes that were read, CSV_RECORD_SIZE of them. */
 int GRAPH_RDLOCK
 csv_member_read_raw(CsvVolume *vol, BdrvChild *file, uint32_t slot,
                     CsvMemberRecord *out, uint8_t *raw, Error **errp);
 /*
- * Replace our own record, and vol->me, by @me.  -ESTALE: the record is not ours
- * any more.  member_lock held.
+ * Replace our own record, and vol->me, by @me.  -ESTALE: the record is no
+ * longer ours.  member_lock held.
  */
 int GRAPH_RDLOCK csv_member_write(CsvVolume *vol, BdrvChild *file,
                                   const CsvMemberRecord *me);
 
-/* Walk over a table of records, read in large pieces. */
+/* Iterates over a table of records, which is read in large pieces. */
 typedef struct CsvTableIter {
     BdrvChild *file;
     uint64_t offset;
     uint32_t slots;
-    uint32_t slot;              /* of @record */
-    uint32_t have;              /* slots in buf, from first on */
-    uint32_t first;
+    uint32_t slot;              /* of record */
+    uint32_t have;              /* number of slots in buf */
+    uint32_t first;             /* first slot in buf */
     uint8_t *buf;
     const uint8_t *record;
 } CsvTableIter;
 
 void csv_table_iter(CsvTableIter *it, BdrvChild *file, uint64_t offset,
                     uint32_t slots);
-/* 1: @it->record is the next one.  0: there is none.  Else -errno. */
+/* 1: it->record is the next record.  0: the end.  Else -errno. */
 int GRAPH_RDLOCK csv_table_next(CsvTableIter *it);
-/* For an iteration that is left early; the end does it by itself. */
+/* Needed only if an iteration stops early. */
 void csv_table_end(CsvTableIter *it);
 
-/* Read and check disk record @slot; its bytes go to @raw. */
+/* Read and check disk record @slot; @raw gets its CSV_RECORD_SIZE bytes. */
 int GRAPH_RDLOCK
 csv_disk_read(CsvVolume *vol, BdrvChild *file, uint32_t slot,
               CsvDiskRecord *out, uint8_t *raw, Error **errp);
 
 /*
- * A change of a disk's record.  record.c has the table of them: from which
- * states each is legal, to which it leads, whom the record names then.
+ * A transition of a disk's record.  The table in record.c has the states in
+ * which each is legal, the new state, and the member that the record names
+ * then.
  */
 typedef enum CsvMove {
-    CSV_MOVE_RESERVE,           /* a free slot, for a disk in the making */
-    CSV_MOVE_FURNISH,           /* which has what a disk needs now */
-    CSV_MOVE_COMPLETE,          /* and is complete */
+    CSV_MOVE_RESERVE,           /* take a free slot, to create a disk */
+    CSV_MOVE_FURNISH,           /* its segment and header exist */
+    CSV_MOVE_COMPLETE,          /* the disk is complete, without an owner */
     CSV_MOVE_CLAIM,             /* become the owner */
-    CSV_MOVE_RELEASE,           /* no owner any more */
-    CSV_MOVE_OFFER,             /* hand over, to who shows rec->token */
-    CSV_MOVE_EDIT,              /* other fields; the state stays */
-    CSV_MOVE_CONDEMN,           /* begin to delete */
-    CSV_MOVE_SPARE,             /* but do not: back to rec->state */
-    CSV_MOVE_ERASE,             /* the slot is free */
+    CSV_MOVE_RELEASE,           /* cease to be the owner */
+    CSV_MOVE_OFFER,             /* the same, for a member with rec->token */
+    CSV_MOVE_EDIT,              /* change other fields; the state stays */
+    CSV_MOVE_CONDEMN,           /* start to delete */
+    CSV_MOVE_SPARE,             /* do not delete: back to rec->state */
+    CSV_MOVE_ERASE,             /* free the slot */
 } CsvMove;
 
 /*
- * Make @move, from the record whose bytes are @raw, to @rec, of which state,
- * owner, epoch, time and token are filled in here.  Returns 0, and @rec and
- * @raw are what is on the volume now; -EAGAIN: another member changed the
- * record; -EPERM: the move is not legal; or another -errno, which leaves open
- * whether the change was made.
+ * Make @move: replace the record with the bytes @raw by @rec.  State, owner,
+ * epoch, time and token of @rec are filled in here.  0: @rec and @raw are what
+ * is on the volume now.  -EAGAIN: another member has changed the record.
+ * -EPERM: the move is not legal.  After any other error the change may or may
+ * not have been made.
  *
- * If an earlier change of ours, whose outcome was left open, turns out to have
- * been made, because owner and epoch are still ours, the move goes on from
+ * If the record differs because an earlier change of ours was reported as
+ * failed but was made (owner and epoch are still ours), the move continues from
  * there.
  */
 int GRAPH_RDLOCK
@@ -165,23 +167,27 @@ csv_disk_move(CsvVolume *vol, BdrvChild *file, CsvMove move,
 typedef struct CsvTransit {
     const char *doing;          /* for messages: "claim" */
     BdrvChild *file;            /* set by csv_disk_transit() */
-    CsvDiskRecord rec;          /* in: slot and UUID; then what it becomes */
-    CsvDiskRecord was;          /* what it was */
-    uint8_t raw[CSV_RECORD_SIZE];   /* the bytes of @rec when it is done */
-    bool open;                  /* it failed, and may have been made */
+    CsvDiskRecord rec;          /* in: slot and UUID; out: the new record */
+    CsvDiskRecord was;          /* the previous record */
+    uint8_t raw[CSV_RECORD_SIZE];   /* the bytes of the new record */
+    bool open;                  /* failed, but may have been made */
 } CsvTransit;
 
-/* Refuse, with @errp, or change t->rec beyond what the move does. */
+/*
+ * Refuse with -errno and @errp set, or return 0, after editing fields of t->rec
+ * that the move does not set.
+ */
 typedef int CsvDiskDecide(void *opaque, CsvTransit *t, Error **errp);
 
 /*
- * Read a record, decide, swap; and begin again when it changed meanwhile.
+ * Read the record, call @decide, make @move; start over if another member
+ * changed the record meanwhile.
  */
 int GRAPH_RDLOCK
 csv_disk_transit(CsvVolume *vol, BdrvChild *file, CsvMove move,
                  CsvDiskDecide *decide, void *opaque, CsvTransit *t,
                  Error **errp);
-/* For repair: put @new in the place of a record that says nothing. */
+/* For repair: replace the damaged record with the bytes @raw by @new. */
 int GRAPH_RDLOCK
 csv_disk_replace(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *new,
                  uint8_t *raw);
@@ -190,54 +196,51 @@ CsvDiskState csv_disk_state(CsvDiskRecordState state);
 /* volume.c */
 
 /*
- * The volume on @file's node: the one that this process has open, or a new
- * one after reading the superblock.
+ * A reference to the volume on @file's node: the one that is open already, or a
+ * new one after reading the superblock.
  */
 CsvVolume *GRAPH_RDLOCK csv_volume_get(BdrvChild *file, Error **errp);
 void csv_volume_put(CsvVolume *vol);
 /* Iterate over the open volumes; NULL starts and ends. */
 CsvVolume *csv_volume_next(CsvVolume *vol);
-/*
- * The way from @blk to its node, for the functions here; for commands that
- * reach a volume of which no disk is open.
- */
+/* The BdrvChild of @blk, for commands on a volume without an open disk. */
 BdrvChild *csv_blk_child(BlockBackend *blk);
-/* Find the size of @bs anew, for others may have made the volume grow. */
+/* Update the size of @bs: another member may have grown the volume. */
 int GRAPH_RDLOCK csv_refresh_length(BlockDriverState *bs);
-/* Segments that the volume can have at most. */
+/* Maximum number of segments of the volume. */
 uint64_t csv_volume_max_segments(const CsvSuperblock *sb);
-/* Read the superblock anew. */
+/* Read the superblock again, into vol->sb. */
 int GRAPH_RDLOCK csv_volume_refresh(CsvVolume *vol, BdrvChild *file,
                                     Error **errp);
-/* Clear the autoclear features that this program does not know. */
+/* Clear unknown autoclear features in the superblock. */
 int GRAPH_RDLOCK csv_superblock_clear(CsvVolume *vol, BdrvChild *file,
                                       Error **errp);
 /*
- * Change the superblock to @sb, which was made from the one of its generation,
- * unless that has been changed: -EAGAIN.
+ * Replace the superblock by @sb, a changed copy of the one with sb->generation,
+ * which is incremented.  -EAGAIN: the volume has another generation by now.
  */
 int GRAPH_RDLOCK csv_superblock_swap(CsvVolume *vol, BdrvChild *file,
                                      CsvSuperblock *sb, Error **errp);
-/* Change @sb as @arg says; false if there is nothing to change. */
+/* Edit @sb as @arg says; false if there is nothing to change. */
 typedef bool CsvSuperblockEdit(CsvSuperblock *sb, uint64_t arg);
-/* Change the superblock by @edit; again if another member changed it. */
+/* Change the superblock by @edit, which is called again after a lost race. */
 int GRAPH_RDLOCK csv_superblock_change(CsvVolume *vol, BdrvChild *file,
                                        CsvSuperblockEdit *edit, uint64_t arg,
                                        Error **errp);
 
-/* A child by which this member attached and can write now, or NULL. */
+/* A child of an attached user through which records can be written, or NULL. */
 BdrvChild *csv_volume_way(CsvVolume *vol);
-/* May records be changed through @file now?  Not while it is inactive. */
+/* May records be written through @file?  Not if read-only or inactive. */
 bool csv_may_write(BdrvChild *file);
 
 /* member.c */
 
-/* Join the volume, or count one more user of the membership. */
+/* Join the volume, or add a user to the membership. */
 int GRAPH_RDLOCK csv_member_attach(CsvVolume *vol, BdrvChild *file,
                                    Error **errp);
 /*
- * One user less, which had attached with @file; the last one leaves the volume.
- * If @file is inactive, the record stays until another member takes the slot.
+ * Remove a user that attached with @file; the last one leaves the volume.  If
+ * @file is inactive, the record stays until another member takes the slot.
  */
 void GRAPH_RDLOCK csv_member_detach(CsvVolume *vol, BdrvChild *file);
 /* Edit a copy of our record.  1: write it.  0: no change.  Must not yield. */
@@ -246,27 +249,27 @@ typedef int CsvMemberEdit(CsvMemberRecord *me, void *opaque, Error **errp);
 int GRAPH_RDLOCK csv_member_change(CsvVolume *vol, BdrvChild *file,
                                    CsvMemberEdit *edit, void *opaque,
                                    Error **errp);
-/* What is known about @slot in @incarnation.  @rec: its current record. */
+/* Is @incarnation of the member in rec->slot alive?  @rec: current record. */
 CsvLiveness GRAPH_RDLOCK
 csv_member_liveness(CsvVolume *vol, BdrvChild *file,
                     const CsvMemberRecord *rec, uint64_t incarnation);
-/*
- * Is there another member that lives or may live?  Then *who describes it.
- */
+/* Is there another member that is or may be alive?  *who: it, to be freed. */
 bool GRAPH_RDLOCK csv_member_other(CsvVolume *vol, BdrvChild *file,
                                    char **who);
 /*
- * The caller vouches that the member in @slot with @incarnation is dead: mark
- * it as fenced.  -EBUSY: it is alive.  -ENOENT: there is no such member.  This
- * needs no membership, for which there may be no free slot.
+ * The caller guarantees that the member in @slot with @incarnation is dead:
+ * mark it as fenced.  -EBUSY: it is alive.  -ENOENT: there is no such member.
+ * Does not need a membership, as there may be no free slot for one.
  */
 int GRAPH_RDLOCK csv_member_evict(CsvVolume *vol, BdrvChild *file,
                                   uint32_t slot, uint64_t incarnation,
                                   Error **errp);
+/* Is @incarnation of the member in @slot this process? */
 bool csv_member_is_me(const CsvVolume *vol, uint32_t slot,
                       uint64_t incarnation);
-/* "host h, pid p, member m (since t)" for messages; to be freed. */
+/* "host h, pid p, member m (since t)", for messages; to be freed. */
 char *csv_member_describe(const CsvMemberRecord *rec);
+/* For query-csv-volumes: the member in @rec, as seen by us; to be freed. */
 CsvMemberInfo * GRAPH_RDLOCK
 csv_member_info(CsvVolume *vol, BdrvChild *file, const CsvMemberRecord *rec,
                 uint64_t incarnation);
@@ -276,9 +279,9 @@ csv_member_info(CsvVolume *vol, BdrvChild *file, const CsvMemberRecord *rec,
 /* Fill in the fields that identify this host, boot and process. */
 void csv_host_fill(CsvMemberRecord *rec);
 /*
- * Was the member in @rec on this host?  In this boot, or in an earlier one, of
- * which no process is left; for an earlier one the host name must match as
- * well, because copied machines may share an ID.
+ * Was the member in @rec on this host, in this boot or an earlier one?  For an
+ * earlier boot the host name must match as well, because cloned machines may
+ * have the same ID.
  */
 bool csv_host_is_here(const CsvMemberRecord *rec);
 /*
@@ -298,60 +301,61 @@ static inline int coroutine_mixed_fn csv_gate_pass(CsvVolume *vol)
 {
     return likely(csv_gate_is_open(&vol->gate)) ? 0 : csv_gate_wait(vol);
 }
-/* Open until @deadline, by get_clock(); INT64_MAX: without end.  Any thread. */
+/* Open until @deadline, ns by get_clock(); INT64_MAX: forever.  Any thread. */
 void csv_gate_extend(CsvVolume *vol, int64_t deadline);
-/* Closed until this member has left: all that wait, or will, get -ESTALE. */
+/* Close it for the rest of the membership: present and future waits fail. */
 void csv_gate_cut(CsvVolume *vol);
 /* A new membership begins: open without a deadline. */
 void csv_gate_reset(CsvVolume *vol);
-/* bdrv_pwrite() of what this member has been given, as soon as it may write. */
+/* bdrv_pwrite() to what this member owns, after csv_gate_pass(). */
 int coroutine_mixed_fn GRAPH_RDLOCK
 csv_pwrite(CsvVolume *vol, BdrvChild *file, int64_t offset, int64_t bytes,
            const void *buf, BdrvRequestFlags flags);
 
 /* directory.c */
 
-/* The disk that an entry of CsvMemberRecord.use names. */
+/* The disk slot in an entry of CsvMemberRecord.use, which is not 0. */
 static inline uint32_t csv_use_slot(uint32_t use)
 {
     return (use & CSV_USE_SLOT) - 1;
 }
 
-/* Seconds since 1970 for messages; to be freed. */
+/* Format @t, in seconds since 1970, for messages; to be freed. */
 char *csv_time(uint64_t t);
 /*
- * Who stands in the way?  Fills *why with the owner's description.  @rec
- * names an owner.
+ * Is the owner of the disk in @rec alive?  *why gets its description, to be
+ * freed.  @rec names an owner.
  */
 CsvLiveness GRAPH_RDLOCK
 csv_disk_owner(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *rec,
                char **why);
 /*
- * May the disk in @rec be taken although it has an owner?  0 if so.
- * @doing: what the owner does with it, for the message.
+ * May the disk in @rec be taken from its owner?  0: yes, the owner is dead, or
+ * it cannot be judged and @force is set.  -EBUSY: no.  @doing is a participle
+ * for the message: "owned".
  */
 int GRAPH_RDLOCK
 csv_disk_may_take(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *rec,
                   bool force, const char *doing, Error **errp);
 /*
- * Find the disk with @uuid; with @overlay, the first one that is based on it.
- * 1: found, 0: there is none.
+ * Find the disk with @uuid or, with @overlay, the first disk that is based on
+ * it.  1: found.  0: there is none.
  */
 int GRAPH_RDLOCK
 csv_disk_find_uuid(CsvVolume *vol, BdrvChild *file, const QemuUUID *uuid,
                    bool overlay, CsvDiskRecord *out, Error **errp);
 /*
- * Find a disk by name, or by UUID if no disk has that name; without a name
- * the only one.  -ENOENT.
+ * Find a disk by name or, if no disk has that name, by UUID; @name NULL: the
+ * only disk.  -ENOENT: there is none.
  */
 int GRAPH_RDLOCK
 csv_disk_find(CsvVolume *vol, BdrvChild *file, const char *name,
               CsvDiskRecord *out, uint8_t *raw, Error **errp);
-/* Find a disk by its UUID.  -ENOENT. */
+/* Find a disk by its UUID.  -ENOENT: there is none. */
 int GRAPH_RDLOCK
 csv_disk_by_uuid(CsvVolume *vol, BdrvChild *file, const QemuUUID *uuid,
                  CsvDiskRecord *out, Error **errp);
-/* -EBUSY, with its name, if a member that may live uses @disk. */
+/* -EBUSY, with its description, if a member that may be alive uses @disk. */
 int GRAPH_RDLOCK
 csv_use_check_none(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *disk,
                    Error **errp);
@@ -359,21 +363,19 @@ csv_use_check_none(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *disk,
 /* segment.c */
 
 typedef struct CsvClaim {
-    uint32_t sequence;          /* in: as which one of the disk */
-    uint64_t index;             /* out: which one of the volume */
+    uint32_t sequence;          /* in: number within the disk */
+    uint64_t index;             /* out: number within the volume */
 } CsvClaim;
 
 /*
- * Claim up to @want free segments for disk @slot.  Returns how many, at least
- * one, or -errno; -ENOSPC when there is none.
+ * Claim up to @want free segments for disk @slot; grows the volume if needed
+ * and possible.  Returns their number, at least 1, or -errno; -ENOSPC: the
+ * volume is full.
  */
 int GRAPH_RDLOCK
 csv_segments_claim(CsvVolume *vol, BdrvChild *file, uint32_t slot,
                    CsvClaim *claims, unsigned want, Error **errp);
-/*
- * Free those segments of disk @slot in page @page of the table that have a
- * bit in @which.
- */
+/* Free segments of disk @slot in page @page of the table: bits in @which. */
 int GRAPH_RDLOCK
 csv_segments_free_some(CsvVolume *vol, BdrvChild *file, uint64_t page,
                        uint32_t slot, uint64_t which, Error **errp);
@@ -385,11 +387,11 @@ int GRAPH_RDLOCK csv_segments_free(CsvVolume *vol, BdrvChild *file,
                                    uint32_t slot, ProgressMeter *progress,
                                    Error **errp);
 /*
- * Walk over the segment table as it is now.  @fn is called for each segment
- * that belongs to a disk, and returns false with @errp set to stop.  @bad is
- * called for a page that cannot be decoded, for @why: it fills the entries
- * with what is to count instead, and returns true, or false to stop.  Without
- * @bad such a page is the end.
+ * Read the segment table.  @fn is called for each segment that belongs to a
+ * disk, and returns false with @errp set to stop.  @bad is called for a page
+ * that cannot be decoded because of @why: it returns true after filling in the
+ * entries to use instead, or false to stop.  If @bad is NULL, such a page is an
+ * error.
  */
 typedef bool CsvSegmentFn(void *opaque, uint64_t index,
                           const CsvSegmentEntry *entry, Error **errp);
@@ -398,9 +400,7 @@ typedef bool CsvSegmentBadFn(void *opaque, uint64_t page,
 int GRAPH_RDLOCK
 csv_segments_walk(CsvVolume *vol, BdrvChild *file, CsvSegmentFn *fn,
                   CsvSegmentBadFn *bad, void *opaque, Error **errp);
-/*
- * Count segments: @per_disk (sb.disk_slots entries, or NULL) and @free.
- */
+/* Count segments: free ones, and per disk (sb.disk_slots elements, or NULL). */
 int GRAPH_RDLOCK
 csv_segments_count(CsvVolume *vol, BdrvChild *file, uint64_t *per_disk,
                    uint64_t *free, Error **errp);
@@ -408,22 +408,22 @@ csv_segments_count(CsvVolume *vol, BdrvChild *file, uint64_t *per_disk,
 /* space.c */
 
 /*
- * Let the volume use @size bytes of its node, or all of it if @size is 0.
- * The node must be that large.  -EINVAL when that is no more than before.
+ * Let the volume use @size bytes of its node, which must be that large, or all
+ * of it if @size is 0.  -EINVAL: the volume does not grow by that.
  */
 int GRAPH_RDLOCK csv_volume_grow(CsvVolume *vol, BdrvChild *file,
                                  uint64_t size, Error **errp);
 
-/* Bring vol->space up to date, and do as csv_space_inspect().  Any thread. */
+/* Update vol->space, then csv_space_inspect().  Any thread. */
 int coroutine_mixed_fn GRAPH_RDLOCK csv_space_count(CsvVolume *vol,
                                                     BdrvChild *file);
 /*
- * Segments were claimed or freed: send CSV_VOLUME_THRESHOLD if there are too
- * few now.  Any thread.
+ * Call this after segments were claimed or freed: sends CSV_VOLUME_THRESHOLD if
+ * too few are free.  Any thread.
  */
 void coroutine_mixed_fn GRAPH_RDLOCK csv_space_inspect(CsvVolume *vol,
                                                        BdrvChild *file);
-/* Have that event sent when fewer than @free bytes are left; 0: never. */
+/* Send that event when fewer than @free bytes are free; 0: never. */
 int GRAPH_RDLOCK csv_space_set_threshold(CsvVolume *vol, BdrvChild *file,
                                          uint64_t free, Error **errp);
 
