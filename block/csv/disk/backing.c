@@ -1,10 +1,10 @@
 /*
  * Cluster shared volume: backing images
  *
- * A disk of the same volume is named by its UUID, so that it may be renamed
- * and the volume may be moved; the block layer gets to know it as a csv node
- * on the node that holds the volume.  Anything else is a file name, as in
- * other formats.
+ * The header names a disk of the same volume by its UUID, so that the disk can
+ * be renamed and the volume moved.  The block layer opens it as a csv node on
+ * the node that holds the volume.  Any other backing image is a file name, as
+ * in other formats.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -19,10 +19,10 @@
 #include "qemu/error-report.h"
 #include "disk.h"
 
-/* How many disks may be based on one another; to open each takes stack. */
+/* Limit for a backing chain: bdrv_open() recurses for each disk. */
 #define CSV_CHAIN_MAX 500
 
-/* The name under which the block layer opens disk @name of @file's volume. */
+/* A file name by which the block layer opens disk @name of @file's volume. */
 static char *csv_backing_name(BdrvChild *file, const char *name)
 {
     g_autoptr(QDict) dict = qdict_new();
@@ -94,7 +94,7 @@ int csv_backing_open(BlockDriverState *bs, Error **errp)
     return 0;
 }
 
-/* Is @name that of an open disk of the volume that @disk is in? */
+/* Is @name the file name of another open disk of the same volume? */
 static bool csv_backing_is_disk(CsvDisk *disk, const char *name,
                                 QemuUUID *uuid)
 {
@@ -145,7 +145,7 @@ csv_co_change_backing_file(BlockDriverState *bs, const char *backing_file,
         pstrcpy(header.backing_format, sizeof(header.backing_format),
                 backing_fmt ?: "");
     }
-    /* A backing disk is held before the header names it, and longer. */
+    /* The record protects the backing disk as long as the header names it. */
     if (!qemu_uuid_is_null(&header.backing)) {
         ret = csv_disk_set_backing(disk, &header.backing, &err);
     }

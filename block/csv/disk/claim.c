@@ -1,9 +1,7 @@
 /*
- * Cluster shared volume: who owns a disk
+ * Cluster shared volume: ownership of a disk
  *
- * Every change here is: read a record, decide, compare-and-write it; when the
- * record changed meanwhile, begin again.  The states and who may change what
- * are drawn in docs/interop/csv.rst.
+ * docs/interop/csv.rst has the states of a disk record, and who may change it.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -43,8 +41,8 @@ static bool csv_disk_is_ours(const CsvVolume *vol, const CsvDiskRecord *rec)
 }
 
 /*
- * What we wrote, or tried to, when it was never known whether we had: nobody
- * else has changed the record since then.
+ * Do we own the disk by a claim or release whose outcome is unknown
+ * (disk->unsure)?  Then nobody else has changed the record since.
  */
 static bool csv_disk_still_ours(const CsvDisk *disk, const CsvDiskRecord *rec)
 {
@@ -52,7 +50,7 @@ static bool csv_disk_still_ours(const CsvDisk *disk, const CsvDiskRecord *rec)
            rec->epoch == disk->unsure && csv_disk_is_ours(disk->volume, rec);
 }
 
-/* Has nobody owned the disk since it was let go with @token? */
+/* Has the disk had no owner since it was released with @token? */
 static bool csv_disk_is_offered(const CsvDiskRecord *rec,
                                 const QemuUUID *token)
 {
@@ -61,9 +59,9 @@ static bool csv_disk_is_offered(const CsvDiskRecord *rec,
 }
 
 /*
- * With a token, the memory of a virtual machine is about to meet its disk
- * again.  They fit only if nobody had the disk in between, so nothing but
- * the hand-over with that token will do, not even a free disk.
+ * A token means that the guest's memory depends on the content of the disk.
+ * They match only if nobody owned the disk in between, so only a hand-over with
+ * that token is accepted; not even a free disk is.
  */
 static int GRAPH_RDLOCK
 csv_disk_decide_token(CsvDisk *disk, const CsvDiskRecord *rec,
@@ -92,16 +90,16 @@ csv_disk_decide_token(CsvDisk *disk, const CsvDiskRecord *rec,
                    rec->name, csv_volume_label(vol), since, who);
     } else {
         error_setg(errp, "Disk '%s' of csv volume '%s' is not part of this "
-                   "hand-over; it was let go by somebody else at %s, and the "
-                   "guest's memory here does not fit to it", rec->name,
+                   "hand-over; another member released it at %s, so the "
+                   "guest's memory here does not match it", rec->name,
                    csv_volume_label(vol), since);
     }
     error_append_hint(errp, "This process cannot run the guest.  If no other "
-                      "does, quit this one and start the guest anew.\n");
+                      "does, quit this one and start the guest again.\n");
     return -EBUSY;
 }
 
-/* By what @rec says, may we become the owner, and why? */
+/* Does @rec permit us to become the owner, and why? */
 static int GRAPH_RDLOCK
 csv_disk_decide_state(CsvDisk *disk, const CsvDiskRecord *rec,
                       const QemuUUID *token, CsvOwnershipReason *reason,
@@ -116,8 +114,8 @@ csv_disk_decide_state(CsvDisk *disk, const CsvDiskRecord *rec,
         return -EACCES;
     }
     if (rec->flags & CSV_DISK_SHARED) {
-        error_setg(errp, "Disk '%s' of csv volume '%s' has become a shared "
-                   "one; open it anew", rec->name, csv_volume_label(vol));
+        error_setg(errp, "Disk '%s' of csv volume '%s' is shared now; "
+                   "open it again", rec->name, csv_volume_label(vol));
         return -EACCES;
     }
     if (csv_disk_still_ours(disk, rec)) {
@@ -146,13 +144,13 @@ csv_disk_decide_state(CsvDisk *disk, const CsvDiskRecord *rec,
         return csv_disk_may_take(vol, file, rec, disk->force_takeover,
                                  "owned", errp);
     default:
-        error_setg(errp, "Disk '%s' of csv volume '%s' is being made or "
+        error_setg(errp, "Disk '%s' of csv volume '%s' is being created or "
                    "deleted", disk->record.name, csv_volume_label(vol));
         return -EBUSY;
     }
 }
 
-/* Find out whether, and why, we may become the owner of @rec. */
+/* May we become the owner of the disk in @rec, and why? */
 static int GRAPH_RDLOCK
 csv_disk_decide(CsvDisk *disk, const CsvDiskRecord *rec, const QemuUUID *token,
                 CsvOwnershipReason *reason, Error **errp)
@@ -225,7 +223,7 @@ int csv_disk_claim(CsvDisk *disk, const QemuUUID *token, CsvDiskRecord *was,
     return 0;
 }
 
-/* Our own record is not what we wrote: say who has the disk now. */
+/* The record is no longer what we wrote: report the new owner. */
 static int GRAPH_RDLOCK
 csv_disk_lost(CsvDisk *disk, Error **errp)
 {
@@ -251,7 +249,7 @@ csv_disk_lost(CsvDisk *disk, Error **errp)
     return -ESTALE;
 }
 
-/* Make @move with the record of a disk that we own. */
+/* Make @move on the record of a disk that we own. */
 static int GRAPH_RDLOCK
 csv_disk_move_owned(CsvDisk *disk, CsvMove move, const CsvDiskRecord *to,
                     const char *doing, Error **errp)
@@ -294,7 +292,7 @@ int csv_disk_change(CsvDisk *disk, const CsvDiskRecord *rec, const char *doing,
     return csv_disk_move_owned(disk, CSV_MOVE_EDIT, rec, doing, errp);
 }
 
-/* Is the record what it was before a change of it failed, for certain? */
+/* Is it certain that a failed change of the record was not made? */
 static bool GRAPH_RDLOCK csv_disk_is_unchanged(CsvDisk *disk)
 {
     uint8_t raw[CSV_RECORD_SIZE];
@@ -318,9 +316,9 @@ int csv_disk_release(CsvDisk *disk, const QemuUUID *token, Error **errp)
                               &rec, "release", errp);
     if (ret < 0) {
         /*
-         * Perhaps it is released, and if not, nobody but us can know: without
-         * a claim it must not be written, or who replays the journal later
-         * would stop where the record says.
+         * The disk may be released already.  So it must not be written without
+         * another claim: the next owner may trust the journal position in the
+         * record, and would not replay what we write now.
          */
         if (disk->owned && !csv_disk_is_unchanged(disk)) {
             disk->owned = false;
@@ -347,7 +345,7 @@ int csv_disk_release_unsure(CsvDisk *disk, const QemuUUID *token)
     if (ret < 0 || !csv_disk_still_ours(disk, &rec)) {
         return ret;
     }
-    rec.journal_sequence = 0;           /* We never got to look at it. */
+    rec.journal_sequence = 0;           /* unknown: scan the ring */
     disk->record = rec;
     memcpy(disk->raw, raw, sizeof(raw));
     disk->owned = true;

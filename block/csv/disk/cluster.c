@@ -1,8 +1,8 @@
 /*
  * Cluster shared volume: the clusters in the segments of a disk
  *
- * Inside its segments a disk's owner is alone: which clusters are free is
- * kept in bitmaps in memory, made from the map when the disk is opened.
+ * Only its owner uses a disk's segments, so the free clusters are only known in
+ * memory: in bitmaps that are built from the map when the disk is opened.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -16,9 +16,9 @@
 #include "trace/trace-block_csv.h"
 
 /*
- * Place of segment @index in the list, or its length.  Segments were loaded
- * in the order of their index; those claimed since come after, so most disks
- * need a few steps.
+ * Position of segment @index in the list, or its length.  The list starts with
+ * the segments that were loaded, in the order of their index, which allows a
+ * binary search; those claimed since follow.
  */
 static guint csv_segment_search(CsvDisk *disk, uint64_t index)
 {
@@ -46,9 +46,9 @@ static guint csv_segment_search(CsvDisk *disk, uint64_t index)
 }
 
 /*
- * The segment that @offset is in and the cluster's number there.  A map names
- * most clusters in the order of their places, so the segment is mostly that
- * of the last time.
+ * The segment that contains @offset, and the cluster's number there.  Most
+ * calls find the same segment as the last one, since maps mostly name clusters
+ * in ascending order.
  */
 static CsvSegment *csv_cluster_find(CsvDisk *disk, uint64_t offset,
                                     uint32_t *cluster)
@@ -100,7 +100,7 @@ bool csv_segment_has(CsvDisk *disk, uint64_t offset)
     return csv_cluster_find(disk, offset, &cluster);
 }
 
-/* Take a free cluster from the segments that are there. */
+/* Allocate a cluster in the segments that the disk has. */
 static bool coroutine_fn csv_cluster_take(CsvDisk *disk, uint64_t *offset)
 {
     uint32_t clusters = csv_clusters_per_segment(disk->volume);
@@ -131,10 +131,10 @@ static bool coroutine_fn csv_cluster_take(CsvDisk *disk, uint64_t *offset)
     return false;
 }
 
-/* Clusters whose content is looked at at once. */
+/* Clusters whose allocation status is queried at once. */
 #define CSV_BLANK_CLUSTERS 32
 
-/* From @offset, which was just taken, over the free clusters behind it. */
+/* Bytes from @offset, a new cluster, up to the next cluster in use. */
 static uint64_t coroutine_fn csv_cluster_run(CsvDisk *disk, uint64_t offset)
 {
     uint32_t clusters = csv_clusters_per_segment(disk->volume), cluster, end;
@@ -148,11 +148,10 @@ static uint64_t coroutine_fn csv_cluster_run(CsvDisk *disk, uint64_t offset)
 }
 
 /*
- * Does the cluster at @offset, which was just taken, read as zeroes?  A hole
- * in a file does, and what was discarded, if the storage says so.  Nobody
- * but us writes there, so it stays like that; and it is durable unless one of
- * our own clusters was freed since the last flush, for who gives a segment
- * back flushes before.
+ * Does the new cluster at @offset read as zeroes?  Holes in a file do, and
+ * discarded clusters, if the storage says so.  Only we write there, so it stays
+ * so.  It is also durable, unless we freed a cluster since our last flush: a
+ * member flushes before it returns a segment.
  */
 static bool coroutine_fn GRAPH_RDLOCK
 csv_cluster_blank(CsvDisk *disk, uint64_t offset)
@@ -174,7 +173,7 @@ csv_cluster_blank(CsvDisk *disk, uint64_t offset)
     }
     QEMU_LOCK_GUARD(&disk->alloc_lock);
     if (disk->stats.clusters_freed == freed) {
-        /* None of them was taken, written and freed since it was looked at. */
+        /* None of them was allocated, written and freed since the query. */
         disk->blank_start = offset;
         disk->blank_end = offset + ROUND_DOWN(n, CSV_CLUSTER_SIZE);
     }
@@ -193,7 +192,7 @@ csv_cluster_alloc_any(CsvDisk *disk, uint64_t *offset)
         }
         QEMU_LOCK_GUARD(&disk->claim_lock);
         disk->stats.claim_waits++;
-        /* The claim that we waited for may have been ours. */
+        /* The claim that we waited for may have added a segment. */
         if (csv_cluster_take(disk, offset)) {
             return 0;
         }
@@ -209,7 +208,7 @@ int coroutine_fn csv_cluster_alloc(CsvDisk *disk, uint64_t *offset,
 {
     int ret = csv_cluster_alloc_any(disk, offset);
 
-    /* With a backing image, what is not written holds its data anyway. */
+    /* With a backing image, the unwritten part is filled with its data. */
     *blank = ret >= 0 && !csv_has_backing(disk) &&
              csv_cluster_blank(disk, *offset);
     return ret;

@@ -1,15 +1,15 @@
 /*
- * Cluster shared volume: what one owner has
+ * Cluster shared volume: disks
  *
- * The third layer: disks that are open, their maps and their data, and making
- * and deleting disks.
+ * The third layer: open disks, their maps and data, and the creation and
+ * deletion of disks.
  *
- * What volume.h says of threads, the graph and errors holds here as well.
+ * Threads, the graph lock and errors are as in volume.h.
  *
  * Locks, outermost first: flush_lock, place_lock, make_lock, claim_lock,
- * alloc_lock, load_lock, map_lock, all of CsvDisk.  A request of the guest
- * that is queued for a cluster (see io.c) takes any of them but flush_lock;
- * so nobody waits in that queue who holds one.
+ * alloc_lock, load_lock, map_lock, all in CsvDisk.  A guest request that is
+ * queued for a cluster (see io.c) takes any of them but flush_lock, so never
+ * wait in that queue while holding one.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -29,7 +29,7 @@
 
 #define CSV_OPT_BACKING_DISK    "backing_disk"
 
-/* Two clusters seldom share one. */
+/* Enough that two clusters seldom share a lock. */
 #define CSV_PLACE_LOCKS         64
 
 /* A segment of a disk, in memory. */
@@ -41,12 +41,12 @@ typedef struct CsvSegment {
 } CsvSegment;
 
 /*
- * The journal of an owned disk.  Under CsvDisk.flush_lock, or while nobody
+ * The journal of an owned disk.  Protected by CsvDisk.flush_lock, unless nobody
  * else can use the disk.
  */
 typedef struct CsvJournal {
     uint64_t sequence;          /* of the last record; 0: there is none */
-    uint64_t tail;              /* what the next record gives as tail */
+    uint64_t tail;              /* field tail of the next record */
     uint32_t first;             /* first page of our half of the ring */
     uint32_t head;              /* page for the next record */
     uint32_t oldest;            /* page of the last durable record's tail */
@@ -54,124 +54,125 @@ typedef struct CsvJournal {
 } CsvJournal;
 
 /*
- * A level-2 table, in memory: 12 bytes an entry, 6 MiB for a TiB.  Entries
- * are read without a lock: masks first, then place.  A place is given before
- * the first bit of the masks is set.
+ * A level-2 table in memory: 12 bytes per entry, 6 MiB for 1 TiB.  Entries are
+ * read without a lock: masks first, then place.  The place is set before the
+ * first bit in the masks.
  */
 typedef struct CsvL2Table {
     struct rcu_head rcu;
-    bool used;                  /* since the cache last looked; atomic */
-    uint16_t dirty;             /* pages to write; under map_lock */
+    bool used;                  /* since the last eviction scan; atomic */
+    uint16_t dirty;             /* pages to write; map_lock */
     DECLARE_BITMAP(pending, CSV_L2_ENTRIES);    /* to journal; map_lock */
     /*
-     * Clusters whose subclusters without data read as zeroes on the volume,
-     * as far as that is known; under map_lock.
+     * Clusters in which all subclusters without data are known to read as
+     * zeroes on the volume; map_lock.
      */
     DECLARE_BITMAP(blank, CSV_L2_ENTRIES);
     uint64_t masks[CSV_L2_ENTRIES];
     uint32_t place[CSV_L2_ENTRIES];     /* offset / CSV_CLUSTER_SIZE */
 } CsvL2Table;
 
-/* Space of the volume that a cluster of the disk does not use any more. */
+/* Space in the volume that the disk no longer uses. */
 typedef struct CsvDiscard {
     uint64_t cluster;           /* of the disk */
     uint64_t offset;            /* in the volume */
-    uint32_t subclusters;       /* all ones: the cluster itself is free */
+    uint32_t subclusters;       /* all ones: the whole cluster is free */
 } CsvDiscard;
 
-/* A disk that is open: the state of a csv block node. */
+/* An open disk: the state of a csv block node. */
 struct CsvDisk {
     BlockDriverState *bs;
     CsvVolume *volume;
     QLIST_ENTRY(CsvDisk) next;
-    char *name;                 /* option 'disk', or the only one's name */
+    char *name;                 /* option 'disk'; NULL: the only disk */
     bool force_takeover;
-    bool whole;                 /* the node is the volume, without a disk */
+    bool whole;                 /* the node is the volume, not a disk */
 
     /*
-     * The disk's record as last read or written here, and its bytes for the
-     * next compare-and-write.  Changed in the main thread only.
+     * The disk's record as last read or written by this process, and its raw
+     * bytes for the next compare-and-write.  Changed by the main thread only.
      */
     CsvDiskRecord record;
     uint8_t raw[CSV_RECORD_SIZE];
-    bool owned;                 /* record.state is owned, and by us */
-    bool handed_over;           /* we let it go, to whoever has a token */
-    bool lost;                  /* taken by others, until the node is closed */
-    uint64_t unsure;            /* epoch in which it may still be ours, or 0 */
-    bool give_back;             /* claimed in vain, and still to be let go */
+    bool owned;                 /* by us: record.state is OWNED */
+    bool handed_over;           /* we released it with a token */
+    bool lost;                  /* another member took it; sticky */
+    uint64_t unsure;            /* epoch that we may own after an error, or 0 */
+    bool give_back;             /* failed hand-over: to be released */
     bool attached;              /* counts in volume->attached */
-    bool claiming_node;         /* is about to write the volume */
-    bool making;                /* we make it; owned, but not for others */
-    QemuUUID made;              /* option 'making' */
-    uint32_t use;               /* what the member record says of us, or 0 */
+    bool claiming_node;         /* needs write permission on the volume now */
+    bool making;                /* under creation by us; implies owned */
+    QemuUUID made;              /* option CSV_OPT_MAKING */
+    uint32_t use;               /* our entry in CsvMemberRecord.use, or 0 */
 
     /*
-     * The map: where its tables are, and those of them that are in memory.
-     * Both change under map_lock and are read without.  Tables come and go,
-     * by RCU, as map-cache.c says; they are made while the disk is owned, and
-     * all replaced when the map is read anew because the disk gets owned.
+     * The map: the offsets of its tables, and the tables in memory.  Both
+     * change under map_lock and are read without a lock.  Tables are loaded and
+     * evicted (map-cache.c), and freed by RCU.  New ones are made only while
+     * the disk is owned.  A claim reads the map again and replaces all of them.
      */
     CsvHeader header;
-    unsigned header_copy;               /* the one that counts */
-    bool header_differs;                /* the other is old, or damaged */
+    unsigned header_copy;               /* which copy is valid: 0 or 1 */
+    bool header_differs;                /* the other is older or damaged */
     uint64_t l1[CSV_MAX_L2_TABLES];     /* offset in the volume; 0: none */
     CsvL2Table *l2[CSV_MAX_L2_TABLES];
-    CoMutex place_lock[CSV_PLACE_LOCKS]; /* adds places; by their cluster */
-    CoMutex make_lock;          /* adds tables */
+    CoMutex place_lock[CSV_PLACE_LOCKS]; /* new places; by cluster */
+    CoMutex make_lock;          /* new tables */
     uint64_t tables;            /* cluster with room for tables, or 0 */
     uint32_t tables_used;       /* tables in it */
 
     /*
-     * What is to be journalled, and what the map on the volume lacks.
-     * Under map_lock, which is never held over I/O.
+     * Changes that are not in the journal yet (pending), and changes that are
+     * not in the map on the volume yet (dirty).  Protected by map_lock, which
+     * is never held over I/O.
      */
     QemuMutex map_lock;
-    bool pending;               /* any pending bit below is set */
-    bool ordered;               /* ... for data that must be durable first */
-    DECLARE_BITMAP(l2_pending, CSV_MAX_L2_TABLES);  /* tables with a bit */
+    bool pending;               /* a bit in a *pending bitmap is set */
+    bool ordered;               /* ... and its data must be durable first */
+    DECLARE_BITMAP(l2_pending, CSV_MAX_L2_TABLES);  /* tables with changes */
     DECLARE_BITMAP(l1_pending, CSV_MAX_L2_TABLES);  /* new tables */
-    DECLARE_BITMAP(l2_dirty, CSV_MAX_L2_TABLES);    /* tables with a bit */
+    DECLARE_BITMAP(l2_dirty, CSV_MAX_L2_TABLES);    /* tables with changes */
     uint32_t l1_dirty;          /* a bit for each page */
-    GArray *freed;              /* of CsvDiscard: by pending changes */
-    GArray *discards;           /* of CsvDiscard: by durable changes */
+    GArray *freed;              /* of CsvDiscard: freed by pending changes */
+    GArray *discards;           /* of CsvDiscard: freed by durable changes */
 
-    /* Tables in memory.  Under map_lock, but for cache_size and loading. */
+    /* Tables in memory.  Protected by map_lock, except cache_size, loading. */
     uint64_t cache_size;        /* option; bytes */
-    GArray *cached;             /* of uint32_t: which they are */
-    guint cached_hand;          /* where the next eviction begins to look */
-    DECLARE_BITMAP(l2_held, CSV_MAX_L2_TABLES); /* a write may fail yet */
-    uint64_t map_replaced;      /* how often l1 and l2 were, as a whole */
+    GArray *cached;             /* of uint32_t: numbers of the tables */
+    guint cached_hand;          /* where the next eviction scan starts */
+    DECLARE_BITMAP(l2_held, CSV_MAX_L2_TABLES); /* being written: keep */
+    uint64_t map_replaced;      /* how often l1 and l2 were replaced */
     uint64_t table_loads;       /* since the disk was opened */
     uint64_t table_evictions;
-    CoMutex load_lock;          /* of loading */
-    BlockReqList loading;       /* by number of the table */
+    CoMutex load_lock;          /* protects loading */
+    BlockReqList loading;       /* tables being read, by number */
 
     /* Allocation: segments and their bitmaps, requests that allocate. */
     CoMutex claim_lock;         /* one claim of a segment at a time */
-    QemuMutex alloc_lock;       /* short, and never held over I/O */
-    GArray *segments;           /* of CsvSegment, by sequence of discovery */
-    GArray *doubtful;           /* of uint32_t: numbers nobody is sure of */
-    guint segment_current;      /* where clusters come from */
-    guint segment_found;        /* atomic: which the last search found */
+    QemuMutex alloc_lock;       /* never held over I/O */
+    GArray *segments;           /* of CsvSegment, in the order of loading */
+    GArray *doubtful;           /* of uint32_t: numbers that may be in use */
+    guint segment_current;      /* where clusters are allocated */
+    guint segment_found;        /* result of the last search; atomic */
     uint64_t free_clusters;     /* in all segments */
-    bool adjusting;             /* claims ahead, or gives back; atomic */
-    QEMUTimer *adjust_timer;    /* of a disk that is owned; main thread */
-    /* Free clusters of one segment that were seen to read as zeroes. */
+    bool adjusting;             /* csv_segments_adjust() runs; atomic */
+    QEMUTimer *adjust_timer;    /* while owned; main thread */
+    /* Range of free clusters in a segment that are known to read as zeroes. */
     uint64_t blank_start;
     uint64_t blank_end;
-    uint64_t freed_at;          /* atomic: flush_begun when one was freed */
+    uint64_t freed_at;          /* flush_begun at the last free; atomic */
     BlockReqList allocating;
 
     CoMutex flush_lock;         /* one commit or checkpoint at a time */
     CsvJournal journal;
-    uint64_t flush_begun;       /* atomic: flushes of the journal */
-    uint64_t flush_done;        /* atomic: the last of them that was good */
+    uint64_t flush_begun;       /* number of flushes begun; atomic */
+    uint64_t flush_done;        /* number of the last successful one; atomic */
 
     CsvNodeStats stats;         /* each under the lock of what it counts */
-    Stat64 bytes_filled;        /* one that has no lock */
+    Stat64 bytes_filled;        /* counted without a lock */
 };
 
-/* Does anything stand behind what is not written, even if it is not open? */
+/* Does the disk have a backing image, open or not? */
 static inline bool GRAPH_RDLOCK csv_has_backing(const CsvDisk *disk)
 {
     return disk->bs->backing || disk->header.backing_file[0] ||
@@ -180,44 +181,43 @@ static inline bool GRAPH_RDLOCK csv_has_backing(const CsvDisk *disk)
 
 /* claim.c */
 
-/* Read the record of an open disk anew, and leave disk->record alone. */
+/* Read the record of an open disk into @out.  disk->record does not change. */
 int GRAPH_RDLOCK csv_disk_reread(CsvDisk *disk, CsvDiskRecord *out,
                                  Error **errp);
-/* Would a claim without a token succeed now? */
+/* Would a claim without a token succeed now?  0: yes.  Changes nothing. */
 int GRAPH_RDLOCK csv_disk_may_claim(CsvDisk *disk, Error **errp);
 /*
- * Make this member the owner of disk->record.slot.  @token is that of the
- * hand-over in which the disk comes to us, or back to us, and then no other
- * way to get it will do; or NULL.  *was gets the record as it was before.
- * Sends the event.
+ * Make this member the owner of disk->record.slot.  With @token, the claim only
+ * succeeds if the disk was released with it (or is still ours); NULL: any claim
+ * that the rules permit.  *was gets the previous record.  Sends the event.
  */
 int GRAPH_RDLOCK csv_disk_claim(CsvDisk *disk, const QemuUUID *token,
                                 CsvDiskRecord *was, Error **errp);
 /*
- * Give the disk up: to whoever has @token, or to anybody if that is NULL.
- * All that the disk holds must be on stable storage.  Sends the event.
+ * Release the disk for a member that has @token, or for any member if that is
+ * NULL.  All data of the disk must be on stable storage.  Sends the event.
  */
 int GRAPH_RDLOCK csv_disk_release(CsvDisk *disk, const QemuUUID *token,
                                   Error **errp);
 /*
- * If a disk that we do not own is ours by its record, because it was never
- * known what became of a claim or a release: release it, to who has @token.
+ * A claim or release failed, and it is unknown whether the record was changed
+ * (disk->unsure).  If it names us, release the disk with @token (may be NULL).
  */
 int GRAPH_RDLOCK csv_disk_release_unsure(CsvDisk *disk,
                                          const QemuUUID *token);
 /*
- * Read the record of a disk that we own, or make: is it still ours?  -ESTALE:
+ * Read the record of a disk that we own or create: is it still ours?  -ESTALE:
  * no, and the disk is lost from now on.
  */
 int GRAPH_RDLOCK csv_disk_confirm(CsvDisk *disk, Error **errp);
-/* Change the record of a disk that we own; @doing is for the message. */
+/* Change the record of a disk that we own; @doing is a verb for the message. */
 int GRAPH_RDLOCK csv_disk_change(CsvDisk *disk, const CsvDiskRecord *rec,
                                  const char *doing, Error **errp);
-/* Change the size in the record of a disk that we own. */
+/* Change the size, in bytes, in the record of a disk that we own. */
 int GRAPH_RDLOCK csv_disk_set_size(CsvDisk *disk, uint64_t size, Error **errp);
 /*
- * Name in the record of a disk that we own the disk that its backing chain
- * begins with, so that nobody deletes that; all zero for none.
+ * Set the UUID of the backing disk in the record of a disk that we own, which
+ * protects the backing disk from being deleted.  All zeroes: none.
  */
 int GRAPH_RDLOCK csv_disk_set_backing(CsvDisk *disk, const QemuUUID *backing,
                                       Error **errp);
@@ -234,139 +234,140 @@ static inline CsvSegment *csv_segment_at(CsvDisk *disk, guint i)
     return &g_array_index(disk->segments, CsvSegment, i);
 }
 
-/* Fill disk->segments from the segment table; no cluster is used. */
+/* Fill disk->segments from the segment table, with all clusters free. */
 int GRAPH_RDLOCK csv_segments_load(CsvDisk *disk, Error **errp);
 void csv_segments_drop(CsvDisk *disk);
-/* Bytes in use in the disk's segments.  Any thread, without a lock. */
+/* Bytes of allocated clusters.  Any thread, without a lock. */
 uint64_t csv_disk_used(const CsvDisk *disk);
 /*
- * Claim some of what is missing ahead, one at least.  claim_lock held; any
+ * Claim what the reserve lacks, at least one segment.  claim_lock held; any
  * thread.
  */
 int coroutine_fn GRAPH_RDLOCK csv_segment_claim_more(CsvDisk *disk);
-/* Begin to claim some if too little is left.  Any thread, in a request. */
+/* Start to claim segments if the reserve is low.  Any thread, in a request. */
 void coroutine_fn csv_claim_in_time(CsvDisk *disk);
 /*
- * Give segments without a used cluster back to the volume: all, of a disk
- * that nobody uses, or all but those that are kept ahead.  Failure costs
- * nothing but space.
+ * Return segments without a used cluster to the volume: all of them, if nobody
+ * else uses the disk, or all but the reserve.  A failure only costs space.
  */
 void GRAPH_RDLOCK csv_segments_give_back_all(CsvDisk *disk);
 void coroutine_fn GRAPH_RDLOCK csv_segments_give_back(CsvDisk *disk);
-/* Look how much the volume has left, and hold as much ahead as fits to it. */
+/* Claim or return segments to adapt the reserve to the free space. */
 void coroutine_fn GRAPH_RDLOCK csv_segments_adjust(CsvDisk *disk);
-/* Do so now and then, from a second after the start until it is stopped. */
+/* Do so periodically until stopped, first after a second.  Main thread. */
 void csv_adjust_start(CsvDisk *disk);
 void csv_adjust_stop(CsvDisk *disk);
 
 /* cluster.c */
 
 /*
- * Mark the cluster at @offset as used.  False with @errp if it is not in
- * the disk's segments, or used already.
+ * Mark the cluster at @offset as used.  False with @errp if it is not in the
+ * disk's segments, or used already.
  */
 bool csv_cluster_use(CsvDisk *disk, uint64_t offset, Error **errp);
-/* True if @offset is in a segment of the disk. */
+/* Is @offset in a segment of the disk? */
 bool csv_segment_has(CsvDisk *disk, uint64_t offset);
 /*
- * Allocate a cluster; *offset gets its place, *blank if it is known to read
- * as zeroes.  May claim segments, or start to claim some ahead of need.
- * place_lock or make_lock held.
+ * Allocate a cluster at *offset in the volume; *blank: it is known to read as
+ * zeroes.  May claim segments, or start to do so in the background.  place_lock
+ * or make_lock held.  -ENOSPC: the volume is full.
  */
 int coroutine_fn GRAPH_RDLOCK csv_cluster_alloc(CsvDisk *disk,
                                                 uint64_t *offset, bool *blank);
-/* Give back a cluster that nothing on the volume names.  alloc_lock held. */
+/* Free a cluster that no map on the volume refers to.  alloc_lock held. */
 void csv_cluster_free(CsvDisk *disk, uint64_t offset);
 
 /* map-cache.c */
 
-/* How many tables are to be in memory at most; more if none can go. */
+/* Limit for the number of tables in memory; exceeded if none can be evicted. */
 guint csv_map_cache_tables(const CsvDisk *disk);
-/* Bytes that the tables in memory take.  map_lock held. */
+/* Bytes of the tables in memory.  map_lock held. */
 uint64_t csv_map_cache_bytes(const CsvDisk *disk);
 /*
- * Of the tables in memory: clusters that have a place, and those of them that
- * do not follow the one before.
+ * For the tables in memory, count clusters that have a place, and those that
+ * are not contiguous with the cluster before them.
  */
 void csv_map_fragments(CsvDisk *disk, uint64_t *clusters,
                        uint64_t *fragmented);
-/* Put @table into its place, which is empty.  map_lock held. */
+/* Insert @table as table @t, which is not in memory.  map_lock held. */
 void csv_map_cache_add(CsvDisk *disk, unsigned t, CsvL2Table *table);
 /*
- * Bring table @t into memory; it may be gone again when somebody looks.
- * Reports failure.  Outside of a coroutine nobody else may use the disk.
+ * Load table @t into memory; it may be evicted again at once.  Reports a
+ * failure itself.  Outside of a coroutine, nobody else may use the disk.
  */
 int coroutine_mixed_fn GRAPH_RDLOCK csv_map_fetch(CsvDisk *disk, unsigned t);
-/* Take map_lock with table @t, which was made, in memory; not on failure. */
+/* Load the existing table @t and take map_lock; not held on failure. */
 int coroutine_mixed_fn GRAPH_RDLOCK csv_map_lock(CsvDisk *disk, unsigned t);
-/* True if so many tables are dirty that others have no room. */
+/* Are so many tables dirty that others cannot be loaded? */
 bool csv_map_crowded(CsvDisk *disk);
-/* What was collected and encoded is settled; tables may go. */
+/* Tables that were collected and encoded were written: they may be evicted. */
 void csv_map_release(CsvDisk *disk);
 
 /* map.c */
 
-/* The entry of a cluster; all zero where there is no table.  Any thread. */
+/* The entry of @cluster; all zero if there is no table.  Any thread. */
 int coroutine_mixed_fn GRAPH_RDLOCK
 csv_map_get(CsvDisk *disk, uint64_t cluster, CsvL2Entry *entry);
 /*
- * Give @cluster a place if it has none.  The caller is queued for a part of
- * the cluster.
+ * Allocate a place for @cluster if it has none; *place gets its offset in the
+ * volume.  The caller is queued for a part of the cluster.
  */
 int coroutine_fn GRAPH_RDLOCK csv_map_place(CsvDisk *disk, uint64_t cluster,
                                             uint64_t *place);
-/* Do subclusters of @cluster that hold no data read as zeroes at its place? */
+/* Do all subclusters of @cluster without data read as zeroes on the volume? */
 bool csv_map_blank(CsvDisk *disk, uint64_t cluster);
-/* A write to such a subcluster has failed: they do no longer. */
+/* No longer so, because a write to such a subcluster has failed. */
 void csv_map_spoil(CsvDisk *disk, uint64_t cluster);
-/* Make a table for @cluster if there is none. */
+/* Make a level-2 table for @cluster if there is none. */
 int coroutine_fn GRAPH_RDLOCK csv_map_make_table(CsvDisk *disk,
                                                  uint64_t cluster);
 /*
- * Subclusters in @data hold data now, those in @zero read as zeroes, those in
- * @hole as what is below.  The masks do not overlap.  The table was made; the
- * caller is queued for these subclusters, for the whole cluster if @unmap,
- * which frees what holds no data any more.  On failure nothing has changed.
+ * Set subclusters: those in @data hold data, those in @zero read as zeroes,
+ * those in @hole read from the backing image.  The masks do not overlap.
+ * @unmap frees the space of those without data.  The table must exist; the
+ * caller is queued for these subclusters, or for the whole cluster if @unmap.
+ * On failure nothing has changed.
  */
 int coroutine_mixed_fn GRAPH_RDLOCK
 csv_map_change(CsvDisk *disk, uint64_t cluster, uint32_t data, uint32_t zero,
                uint32_t hole, bool unmap);
-/* Forget what is past the end of the disk, @size bytes. */
+/* Drop all entries beyond @size bytes. */
 int coroutine_mixed_fn GRAPH_RDLOCK csv_map_cut(CsvDisk *disk, uint64_t size);
 /*
- * Move up to @max changes that are pending into a record at @buf, oldest
- * tables first, and *freed, if it gets them all, what they free.  *ordered:
+ * Move up to @max pending changes into the record at @buf, and return their
+ * number.  If these are all, what they free is moved to @freed.  *ordered:
  * their data must be durable before the record.
  */
 uint32_t csv_map_collect(CsvDisk *disk, uint8_t *buf, uint32_t max,
                          GArray *freed, bool *ordered);
-/* The record in @buf was not written: its changes are pending again. */
+/* The record at @buf was not written: make its changes pending again. */
 void csv_map_uncollect(CsvDisk *disk, const uint8_t *buf, uint32_t entries);
 /*
- * Write all map pages that lack something.  Flushes before each write what
- * it depends on, but not after the last.
+ * Write all dirty map pages.  Flushes before each write what it depends on, but
+ * not after the last write.
  */
 int GRAPH_RDLOCK csv_map_write_pages(CsvDisk *disk);
 bool csv_map_dirty(CsvDisk *disk);
 
-/* What a range of a disk is. */
+/* What a range of a disk contains. */
 typedef enum CsvExtentKind {
-    CSV_EXTENT_HOLE,            /* nothing: the backing image, or zeroes */
+    CSV_EXTENT_HOLE,            /* the backing image or, without one, zeroes */
     CSV_EXTENT_ZERO,
     CSV_EXTENT_DATA,
 } CsvExtentKind;
 
 /*
- * The longest range from @offset on, at most @bytes, that is of one kind
- * and, if data, in one piece at *host in the volume; as far as the tables are
- * in memory.  Returns its length, or -errno.  Any thread, no lock.  Outside of
- * a coroutine nobody else may use the disk.
+ * The longest extent that starts at @offset, with at most @bytes, of one *kind
+ * and, for data, contiguous at *host in the volume.  It ends before a table
+ * that is not in memory, except that the first table is loaded.  Returns its
+ * length in bytes, or -errno.  Any thread, without a lock.  Outside of a
+ * coroutine, nobody else may use the disk.
  */
 int64_t coroutine_mixed_fn GRAPH_RDLOCK
 csv_map_extent(CsvDisk *disk, uint64_t offset, uint64_t bytes,
                CsvExtentKind *kind, uint64_t *host);
 
-/* Is every byte of a loaded disk, which nobody else may use, allocated? */
+/* Is the disk fully allocated?  Its map is loaded, nobody else may use it. */
 bool GRAPH_RDLOCK csv_map_is_full(CsvDisk *disk);
 
 /* journal.c */
@@ -375,48 +376,48 @@ bool GRAPH_RDLOCK csv_map_is_full(CsvDisk *disk);
 typedef struct CsvMapLoad CsvMapLoad;
 
 /*
- * Look through the ring of a disk that may not have been closed in order, and
- * apply what counts to the map in @load.  Sets disk->journal.
+ * Scan the ring of a disk that may not have been released cleanly, and replay
+ * the valid records into the map in @load.  Sets disk->journal.
  */
 int GRAPH_RDLOCK csv_journal_replay(CsvDisk *disk, CsvMapLoad *load,
                                     Error **errp);
-/* The position as the disk record gives it. */
+/* Set disk->journal from the disk record, after a clean release. */
 void csv_journal_position(CsvDisk *disk, const CsvDiskRecord *rec);
-/* A new owner's first act: pages, then a record with its epoch. */
+/* First step of a new owner: write the map, then a record with its epoch. */
 int GRAPH_RDLOCK csv_journal_mount(CsvDisk *disk, Error **errp);
 /*
- * Before a disk is let go: all is in the map, and the last record says so.
- * Fills the journal position in @rec.
+ * Before a release: write the map, so that nothing has to be replayed.  Sets
+ * the journal position in @rec; on failure to 0, so that the next owner
+ * replays.
  */
 int GRAPH_RDLOCK csv_journal_settle(CsvDisk *disk, CsvDiskRecord *rec);
 /*
- * Make all changes of the map durable that were made before the call, and
- * the data they stand for.  When nothing changed this does nothing, and not
- * even flush.
+ * Make all map changes before this call durable, together with their data.  If
+ * there are none, it does nothing, not even a flush.
  */
 int coroutine_fn GRAPH_RDLOCK csv_journal_commit(CsvDisk *disk);
 
 /* header.c */
 
-/* Write the header and an empty level-1 map into a new disk. */
+/* Write the header and an empty level-1 map of a new disk. */
 int GRAPH_RDLOCK csv_map_format(CsvVolume *vol, BdrvChild *file,
                                 const CsvDiskRecord *disk,
                                 const CsvHeader *header, Error **errp);
-/* Replace the header of an owned disk: both copies, one after the other. */
+/* Replace both copies of an owned disk's header, one after the other. */
 int GRAPH_RDLOCK csv_header_write(CsvDisk *disk, const CsvHeader *header,
                                   Error **errp);
 /*
- * Bring name and size in it up to date, of an owned disk, and a copy that a
- * crash left behind.  They are needed only if the disk record or the other
- * copy is lost; if this fails, the next owner does it.
+ * Update name and size in the header of an owned disk, and a copy that a crash
+ * left outdated.  Only a repair needs them, so a failure is ignored: the next
+ * owner tries again.
  */
 void GRAPH_RDLOCK csv_header_refresh(CsvDisk *disk);
 
 /* map-load.c */
 
 /*
- * Read header and maps, and what the journal holds beyond them; segments
- * must be loaded.  @clean: the disk record says that this is nothing.
+ * Read header and map, and replay the journal.  The segments must be loaded.
+ * @clean: by the disk record, there is nothing to replay.
  */
 int GRAPH_RDLOCK csv_map_load(CsvDisk *disk, bool clean, Error **errp);
 void csv_map_drop(CsvDisk *disk);
@@ -424,15 +425,15 @@ void csv_map_drop(CsvDisk *disk);
 /* use.c */
 
 /*
- * Begin to read, or with @write to write, the disk, which is sealed or shared
- * and the node attached.  disk->record is what it is now.  May be called
- * again with another @write.
+ * Record in our member record that we read (or, with @write, write) this sealed
+ * or shared disk.  disk->record must be current, and the disk attached.  May be
+ * called again with another @write.
  */
 int GRAPH_RDLOCK csv_use_enter(CsvDisk *disk, bool write, Error **errp);
 void GRAPH_RDLOCK csv_use_leave(CsvDisk *disk);
 /*
- * Change the flags of a disk that nobody owns, nor uses if it has flags.  The
- * caller is attached.
+ * Change the flags (CSV_DISK_*) of a disk.  -EBUSY if it has an owner, or if a
+ * member uses the sealed or shared disk.  The caller is attached.
  */
 int GRAPH_RDLOCK
 csv_disk_set_flags(CsvVolume *vol, BdrvChild *file, const char *name,
@@ -441,46 +442,46 @@ csv_disk_set_flags(CsvVolume *vol, BdrvChild *file, const char *name,
 /* make.c */
 
 /*
- * Free the segments of @rec, if it still is what @raw says, and then the
- * record.  Whoever had it must not live, except ourselves.  Attached.
- * @progress is as in csv_segments_free().
+ * Free the segments of the disk in @rec, then its record, unless the record is
+ * no longer @raw.  Its owner must be dead, or this member.  The caller is
+ * attached.  @progress is as in csv_segments_free().
  */
 int GRAPH_RDLOCK
 csv_disk_erase(CsvVolume *vol, BdrvChild *file, CsvDiskRecord *rec,
                uint8_t *raw, ProgressMeter *progress, Error **errp);
 
-/* A disk in the making: its record, and the bytes of that. */
+/* A disk under creation: its record, and the raw bytes of that. */
 typedef struct CsvMaking {
     CsvDiskRecord rec;
     uint8_t raw[CSV_RECORD_SIZE];
 } CsvMaking;
 
 /*
- * Begin to make a disk; @header says what its backing image is.  In a
- * coroutine; the caller is attached, until the end.  With success *making is
- * a disk that has all a disk needs but is not complete, and
- * csv_disk_make_end() must follow.
+ * Begin to create a disk of @size bytes; @header names its backing image.  On
+ * success, *making is a disk that can be opened with CSV_OPT_MAKING, for
+ * example to preallocate it, and csv_disk_make_end() must follow.  The caller
+ * is attached until then.
  */
 int coroutine_fn GRAPH_RDLOCK
 csv_disk_make_begin(CsvVolume *vol, BdrvChild *file, const char *name,
                     uint64_t size, const CsvHeader *header,
                     CsvMaking *making, Error **errp);
 /*
- * Complete it: a disk without an owner.  Or, if @ret < 0, or if that fails,
- * delete it.  Returns @ret, or what went wrong here.
+ * Complete the creation; the new disk has no owner.  If @ret < 0, or on
+ * failure, delete the disk.  Returns @ret, or the error that occurred here.
  */
 int GRAPH_RDLOCK csv_disk_make_end(CsvVolume *vol, BdrvChild *file,
                                    CsvMaking *making, int ret, Error **errp);
 /*
- * Delete a disk that has no owner.  The caller is attached.  @progress is as
- * in csv_segments_free().
+ * Delete a disk that no member owns or uses.  The caller is attached.
+ * @progress is as in csv_segments_free().
  */
 int GRAPH_RDLOCK csv_disk_delete(CsvVolume *vol, BdrvChild *file,
                                  const char *name, ProgressMeter *progress,
                                  Error **errp);
 
 /*
- * Give a disk another name, or another description.  Nobody else may own it.
+ * Change the name or the description of a disk.  No other member may own it.
  * The caller is attached.
  */
 int GRAPH_RDLOCK csv_disk_rename(CsvVolume *vol, BdrvChild *file,
@@ -492,11 +493,12 @@ int GRAPH_RDLOCK csv_disk_describe(CsvVolume *vol, BdrvChild *file,
 
 /* io.c */
 
-/* Subclusters that [offset, offset + bytes) of one cluster touches. */
+/* Mask of the subclusters in [offset, offset + bytes), within one cluster. */
 uint32_t csv_touched(uint64_t offset, uint64_t bytes);
 /*
- * Enter the queue for what is in a range: in units of subclusters, or of whole
- * clusters.  Nobody else changes its map until csv_queue_leave().
+ * Wait for other requests in the range, which is extended to multiples of
+ * @unit: CSV_SUBCLUSTER_SIZE or CSV_CLUSTER_SIZE.  Until csv_queue_leave(), no
+ * other request changes the map there.
  */
 void coroutine_fn csv_queue_enter(CsvDisk *disk, BlockReq *req,
                                   uint64_t offset, uint64_t bytes,
@@ -504,8 +506,8 @@ void coroutine_fn csv_queue_enter(CsvDisk *disk, BlockReq *req,
 void coroutine_fn csv_queue_leave(CsvDisk *disk, BlockReq *req);
 
 /*
- * Make whole subclusters read as zeroes, or as what is below; @unmap frees
- * their space.  -ENOTSUP when they are not whole.
+ * Make subclusters read as zeroes (@zero) or from the backing image; @unmap
+ * frees their space.  -ENOTSUP if the range is not aligned to subclusters.
  */
 int coroutine_fn GRAPH_RDLOCK
 csv_clear_range(BlockDriverState *bs, int64_t offset, int64_t bytes,
@@ -514,10 +516,10 @@ csv_clear_range(BlockDriverState *bs, int64_t offset, int64_t bytes,
 /* prealloc.c */
 
 /*
- * Give [from, to) of an owned disk places in the volume and, with 'falloc'
- * and 'full', storage: it is data then, and reads as zeroes.  Nobody uses the
- * range yet.  @from is a subcluster's start, @to is rounded up to one.  All is
- * on stable storage when this returns, or nothing is left.
+ * Allocate [from, to) of an owned disk in the volume and, with 'falloc' and
+ * 'full', provide storage: the range becomes data that reads as zeroes.  @from
+ * is aligned to subclusters, @to is rounded up.  The range must not be in use
+ * yet.  On success all is on stable storage; on failure all is freed again.
  */
 int coroutine_fn GRAPH_RDLOCK
 csv_preallocate(BlockDriverState *bs, uint64_t from, uint64_t to,
@@ -526,22 +528,22 @@ csv_preallocate(BlockDriverState *bs, uint64_t from, uint64_t to,
 /* backing.c */
 
 /*
- * If the block layer opens @disk because another is based on it, and so on:
- * is that chain one that ends?
+ * Does the backing chain that leads to @disk end, at a sensible length?  Called
+ * before the block layer opens the next backing disk.
  */
 int csv_backing_check_chain(const CsvDisk *disk, Error **errp);
-/* Tell the block layer which backing image the header names. */
+/* Set the backing image in bs->auto_backing_file etc. from the header. */
 int GRAPH_RDLOCK csv_backing_open(BlockDriverState *bs, Error **errp);
-/* What the options of creation say about the backing image. */
+/*
+ * Set the backing image in @header from the creation options.  *size, if 0,
+ * gets the size of the backing image.
+ */
 int GRAPH_RDLOCK
 csv_backing_create(CsvVolume *vol, BdrvChild *file,
                    const BlockdevCreateOptionsCsv *opts, CsvHeader *header,
                    uint64_t *size, Error **errp);
 
-/*
- * Operations of the BlockDriver.  What they do and return is what
- * include/block/block_int-common.h says of the operations with these names.
- */
+/* Operations of the BlockDriver: see include/block/block_int-common.h. */
 
 int coroutine_fn GRAPH_RDLOCK
 csv_co_preadv_part(BlockDriverState *bs, int64_t offset, int64_t bytes,

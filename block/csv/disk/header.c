@@ -18,13 +18,12 @@ static uint64_t csv_header_offset(const CsvVolume *vol,
            (copy ? CSV_HEADER_COPY_1 : CSV_HEADER_COPY_0);
 }
 
-/* The copy with the higher generation counts. */
 int csv_header_read(CsvDisk *disk, Error **errp)
 {
     QEMU_AUTO_VFREE uint8_t *buf = qemu_blockalign(disk->bs->file->bs,
                                                    CSV_PAGE_SIZE);
     CsvHeader header;
-    uint64_t generation[2] = { 0, 0 };      /* of those that are whole */
+    uint64_t generation[2] = { 0, 0 };      /* of the intact copies */
     Error *err = NULL;
     bool found = false, whole = true;
     unsigned copy;
@@ -58,7 +57,7 @@ int csv_header_read(CsvDisk *disk, Error **errp)
     return 0;
 }
 
-/* One copy and then the other, which is @last and counts until then. */
+/* Write both copies; @last, the valid one, is written last. */
 static int GRAPH_RDLOCK
 csv_header_write_copies(CsvVolume *vol, BdrvChild *file,
                         const CsvDiskRecord *disk, CsvHeader *header,

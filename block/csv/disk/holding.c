@@ -1,10 +1,11 @@
 /*
  * Cluster shared volume: the segments that a disk holds
  *
- * A disk claims segments ahead of need, so that no write of a guest waits for
- * a claim, and gives back what it does not need.  The amount is a share of
- * what the volume has left: nobody else misses it, and when the volume runs
- * short each disk that is open lets go of most of it at its next look.
+ * A disk claims segments ahead of need, so that a guest's write does not wait
+ * for a claim, and returns those that it does not need.  This reserve is a
+ * share of the volume's free space, so it is small compared with what is left
+ * for others; as the volume fills up, each open disk periodically reduces its
+ * reserve.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -19,15 +20,15 @@
 #include "trace/trace-block_csv.h"
 
 /*
- * What an open disk keeps ahead: this share of what the volume has left, but
- * no more than these bytes.  A guest that writes to 20,000 clusters a second,
- * each for the first time, uses half of them in 25 ms, and so long may a claim
- * take that has to wait for a disk's cache to be flushed.
+ * The reserve of an open disk: this share of the volume's free space, up to
+ * this number of bytes.  A guest that allocates 20,000 clusters per second uses
+ * half of that in 25 ms, which is enough time for a claim that waits for a disk
+ * to flush its cache.
  */
 #define CSV_AHEAD_SHARE         256
 #define CSV_AHEAD_BYTES         (2 * GiB)
 
-/* When a disk looks whether it holds the right amount, after it was opened. */
+/* When the reserve is adjusted: after the activation, and periodically. */
 #define CSV_ADJUST_FIRST_MS     1000
 #define CSV_ADJUST_MS           60000
 
@@ -70,7 +71,6 @@ static bool csv_segments_load_one(void *opaque, uint64_t index,
     return true;
 }
 
-/* Segments were found in the order of their place, so pointers stay. */
 static gint csv_segment_by_sequence(gconstpointer a, gconstpointer b)
 {
     const CsvSegment *x = a, *y = b;
@@ -152,19 +152,19 @@ uint64_t csv_disk_used(const CsvDisk *disk)
                    csv_clusters_per_segment(disk->volume);
     uint64_t free = qatomic_read(&disk->free_clusters);
 
-    /* Another thread may be between the two. */
+    /* The two are not read atomically. */
     return (all - MIN(free, all)) << CSV_CLUSTER_BITS;
 }
 
 /*
- * The numbers of up to @want new segments: the lowest that none has, for they
- * must be below segment_slots, however often segments come and go.  Returns
- * how many.  claim_lock and alloc_lock held.
+ * Choose numbers for up to @want new segments: the lowest unused ones, since
+ * they must stay below segment_slots, however often segments are claimed and
+ * returned.  Returns their count.  claim_lock and alloc_lock held.
  */
 static unsigned csv_segment_numbers(CsvDisk *disk, CsvClaim *claims,
                                     unsigned want)
 {
-    /* Whatever is taken, so many are free below. */
+    /* At most the first two are taken, so @want are free below. */
     long bits = disk->segments->len + disk->doubtful->len + want;
     long end = MIN(bits, disk->volume->sb.segment_slots), at = 0;
     g_autofree unsigned long *taken = bitmap_new(bits);
@@ -190,7 +190,7 @@ static unsigned csv_segment_numbers(CsvDisk *disk, CsvClaim *claims,
     return i;
 }
 
-/* Segments to keep ahead; a volume that is small or full has none to spare. */
+/* Size of the reserve, in segments; 0 if the volume is small or nearly full. */
 static uint64_t csv_disk_share(const CsvDisk *disk)
 {
     const CsvSuperblock *sb = &disk->volume->sb;
@@ -199,13 +199,13 @@ static uint64_t csv_disk_share(const CsvDisk *disk)
     return MIN(share, CSV_AHEAD_BYTES >> sb->segment_bits);
 }
 
-/* A disk that is being written keeps one anyway. */
+/* The same for a disk that is being written: at least one segment. */
 static uint64_t csv_disk_ahead(const CsvDisk *disk)
 {
     return MAX(1, csv_disk_share(disk));
 }
 
-/* Segments' worth of clusters that are missing in @ahead segments. */
+/* Number of segments to claim so that @ahead segments' clusters are free. */
 static unsigned csv_disk_lacks(CsvDisk *disk, uint64_t ahead)
 {
 
@@ -226,7 +226,7 @@ int csv_segment_claim_more(CsvDisk *disk)
                                    MIN(MAX(1, want), ARRAY_SIZE(claims)));
     }
     if (!want) {
-        return -ENOSPC;     /* the table is full, or as good as that */
+        return -ENOSPC;     /* no number below segment_slots is left */
     }
     ret = csv_segments_claim(disk->volume, disk->bs->file, disk->record.slot,
                              claims, want, &err);
@@ -236,7 +236,7 @@ int csv_segment_claim_more(CsvDisk *disk)
         return ret;
     }
     if (ret < 0) {
-        /* Some may be ours now, and then they have these numbers. */
+        /* Some may have been claimed, with these numbers: do not reuse them. */
         for (i = 0; i < want; i++) {
             g_array_append_val(disk->doubtful, claims[i].sequence);
         }
@@ -251,7 +251,7 @@ int csv_segment_claim_more(CsvDisk *disk)
     return 0;
 }
 
-/* If there is no space the write that needs it will say so. */
+/* Claim ahead; an error is reported by the write that needs the space. */
 static void coroutine_fn GRAPH_RDLOCK
 csv_claim_ahead(CsvDisk *disk, uint64_t (*ahead)(const CsvDisk *disk))
 {
@@ -285,7 +285,7 @@ static void coroutine_fn csv_adjust_entry(void *opaque)
     bdrv_dec_in_flight(disk->bs);
 }
 
-/* One at a time; whoever comes meanwhile has nothing to add. */
+/* Run @entry in a coroutine, unless one is running already. */
 static void csv_adjust_with(CsvDisk *disk, AioContext *ctx,
                             CoroutineEntry *entry)
 {
@@ -314,7 +314,7 @@ void csv_claim_in_time(CsvDisk *disk)
 void coroutine_fn csv_segments_adjust(CsvDisk *disk)
 {
     if (csv_space_count(disk->volume, disk->bs->file) < 0) {
-        return;     /* whoever needs it will say so */
+        return;     /* reported by the next operation that needs it */
     }
     csv_segments_give_back(disk);
     csv_claim_ahead(disk, csv_disk_share);
@@ -326,7 +326,7 @@ static void csv_adjust_timer(void *opaque)
     int64_t now = qemu_clock_get_ms(QEMU_CLOCK_REALTIME);
 
     if (!disk->owned) {
-        return;     /* it was taken from us */
+        return;     /* another member took it */
     }
     if (disk->bs->quiesce_counter) {
         timer_mod(disk->adjust_timer, now + CSV_ADJUST_FIRST_MS);
@@ -352,7 +352,7 @@ void csv_adjust_stop(CsvDisk *disk)
     BDRV_POLL_WHILE(disk->bs, qatomic_read(&disk->adjusting));
 }
 
-/* Move segments without a used cluster from the list to @out; @keep some. */
+/* Move segments without a used cluster to @out, but keep @keep of them. */
 static void csv_segments_take_free(CsvDisk *disk, unsigned keep, GArray *out)
 {
     uint32_t clusters = csv_clusters_per_segment(disk->volume);
@@ -376,9 +376,9 @@ static void csv_segments_take_free(CsvDisk *disk, unsigned keep, GArray *out)
 }
 
 /*
- * Free the segments in @out, all those of a page of the table at once; what
- * stays in it could not be freed.  The zeroes in them become durable first,
- * since others take them for that.
+ * Free the segments in @out, and remove them from it; those of a page of the
+ * table at once.  Those that remain may not be free.  Flushes first, because
+ * the next owner may rely on the zeroes in them.
  */
 static void GRAPH_RDLOCK csv_segments_return(CsvDisk *disk, GArray *out)
 {
@@ -387,7 +387,7 @@ static void GRAPH_RDLOCK csv_segments_return(CsvDisk *disk, GArray *out)
     if (!out->len || bdrv_flush(disk->bs->file->bs) < 0) {
         return;
     }
-    /* If the disk was taken, its new owner has them, and may use them. */
+    /* If another member took the disk, it may be using these segments. */
     if (csv_disk_confirm(disk, NULL) < 0) {
         return;
     }
@@ -443,7 +443,7 @@ void coroutine_fn csv_segments_give_back(CsvDisk *disk)
         csv_segments_take_free(disk, csv_disk_ahead(disk), out);
     }
     csv_segments_return(disk, out);
-    /* The rest is ours or is not: use neither it nor its numbers. */
+    /* Perhaps the rest is free: use neither it nor its numbers. */
     for (i = 0; i < out->len; i++) {
         g_array_append_val(disk->doubtful,
                            g_array_index(out, CsvSegment, i).sequence);

@@ -1,17 +1,17 @@
 /*
  * Cluster shared volume: the I/O path
  *
- * A read, and a write to subclusters that hold data, is a look at the map and
- * one request to the volume; no lock is taken.  A write to anything else
- * allocates: such requests are queued for the subclusters they touch, so
- * that no two change the same bits of the map.  The part of a subcluster that
- * the guest does not write is filled, in the same request, with what it reads
- * as so far: with zeroes, for a cluster may hold what an earlier disk left
- * there, or from the backing image.
+ * A read, or a write to subclusters with data, takes one map lookup and one
+ * request to the volume, without a lock.  Any other write allocates.
+ * Allocating requests are queued for the subclusters they touch, so that no two
+ * change the same bits of the map.  The rest of a subcluster that the guest
+ * does not write is filled in the same request with its previous content: from
+ * the backing image, or with zeroes, because the cluster may contain old data
+ * of another disk.
  *
- * Discards are queued for whole clusters.  Besides, they wait for all
- * requests in flight on what they free (the block layer tracks those), since
- * a read or write that looked at the map before still goes to the old place.
+ * Discards are queued for whole clusters.  They also wait for all requests in
+ * flight in the range (which the block layer tracks), because a request that
+ * read the map before still accesses the old place.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -93,7 +93,7 @@ void coroutine_fn csv_queue_leave(CsvDisk *disk, BlockReq *req)
     reqlist_remove_req(req);
 }
 
-/* Write data to the volume, as soon as this member may. */
+/* Write data to the volume, after csv_gate_pass(). */
 static int coroutine_fn GRAPH_RDLOCK
 csv_write_data(CsvDisk *disk, uint64_t offset, uint64_t bytes,
                QEMUIOVector *qiov, size_t qiov_offset, BdrvRequestFlags flags)
@@ -115,7 +115,7 @@ csv_write_buffer(CsvDisk *disk, uint64_t offset, uint64_t bytes,
                                           flags & ~BDRV_REQ_REGISTERED_BUF);
 }
 
-/* What [offset, offset + bytes) reads as before the write, into @buf. */
+/* Read the previous content of [offset, offset + bytes) into @buf. */
 static int coroutine_fn GRAPH_RDLOCK
 csv_fill(BlockDriverState *bs, uint64_t offset, uint64_t bytes, uint64_t masks,
          uint8_t *buf)
@@ -130,10 +130,10 @@ csv_fill(BlockDriverState *bs, uint64_t offset, uint64_t bytes, uint64_t masks,
     return bdrv_co_pread(bs->backing, offset, bytes, buf, 0);
 }
 
-/* Data of which a copy costs less than a second request for what is around */
+/* Up to this size, copying the data is cheaper than a second request. */
 #define CSV_COPY_MAX (16 * KiB)
 
-/* As csv_write_filled(), for a part of one subcluster that holds no data. */
+/* As csv_write_filled(), within one subcluster without data, with a copy. */
 static int coroutine_fn GRAPH_RDLOCK
 csv_write_around(BlockDriverState *bs, uint64_t place, uint64_t offset,
                  uint64_t bytes, uint64_t masks, QEMUIOVector *qiov,
@@ -154,8 +154,8 @@ csv_write_around(BlockDriverState *bs, uint64_t place, uint64_t offset,
 }
 
 /*
- * Write [offset, offset + bytes) of the disk into its cluster at @place, and
- * what is around it up to the bounds of subclusters that hold no data yet.
+ * Write [offset, offset + bytes) of the disk to its cluster at @place, and fill
+ * the rest of the subclusters that had no data.
  */
 static int coroutine_fn GRAPH_RDLOCK
 csv_write_filled(BlockDriverState *bs, uint64_t place, uint64_t offset,
@@ -202,7 +202,7 @@ csv_write_filled(BlockDriverState *bs, uint64_t place, uint64_t offset,
         return ret;
     }
     if (qemu_iovec_subvec_niov(qiov, qiov_offset, bytes) + 2 > IOV_MAX) {
-        /* The filling does not fit into the request. */
+        /* Too many vectors for one request: write the filling separately. */
         ret = head ? csv_write_buffer(disk, place + in - head, head, fill, 0)
                    : 0;
         if (ret >= 0 && tail) {
@@ -219,14 +219,14 @@ csv_write_filled(BlockDriverState *bs, uint64_t place, uint64_t offset,
     if (tail) {
         qemu_iovec_add(&filled, fill + head, tail);
     }
-    /* The filling is not in a buffer that was registered. */
+    /* The filling is not in a registered buffer. */
     ret = csv_write_data(disk, place + in - head, filled.size, &filled, 0,
                          flags & ~BDRV_REQ_REGISTERED_BUF);
     qemu_iovec_destroy(&filled);
     return ret;
 }
 
-/* A write within one cluster, of which some subclusters hold no data. */
+/* A write within one cluster, to some subclusters without data. */
 static int coroutine_fn GRAPH_RDLOCK
 csv_write_alloc(BlockDriverState *bs, uint64_t offset, uint64_t bytes,
                 QEMUIOVector *qiov, size_t qiov_offset,
@@ -283,7 +283,7 @@ csv_co_pwritev_part(BlockDriverState *bs, int64_t offset, int64_t bytes,
         if (kind == CSV_EXTENT_DATA) {
             ret = csv_write_data(disk, host, n, qiov, qiov_offset, flags);
         } else if (!disk->owned) {
-            ret = -EIO;     /* a shared disk is all data, or was not opened */
+            ret = -EIO;     /* a shared disk is fully allocated */
         } else {
             n = MIN(bytes, ROUND_UP(offset + 1, CSV_CLUSTER_SIZE) - offset);
             ret = csv_write_alloc(bs, offset, n, qiov, qiov_offset, flags);
@@ -299,8 +299,8 @@ csv_co_pwritev_part(BlockDriverState *bs, int64_t offset, int64_t bytes,
 }
 
 /*
- * Nobody may still be on the way to what is about to be freed.  Clusters at
- * the bounds are freed as a whole, so the request counts for all of them.
+ * Wait for all requests that may access what is about to be freed.  Clusters at
+ * the bounds are freed as a whole, so the request is extended to clusters.
  */
 static void coroutine_fn csv_wait_for_others(BlockDriverState *bs)
 {
@@ -346,7 +346,7 @@ csv_clear_range(BlockDriverState *bs, int64_t offset, int64_t bytes,
                   offset + bytes == size);
 
     if (!disk->owned) {
-        /* A shared disk stays allocated. */
+        /* A shared disk must stay fully allocated. */
         return disk->use & CSV_USE_WRITE ? -ENOTSUP : -EPERM;
     }
     if (!whole) {
@@ -380,11 +380,11 @@ csv_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
 int coroutine_fn GRAPH_RDLOCK
 csv_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes)
 {
-    /* What was written here must not show what is below. */
+    /* What the guest wrote must not be replaced by the backing image. */
     return csv_clear_range(bs, offset, bytes, bs->backing, true);
 }
 
-/* Tell the storage that it can free this; a failure does no harm. */
+/* Discard on the storage; a failure is harmless. */
 static void coroutine_fn GRAPH_RDLOCK
 csv_discard_data(CsvDisk *disk, uint64_t offset, uint64_t bytes)
 {
@@ -393,7 +393,7 @@ csv_discard_data(CsvDisk *disk, uint64_t offset, uint64_t bytes)
     }
 }
 
-/* Pass subclusters that are free now down to the storage. */
+/* Discard freed subclusters on the storage. */
 static void coroutine_fn GRAPH_RDLOCK
 csv_discard_subclusters(CsvDisk *disk, const CsvDiscard *d)
 {
@@ -403,7 +403,7 @@ csv_discard_subclusters(CsvDisk *disk, const CsvDiscard *d)
 
     csv_queue_enter(disk, &req, d->cluster << CSV_CLUSTER_BITS,
                     CSV_CLUSTER_SIZE, CSV_CLUSTER_SIZE);
-    /* They may have been written again. */
+    /* Not those that were written since. */
     left = csv_map_get(disk, d->cluster, &entry) >= 0 &&
            entry.offset == d->offset ?
            d->subclusters & ~csv_masks_data(entry.masks) : 0;
@@ -421,7 +421,7 @@ csv_discard_subclusters(CsvDisk *disk, const CsvDiscard *d)
     csv_queue_leave(disk, &req);
 }
 
-/* What changes that are durable now have freed can be used again. */
+/* Reuse and discard what was freed by changes that are durable now. */
 static void coroutine_fn GRAPH_RDLOCK csv_discard_freed(CsvDisk *disk)
 {
     g_autoptr(GArray) discards = NULL;
@@ -464,7 +464,7 @@ int coroutine_fn GRAPH_RDLOCK csv_co_flush(BlockDriverState *bs)
         csv_break(CSV_BREAK_SEGMENT_EARLY)) {
         csv_discard_freed(disk);
     }
-    /* Both before the record: what flushes it may be the flush of all. */
+    /* Both events first: the flush of the record may be the only one. */
     BLKDBG_CO_EVENT(bs->file, BLKDBG_FLUSH_TO_OS);
     BLKDBG_CO_EVENT(bs->file, BLKDBG_FLUSH_TO_DISK);
     ret = csv_journal_commit(disk);
@@ -475,8 +475,8 @@ int coroutine_fn GRAPH_RDLOCK csv_co_flush(BlockDriverState *bs)
     if (qatomic_read(&disk->flush_done) > begun ||
         csv_break(CSV_BREAK_RECORD_NOT_FLUSHED)) {
         /*
-         * The record's flush is one of the data as well.  Other requests have
-         * ended since, so the node below would not know.
+         * The record's flush covers the data as well.  The node below cannot
+         * know that, as other requests may have ended since.
          */
         return 0;
     }

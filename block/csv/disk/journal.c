@@ -7,54 +7,53 @@
  */
 
 /*
- * What a guest's flush costs when there are new clusters: one flush for the
- * data, one record that names them all, one flush for the record.  The first
- * flush is not needed when all that is new replaces zeroes (see Z).  The map
- * pages themselves are written much later, when the ring fills up, the disk
- * is let go, or half of the tables that memory is meant for wait for that.
+ * A guest's flush with new clusters costs one flush for the data, one record
+ * for all of them, and one flush for the record.  The first flush is not needed
+ * if all new data replaces zeroes (see Z).  Map pages are written much later:
+ * when the ring is full, the disk is released, or half of the tables that fit
+ * in the cache are dirty.
  *
- * Why a crash at any instant is harmless.  Let D be the data of a change, R
- * the record that holds it, P its map page, and T the first record that has
- * a tail beyond R.  The writes are ordered by flushes:
+ * Why a crash at any time is harmless: let D be the data of a change, R the
+ * record that contains the change, P its map page, and T the first record with
+ * a tail after R.  The writes are ordered by flushes:
  *
  *      D < R < acknowledge < P < T < reuse of R's place in the ring
  *
- * - before R is durable: the map on the volume is the old one.  The cluster
- *   that holds D is named by nothing; a change is lost that nobody was told
- *   of.
- * - R torn: its CRC is wrong, the record before it is the newest.
- * - R durable, P not, or torn: R is replayed.  A torn page is a mix of old
- *   and new sectors, each valid, because each has its CRC.  Values are
- *   replayed, not changes, so what P holds already does not matter.
+ * - R not durable: the map on the volume is the old one, and nothing refers to
+ *   the cluster with D.  The lost change was not acknowledged.
+ * - R torn: its CRC is wrong, so the record before it is the newest.
+ * - R durable, P not durable or torn: R is replayed.  A torn page is a mix of
+ *   old and new sectors, each valid, because each has its own CRC.  Replay sets
+ *   values, so it does not matter what P contains.
  * - P may hold a change whose record was never written, since pages are
  *   encoded from memory.  But the data was flushed between encoding and
- *   writing, and what the change frees is not reused; so it is one of the
- *   states that an unflushed write may leave.
- * - R's place is written again only after a record with a tail beyond R is
- *   durable; a torn write there damages nothing that is still looked at.
- * - Z: D < R is not kept for data in a blank cluster, one whose other
- *   subclusters read as zeroes on the volume, if no backing image stands
- *   behind the disk.  Then R durable and D not, or in part, reads as zeroes
- *   what read as zeroes before: as if D itself had been torn.  The zeroes must
- *   be durable: a discard may have made them.  So a flush must have begun
- *   after the last cluster was freed here, and be done, before R is written;
- *   and who frees a segment flushes before.  A record has no such data if one
- *   change in it needs the order.
- * - a cluster that R frees is used again after R is durable.  Before, a
- *   replay that ends before R would find it twice.
- * - a level-1 entry in R: the table's pages may be anything, so replay
- *   begins with an empty table.  All its entries were made after it and are
- *   in the journal as long as R is.
+ *   writing, and what the change frees is not reused, so this is a state that
+ *   any unflushed write may leave.
+ * - R's place is reused only after a record with a tail after R is durable, so
+ *   a torn write there damages nothing that replay needs.
+ * - Z: D < R does not hold for data in a blank cluster (the other subclusters
+ *   read as zeroes on the volume) of a disk without a backing image.  If R is
+ *   durable and D is not, or only in part, the rest reads as zeroes, as before:
+ *   as if D itself had been torn.  The zeroes may come from a discard, and must
+ *   be durable.  So before R is written, a flush must have completed that began
+ *   after the last cluster was freed; and a member flushes before it returns a
+ *   segment.  If one change in a record needs D < R, all its changes keep it.
+ * - a cluster that R frees is not reused before R is durable: a replay that
+ *   ends before R would find it in use twice.
+ * - a level-1 entry in R: the table's pages may contain anything, so replay
+ *   starts with an empty table.  All its entries are newer than the level-1
+ *   entry, and are in the journal as long as R is.
  *
- * The newest record decides, by (epoch, sequence), and its chain back to its
- * tail must be complete.  A new owner first writes a record with its epoch
- * and without a past; whatever its predecessor, which was thought dead, still
- * has on its way, has a lower epoch and does not count.  Nor does it overwrite
- * what the new owner writes: they use different halves of the ring.
+ * The newest record by (epoch, sequence) is valid, and its chain back to its
+ * tail must be complete.  A new owner first writes a record that has its epoch
+ * and starts a chain.  A predecessor that was declared dead may still write,
+ * but its records have a lower epoch, so they are ignored.  They do not
+ * overwrite the new owner's records either, because the two use different
+ * halves of the ring.
  *
- * If a write or flush of the journal fails, nobody knows what is durable.
- * The next commit then writes the pages and begins a new chain, one sequence
- * number further, so that no two records ever have the same.
+ * After a failed write or flush of the journal it is unknown what is durable.
+ * The next commit then writes the pages and starts a new chain, skipping one
+ * sequence number, so that no two records ever have the same.
  */
 
 #include "qemu/osdep.h"
@@ -65,8 +64,8 @@
 
 /*
  * The largest record that is written.  An owner has half of the ring; if one
- * page of that is in use, a record of less than half of it fits before or
- * behind that page.
+ * page of that is in use, a record of less than half of it fits before or after
+ * that page.
  */
 #define CSV_COMMIT_BYTES    (256 * KiB)
 #define CSV_COMMIT_ENTRIES \
@@ -79,7 +78,7 @@ static uint64_t csv_ring_offset(const CsvDisk *disk, uint32_t page)
            CSV_JOURNAL_OFFSET + (uint64_t)page * CSV_PAGE_SIZE;
 }
 
-/* A record that was found in the ring. */
+/* A record in the ring. */
 typedef struct CsvFound {
     CsvJournalRecord rec;
     uint32_t page;
@@ -101,7 +100,7 @@ static bool csv_found_newer(const CsvFound *a, const CsvFound *b)
     return a->rec.sequence > b->rec.sequence;
 }
 
-/* All records in @ring that are whole, by sequence; *newest counts. */
+/* All intact records in @ring, by sequence; *newest is the valid one. */
 static GArray *csv_ring_scan(const CsvDisk *disk, const uint8_t *ring,
                              CsvFound *newest)
 {
@@ -159,7 +158,7 @@ csv_ring_replay(CsvDisk *disk, CsvMapLoad *load, const uint8_t *ring,
     guint i;
 
     disk->journal = (CsvJournal) { .broken = true };
-    /* Of a disk that is not ours, the record may have changed since. */
+    /* If the disk is not ours, it may have got another owner since. */
     if (disk->owned && newest.rec.epoch > disk->record.epoch) {
         error_setg(errp, "journal record %" PRIu64 ": field 'epoch': is %"
                    PRIu64 ", but the disk is in epoch %" PRIu64,
@@ -172,7 +171,7 @@ csv_ring_replay(CsvDisk *disk, CsvMapLoad *load, const uint8_t *ring,
 
         if (f->rec.sequence != want || f->rec.sequence > newest.rec.sequence ||
             f->rec.epoch != newest.rec.epoch) {
-            continue;   /* older, or of an owner that does not count */
+            continue;   /* older, or of a former owner */
         }
         ret = csv_ring_apply(load, ring, f, errp);
         if (ret < 0) {
@@ -219,8 +218,8 @@ void csv_journal_position(CsvDisk *disk, const CsvDiskRecord *rec)
 }
 
 /*
- * Where a record of @pages goes, with room for one page behind it, so that
- * there is always a place for the record that frees the ring.
+ * Find the place for a record of @pages.  One page after it must be free, so
+ * that there is always a place for the record that frees the ring.
  */
 static bool csv_ring_room(const CsvJournal *j, uint32_t pages, uint32_t *at)
 {
@@ -237,7 +236,7 @@ static bool csv_ring_room(const CsvJournal *j, uint32_t pages, uint32_t *at)
     return j->head + pages + 1 <= j->oldest;
 }
 
-/* Flush what is below, and count it. */
+/* Flush the volume, and count the flush. */
 static int GRAPH_RDLOCK csv_journal_flush(CsvDisk *disk)
 {
     uint64_t begun = qatomic_inc_fetch(&disk->flush_begun);
@@ -250,8 +249,8 @@ static int GRAPH_RDLOCK csv_journal_flush(CsvDisk *disk)
 }
 
 /*
- * Write the record in @buf, whose entries are in place, at page @at, and
- * flush.  What it stands for has been flushed.
+ * Complete the record in @buf, which contains its entries, write it to page
+ * @at, and flush.  What it depends on must be durable.
  */
 static int GRAPH_RDLOCK
 csv_record_write(CsvDisk *disk, uint8_t *buf, uint32_t entries, uint32_t at)
@@ -289,8 +288,8 @@ csv_record_write(CsvDisk *disk, uint8_t *buf, uint32_t entries, uint32_t at)
 }
 
 /*
- * Bring the map on the volume up to date, and free the ring but for one
- * record.
+ * Write all dirty map pages, then a record without entries that is its own
+ * tail, which frees the rest of the ring.
  */
 static int GRAPH_RDLOCK csv_checkpoint(CsvDisk *disk)
 {
@@ -307,7 +306,7 @@ static int GRAPH_RDLOCK csv_checkpoint(CsvDisk *disk)
         return ret;
     }
     if (j->broken) {
-        j->sequence++;          /* the number of a record that may be there */
+        j->sequence++;          /* the failed record may be on the volume */
     }
     j->tail = j->sequence + 1;
     ret = csv_record_write(disk, buf, 0, at);
@@ -341,7 +340,7 @@ int csv_journal_settle(CsvDisk *disk, CsvDiskRecord *rec)
     rec->journal_sequence = 0;
     rec->journal_page = 0;
     assert(!disk->pending);
-    /* Nothing but the record of our own claim: that will do. */
+    /* Unless there is nothing but the record of our own claim. */
     if (!csv_break(CSV_BREAK_SETTLE_WITHOUT_PAGES) &&
         (j->broken || j->tail != j->sequence || csv_map_dirty(disk))) {
         ret = csv_checkpoint(disk);
@@ -354,7 +353,7 @@ int csv_journal_settle(CsvDisk *disk, CsvDiskRecord *rec)
     return ret;
 }
 
-/* One record.  Returns how many entries it has, or -errno. */
+/* Write one record.  Returns its number of entries, or -errno. */
 static int GRAPH_RDLOCK
 csv_commit_one(CsvDisk *disk, uint8_t *buf, GArray *freed)
 {
@@ -374,7 +373,7 @@ csv_commit_one(CsvDisk *disk, uint8_t *buf, GArray *freed)
     } else {
         ret = csv_checkpoint(disk);
         if (ret >= 0) {
-            /* There is one record now, of a page: see CSV_COMMIT_BYTES. */
+            /* One record of one page is left: see CSV_COMMIT_BYTES. */
             bool room = csv_ring_room(&disk->journal, pages, &at);
 
             assert(room);
@@ -401,7 +400,7 @@ int coroutine_fn csv_journal_commit(CsvDisk *disk)
         return 0;
     }
     if (!disk->owned) {
-        /* Taken by another member: what we hold back must not be written. */
+        /* Another member took the disk: these changes must not be written. */
         return -ESTALE;
     }
     disk->stats.commits++;

@@ -1,15 +1,15 @@
 /*
  * Cluster shared volume: which level-2 tables are in memory
  *
- * A table is fetched by whoever looks for it, one at a time being queued for
- * it, and may go again at any moment that map_lock is free, unless the volume
- * lacks some of it: it is dirty, or pending, or held because a write that
- * began may fail yet.  So nobody keeps a pointer to a table beyond an RCU
- * read section or map_lock.  Whoever needs a table there for a change takes
- * the lock with csv_map_lock(), and the change keeps the table.
+ * A request that needs a table loads it; requests for the same table are
+ * serialised.  A table can be evicted whenever map_lock is free, unless it has
+ * changes that the volume lacks: it is dirty or pending, or held while a write
+ * of it may still fail.  So a pointer to a table is only valid in an RCU read
+ * section or under map_lock.  To change a table, take the lock with
+ * csv_map_lock(); the change prevents the eviction.
  *
- * Which one goes is found by the clock: the hand passes over tables that were
- * used since it came by last.
+ * Eviction is by the clock algorithm: the hand passes over tables that were
+ * used since it last passed them.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -22,10 +22,10 @@
 #include "map-int.h"
 #include "trace/trace-block_csv.h"
 
-/* A request that copies needs one table, its neighbour another. */
+/* A request may need one table, and another request a second one. */
 #define CSV_CACHE_MIN_TABLES 2
 
-/* How often a table that its owner is changing is read before it is bad. */
+/* Attempts to read a table that its owner may be writing. */
 #define CSV_FETCH_TRIES 5
 
 guint csv_map_cache_tables(const CsvDisk *disk)
@@ -67,7 +67,7 @@ static bool csv_map_may_evict(CsvDisk *disk, unsigned t)
            !test_bit(t, disk->l2_held);
 }
 
-/* Evict until there are @max tables, or none can go.  map_lock held. */
+/* Evict tables down to @max, as far as that is possible.  map_lock held. */
 static void csv_map_evict(CsvDisk *disk, guint max)
 {
     GArray *cached = disk->cached;
@@ -117,7 +117,7 @@ void csv_map_release(CsvDisk *disk)
     csv_map_evict(disk, csv_map_cache_tables(disk));
 }
 
-/* Read table @t; of a disk that is not ours a page may be half written. */
+/* Read table @t.  Retry if the disk is not ours: a page may be half written. */
 static int coroutine_mixed_fn GRAPH_RDLOCK
 csv_table_read(CsvDisk *disk, unsigned t, uint64_t offset, CsvL2Table *table)
 {
@@ -143,7 +143,7 @@ csv_table_read(CsvDisk *disk, unsigned t, uint64_t offset, CsvL2Table *table)
     return ret;
 }
 
-/* Bring table @t into memory if it is not.  Queued for it, or alone. */
+/* Load table @t if it is missing.  The caller is queued for it, or alone. */
 static int coroutine_mixed_fn GRAPH_RDLOCK
 csv_table_load(CsvDisk *disk, unsigned t)
 {
@@ -165,7 +165,7 @@ csv_table_load(CsvDisk *disk, unsigned t)
         return ret;
     }
     QEMU_LOCK_GUARD(&disk->map_lock);
-    /* The disk may have been activated meanwhile, and read anew. */
+    /* An activation may have replaced the map meanwhile. */
     if (disk->map_replaced == replaced) {
         csv_map_cache_add(disk, t, g_steal_pointer(&table));
         disk->table_loads++;

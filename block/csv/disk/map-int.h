@@ -1,5 +1,5 @@
 /*
- * Cluster shared volume: what those share that read a disk's map
+ * Cluster shared volume: private to the files that read a map
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -11,38 +11,38 @@
 
 #include "disk.h"
 
-/* A map that is being read, until it replaces that of the disk. */
+/* A map that is being read.  It replaces the disk's once it is complete. */
 struct CsvMapLoad {
     CsvDisk *disk;
-    GHashTable *clusters;       /* that hold tables; see csv_map_use_table */
-    uint64_t end;               /* of the volume */
-    unsigned tables;            /* in l2 */
+    GHashTable *clusters;       /* with tables; see csv_map_use_table() */
+    uint64_t end;               /* size of the volume, in bytes */
+    unsigned tables;            /* number of tables in l2 */
     uint64_t l1[CSV_MAX_L2_TABLES];
     CsvL2Table *l2[CSV_MAX_L2_TABLES];
 };
 
 /* map-read.c */
 
-/* Read a part of the map or header; @what it is, for the message. */
+/* Read a part of the map or header; @what names it in messages. */
 int coroutine_mixed_fn GRAPH_RDLOCK
 csv_map_read(CsvDisk *disk, uint64_t offset, size_t bytes, uint8_t *buf,
              const char *what, Error **errp);
-/* Table @t from @buf. */
+/* Decode table @t from the CSV_L2_SIZE bytes at @buf. */
 bool csv_map_decode_table(CsvDisk *disk, unsigned t, const uint8_t *buf,
                           CsvL2Table *table, Error **errp);
 /* Read table @t, which is at @offset, from the volume. */
 int coroutine_mixed_fn GRAPH_RDLOCK
 csv_map_read_table(CsvDisk *disk, unsigned t, uint64_t offset,
                    CsvL2Table *table, Error **errp);
-/* Where the level-1 map says that table @t is, for messages. */
+/* Prepend the place of table @t in the level-1 map to a message. */
 void csv_map_prepend_l1(unsigned t, Error **errp);
-/* For replay: take over @entry into a map that is being read. */
+/* For replay: apply @entry to a map that is being read. */
 int GRAPH_RDLOCK csv_map_apply(CsvMapLoad *load, const CsvJournalEntry *entry,
                                Error **errp);
 
 /* header.c */
 
-/* Read both copies; the one with the higher generation counts. */
+/* Read both copies into disk->header; the higher generation is valid. */
 int GRAPH_RDLOCK csv_header_read(CsvDisk *disk, Error **errp);
 
 #endif /* BLOCK_CSV_MAP_INT_H */

@@ -1,11 +1,11 @@
 /*
  * Cluster shared volume: reading a disk's header and map
  *
- * Everything is checked on the way in: a place must lie in a segment of the
- * disk, and none may be used twice.  The journal is replayed before that is
- * judged, for it may undo what a page says.  It brings in the tables it names;
- * then all others are read, in large pieces, in the order in which they stand
- * on the volume, and as many stay as the cache is meant for.
+ * The whole map is checked: every cluster must be in a segment of the disk, and
+ * none may be used twice.  The journal is replayed before that, because it may
+ * replace what a page says.  Replay loads the tables that the journal names;
+ * then all others are read, in large requests and in the order of their
+ * offsets, and as many are kept as the cache permits.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -18,12 +18,12 @@
 #include "map-int.h"
 #include "trace/trace-block_csv.h"
 
-/* Tables that are read at once. */
+/* Tables that are read by one request. */
 #define CSV_LOAD_TABLES 16
 
 /*
- * A table's place: in a cluster of the disk that holds nothing but tables.
- * @clusters: those seen so far, with a mask of the tables in each.
+ * Check the place of a table: in a cluster of the disk that contains only
+ * tables.  @clusters: those found so far, with a mask of the tables in each.
  */
 static bool csv_map_use_table(CsvDisk *disk, GHashTable *clusters,
                               uint64_t offset, Error **errp)
@@ -51,7 +51,7 @@ static bool csv_map_use_table(CsvDisk *disk, GHashTable *clusters,
     return true;
 }
 
-/* What lies past the @end of the volume would read as zeroes. */
+/* Data past the @end of the volume would read as zeroes. */
 static bool csv_map_check_data(uint64_t offset, uint32_t data, uint64_t end,
                                Error **errp)
 {
@@ -65,7 +65,7 @@ static bool csv_map_check_data(uint64_t offset, uint32_t data, uint64_t end,
     return true;
 }
 
-/* Go on filling a cluster of tables that has room. */
+/* New tables go to a cluster of tables that is not full. */
 static void csv_map_resume_tables(CsvDisk *disk, GHashTable *clusters)
 {
     GHashTableIter it;
@@ -104,7 +104,7 @@ static bool csv_map_decode_l1(CsvMapLoad *load, const uint8_t *buf,
     return true;
 }
 
-/* Mark what entries of table @t use, and check that they may. */
+/* Check the clusters of table @t, and mark them as used. */
 static bool csv_map_judge_table(CsvMapLoad *load, unsigned t,
                                 const CsvL2Table *table, Error **errp)
 {
@@ -140,7 +140,7 @@ static gint csv_table_order(gconstpointer a, gconstpointer b)
     return x->offset < y->offset ? -1 : x->offset > y->offset;
 }
 
-/* Tables stand apart; judge those in memory, list the others in *rest. */
+/* Check the places of all tables, and tables in memory; the rest to @rest. */
 static bool csv_map_judge_known(CsvMapLoad *load, GArray *rest, Error **errp)
 {
     unsigned t;
@@ -166,7 +166,7 @@ static bool csv_map_judge_known(CsvMapLoad *load, GArray *rest, Error **errp)
     return true;
 }
 
-/* Decode and judge @n tables in @buf; keep what the cache has room for. */
+/* Decode and check @n tables in @buf; keep those that fit in the cache. */
 static bool csv_map_take_tables(CsvMapLoad *load, const CsvTableAt *at,
                                 unsigned n, const uint8_t *buf, Error **errp)
 {
@@ -188,7 +188,7 @@ static bool csv_map_take_tables(CsvMapLoad *load, const CsvTableAt *at,
     return true;
 }
 
-/* Read the tables in @rest; neighbours at once. */
+/* Read the tables in @rest; contiguous ones at once. */
 static int GRAPH_RDLOCK
 csv_map_read_rest(CsvMapLoad *load, GArray *rest, Error **errp)
 {
@@ -241,7 +241,7 @@ static int GRAPH_RDLOCK csv_map_judge(CsvMapLoad *load, Error **errp)
     return csv_map_read_rest(load, rest, errp);
 }
 
-/* Put the map in @load, or none, in the place of the one that was there. */
+/* Replace the map by that in @load, or by none if it is NULL. */
 static void csv_map_replace(CsvDisk *disk, const CsvMapLoad *load)
 {
     uint32_t t;

@@ -1,6 +1,5 @@
 /*
- * Cluster shared volume: tables of a map from the volume, and what the journal
- * changes in them
+ * Cluster shared volume: reading tables of a map, and replay into them
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -25,7 +24,6 @@ int csv_map_read(CsvDisk *disk, uint64_t offset, size_t bytes, uint8_t *buf,
     return ret;
 }
 
-/* Table @t from @buf. */
 bool csv_map_decode_table(CsvDisk *disk, unsigned t, const uint8_t *buf,
                           CsvL2Table *table, Error **errp)
 {
@@ -61,14 +59,13 @@ csv_map_read_table(CsvDisk *disk, unsigned t, uint64_t offset,
     return csv_map_decode_table(disk, t, buf, table, errp) ? 0 : -EINVAL;
 }
 
-/* Where the level-1 map says that table @t is, for messages. */
 void csv_map_prepend_l1(unsigned t, Error **errp)
 {
     error_prepend(errp, "level-1 map sector %u: field 'table': entry %u: ",
                   t / CSV_L1_PER_SECTOR, t % CSV_L1_PER_SECTOR);
 }
 
-/* Table @t for replay. */
+/* Load table @t, for replay. */
 static int GRAPH_RDLOCK
 csv_map_apply_table(CsvMapLoad *load, unsigned t, Error **errp)
 {

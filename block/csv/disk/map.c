@@ -1,16 +1,14 @@
 /*
  * Cluster shared volume: the map of a disk
  *
- * The level-1 map is in memory as long as the disk is open, level-2 tables
- * come when they are needed (map-cache.c).  The I/O path reads entries without
- * a lock; a table that it does not find it fetches, and looks again.  Only
- * requests that are queued for a subcluster change its bits (see io.c), and
- * all changes of entries are made under map_lock, so that the journal takes
- * each whole.
+ * The level-1 map is in memory while the disk is open; level-2 tables are
+ * loaded when needed (map-cache.c).  The I/O path reads entries without a lock;
+ * if a table is missing, it loads the table and tries again.  Only requests
+ * that are queued for a subcluster change its bits (see io.c).  All changes are
+ * made under map_lock, so that the journal sees each entry whole.
  *
  * A change makes its entry pending, for the journal, and its page dirty, for
- * the next checkpoint; journal.c says in which order they are written and
- * why.
+ * the next checkpoint; journal.c explains the order of the writes.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -23,7 +21,10 @@
 #include "disk.h"
 #include "trace/trace-block_csv.h"
 
-/* The table for a look at it, in an RCU read section; *known: or its lack. */
+/*
+ * Table @t, or NULL; in an RCU read section.  *known: false if the table exists
+ * but is not in memory.
+ */
 static inline CsvL2Table *csv_map_table(CsvDisk *disk, unsigned t, bool *known)
 {
     CsvL2Table *table = qatomic_rcu_read(&disk->l2[t]);
@@ -66,7 +67,7 @@ int coroutine_mixed_fn csv_map_get(CsvDisk *disk, uint64_t cluster,
     return 0;
 }
 
-/* Entry @i of table @t was changed.  map_lock held. */
+/* Mark entry @i of table @t as changed.  map_lock held. */
 static void csv_map_mark(CsvDisk *disk, unsigned t, unsigned i)
 {
     CsvL2Table *table = disk->l2[t];
@@ -78,11 +79,11 @@ static void csv_map_mark(CsvDisk *disk, unsigned t, unsigned i)
     qatomic_set(&disk->pending, true);
 }
 
-/* Table @t is new.  map_lock held. */
+/* Mark table @t as new.  map_lock held. */
 static void csv_map_mark_new(CsvDisk *disk, unsigned t)
 {
     set_bit(t, disk->l1_pending);
-    /* All pages: the table's place may hold anything. */
+    /* All pages: the cluster may contain anything. */
     disk->l2[t]->dirty = UINT16_MAX;
     set_bit(t, disk->l2_dirty);
     disk->l1_dirty |= 1U << (t / CSV_L1_PER_PAGE);
@@ -137,7 +138,7 @@ int coroutine_fn csv_map_place(CsvDisk *disk, uint64_t cluster,
     QEMU_LOCK_GUARD(&disk->place_lock[cluster % CSV_PLACE_LOCKS]);
     ret = csv_map_make_table(disk, cluster);
     if (ret >= 0) {
-        /* Another part of the cluster may have been quicker. */
+        /* A request for another part of the cluster may have done it. */
         ret = csv_map_get(disk, cluster, &entry);
         *place = entry.offset;
     }
@@ -185,7 +186,7 @@ void csv_map_spoil(CsvDisk *disk, uint64_t cluster)
     }
 }
 
-/* The cluster of an entry, or parts of it, hold nothing more. map_lock held. */
+/* Note that a cluster, or some of its subclusters, are free.  map_lock held. */
 static void csv_map_free(CsvDisk *disk, uint64_t cluster, uint64_t offset,
                          uint32_t subclusters)
 {
@@ -219,8 +220,8 @@ csv_map_change_locked(CsvDisk *disk, uint64_t cluster, uint32_t data,
         clear_bit(i, table->blank);
     }
     /*
-     * New data in place of zeroes: whatever part of them survives a power
-     * loss, the rest reads as it did before.
+     * The record may be durable before its data only if the data replaces
+     * zeroes: see rule Z in journal.c.
      */
     if (zero || hole || csv_has_backing(disk) || !test_bit(i, table->blank)) {
         disk->ordered = true;
@@ -252,7 +253,7 @@ csv_map_change(CsvDisk *disk, uint64_t cluster, uint32_t data, uint32_t zero,
     return 0;
 }
 
-/* Forget the subclusters in @hole. */
+/* Turn the subclusters in @hole into holes, and free their space. */
 static int coroutine_mixed_fn GRAPH_RDLOCK
 csv_map_cut_cluster(CsvDisk *disk, uint64_t cluster, uint32_t hole)
 {
@@ -290,7 +291,7 @@ int coroutine_mixed_fn csv_map_cut(CsvDisk *disk, uint64_t size)
     return ret;
 }
 
-/* Map pages that are written between two flushes, to bound memory. */
+/* Maximum of map pages written between two flushes, to bound memory. */
 #define CSV_BATCH_PAGES 256
 
 static uint64_t csv_l1_offset(const CsvDisk *disk, unsigned page)
@@ -299,7 +300,7 @@ static uint64_t csv_l1_offset(const CsvDisk *disk, unsigned page)
            CSV_L1_OFFSET + page * CSV_PAGE_SIZE;
 }
 
-/* Take the changes of table @t that are pending, up to @max in all. */
+/* Add pending changes of table @t to the record, up to @max entries in it. */
 static uint32_t csv_map_collect_table(CsvDisk *disk, unsigned t, uint8_t *buf,
                                       uint32_t n, uint32_t max)
 {
@@ -350,7 +351,7 @@ uint32_t csv_map_collect(CsvDisk *disk, uint8_t *buf, uint32_t max,
          t = find_next_bit(disk->l2_pending, CSV_MAX_L2_TABLES, t + 1)) {
         n = csv_map_collect_table(disk, t, buf, n, max);
     }
-    /* The zeroes of what was freed, and may be used again, must be durable. */
+    /* Freed clusters may be used again, so their zeroes must be durable. */
     *ordered = disk->ordered ||
                (qatomic_read(&disk->flush_done) <=
                 qatomic_read(&disk->freed_at) &&
@@ -385,7 +386,7 @@ void csv_map_uncollect(CsvDisk *disk, const uint8_t *buf, uint32_t entries)
     disk->ordered = true;
 }
 
-/* Page @page of table @t, for the volume.  map_lock held. */
+/* Encode page @page of table @t.  map_lock held. */
 static void csv_map_encode_page(CsvDisk *disk, unsigned t, unsigned page,
                                 uint8_t *buf)
 {
@@ -408,18 +409,18 @@ static void csv_map_encode_page(CsvDisk *disk, unsigned t, unsigned page,
     }
 }
 
-/* Pages that wait to be written. */
+/* Map pages to be written. */
 typedef struct CsvBatch {
     CsvDisk *disk;
     unsigned n;
     struct {
-        uint32_t table;         /* or, of a level-1 page, its number */
+        uint32_t table;         /* of a level-1 page: number of the page */
         uint32_t page;
     } at[CSV_BATCH_PAGES];
     uint8_t *buf;
 } CsvBatch;
 
-/* Encode level-2 pages from table @t on.  Returns where to go on. */
+/* Encode level-2 pages from table @t on.  Returns the next table. */
 static unsigned csv_batch_l2(CsvBatch *b, unsigned t)
 {
     CsvDisk *disk = b->disk;
@@ -476,7 +477,7 @@ static void csv_batch_l1(CsvBatch *b)
     disk->l1_dirty = 0;
 }
 
-/* What could not be written is dirty as before. */
+/* The write failed: make the pages dirty again. */
 static void csv_batch_undo(CsvBatch *b, bool l1)
 {
     CsvDisk *disk = b->disk;
@@ -501,7 +502,7 @@ static uint64_t csv_batch_offset(CsvBatch *b, unsigned i, bool l1)
                 b->at[i].page * CSV_PAGE_SIZE;
 }
 
-/* Flush what the pages stand for, then write them; neighbours at once. */
+/* Flush what the pages depend on, then write them; contiguous ones at once. */
 static int GRAPH_RDLOCK csv_batch_write(CsvBatch *b, bool l1)
 {
     BdrvChild *file = b->disk->bs->file;
@@ -559,8 +560,8 @@ int csv_map_write_pages(CsvDisk *disk)
                               CSV_BATCH_PAGES * CSV_PAGE_SIZE);
 
     /*
-     * Level-1 pages are encoded before level-2 pages are collected, so they
-     * name only tables all of whose pages are written before them.
+     * Level-1 pages are encoded first and written last, so every table that
+     * they name is written before them.
      */
     csv_batch_l1(l1);
     for (t = 0; ret >= 0 && t < CSV_MAX_L2_TABLES; ) {
@@ -586,7 +587,7 @@ static CsvExtentKind csv_masks_kind(uint64_t masks, unsigned sub)
                                                : CSV_EXTENT_HOLE;
 }
 
-/* As csv_map_extent(), up to a table that is not in memory. */
+/* As csv_map_extent(); 0 if the first table is not in memory. */
 static uint64_t csv_map_known_extent(CsvDisk *disk, uint64_t offset,
                                      uint64_t bytes, CsvExtentKind *kind,
                                      uint64_t *host)
@@ -605,7 +606,7 @@ static uint64_t csv_map_known_extent(CsvDisk *disk, uint64_t offset,
         uint64_t place = table ? qatomic_read(&table->place[i]) : 0;
         unsigned sub = in >> CSV_SUBCLUSTER_BITS;
 
-        /* A status query may meet a discard: the place goes last. */
+        /* A status query may race with a discard, which clears place last. */
         masks = place ? masks : csv_masks(0, csv_masks_zero(masks));
         place = (place << CSV_CLUSTER_BITS) + in;
 
@@ -617,7 +618,7 @@ static uint64_t csv_map_known_extent(CsvDisk *disk, uint64_t offset,
             break;
         }
         if (!table) {
-            /* No table: all that it would map is a hole. */
+            /* No table: everything that it would map is a hole. */
             if (!known || *kind != CSV_EXTENT_HOLE) {
                 break;
             }

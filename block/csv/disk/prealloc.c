@@ -1,15 +1,15 @@
 /*
  * Cluster shared volume: preallocation
  *
- * What is preallocated has a place in the map, so that no later write has to
- * look for one.  With 'metadata' that is all: the first write to a subcluster
- * marks it as data, and that goes to the journal.  With 'falloc' and 'full'
- * the storage is there too, and all subclusters are data, so that no write
- * ever changes the map again.
+ * Preallocated clusters have a place in the map, so later writes do not
+ * allocate one.  With 'metadata' that is all: the first write to a subcluster
+ * still marks it as data, which goes to the journal.  With 'falloc' and 'full'
+ * the storage is allocated too, and all subclusters are data, so no write
+ * changes the map again.
  *
- * Nobody reads what is preallocated yet: the disk is in the making, or it
- * ends before.  So a crash half way leaves clusters that the next owner
- * forgets, or a disk that is cleaned up.
+ * The preallocated range is not in use yet: the disk is being created, or the
+ * range is past its end.  So after a crash the next owner frees the clusters,
+ * or the incomplete disk is deleted.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -24,21 +24,20 @@
 #include "trace/trace-block_csv.h"
 
 /*
- * Clusters that are reserved and marked at once.  A table has a multiple of
- * this, and after each table the changes go to the journal.
+ * Clusters that are allocated at once.  A table has a multiple of this; the
+ * journal is committed after each table.
  */
 #define CSV_PREALLOC_BATCH 64
 
 QEMU_BUILD_BUG_ON(CSV_L2_ENTRIES % CSV_PREALLOC_BATCH);
 
-/* What is under way. */
 typedef struct CsvPrealloc {
     BlockDriverState *bs;
     PreallocMode mode;
-    uint8_t *zeroes;            /* a cluster of them, for 'full' */
+    uint8_t *zeroes;            /* one cluster, for 'full' */
 } CsvPrealloc;
 
-/* Clusters that [from, to) still needs, tables counted; or -errno. */
+/* Number of clusters to allocate for [from, to), with tables; or -errno. */
 static int64_t coroutine_fn GRAPH_RDLOCK
 csv_prealloc_need(CsvDisk *disk, uint64_t from, uint64_t to)
 {
@@ -72,8 +71,8 @@ csv_prealloc_need(CsvDisk *disk, uint64_t from, uint64_t to)
 }
 
 /*
- * Is there room?  Others may take it meanwhile; but mostly a volume that is
- * too small is found out here, before anything is claimed.
+ * Is there enough free space?  Other members may claim it meanwhile, but
+ * usually this detects a volume that is too small before anything is claimed.
  */
 static int coroutine_fn GRAPH_RDLOCK
 csv_prealloc_check(CsvDisk *disk, uint64_t from, uint64_t to, Error **errp)
@@ -106,8 +105,8 @@ csv_prealloc_check(CsvDisk *disk, uint64_t from, uint64_t to, Error **errp)
         g_autofree char *missing =
             size_to_str((need - have) << CSV_CLUSTER_BITS);
 
-        error_setg(errp, "Disk '%s' cannot be preallocated: csv volume '%s' "
-                   "has %s too little free space; delete a disk, or make "
+        error_setg(errp, "Cannot preallocate disk '%s': csv volume '%s' has %s "
+                   "too little free space; delete a disk, or make "
                    "this one without preallocation", disk->record.name,
                    csv_volume_label(vol), missing);
         return -ENOSPC;
@@ -115,7 +114,7 @@ csv_prealloc_check(CsvDisk *disk, uint64_t from, uint64_t to, Error **errp)
     return 0;
 }
 
-/* Reserve or write @bytes at @host of the volume; they read as zeroes then. */
+/* Provide storage for @bytes at @host of the volume, which reads as zeroes. */
 static int coroutine_fn GRAPH_RDLOCK
 csv_prealloc_storage(CsvPrealloc *p, uint64_t host, uint64_t bytes)
 {
@@ -135,7 +134,7 @@ csv_prealloc_storage(CsvPrealloc *p, uint64_t host, uint64_t bytes)
     return ret;
 }
 
-/* Provide the storage of [from, to), all of which has a place. */
+/* Provide storage for [from, to), in clusters that have a place. */
 static int coroutine_fn GRAPH_RDLOCK
 csv_prealloc_data(CsvPrealloc *p, uint64_t from, uint64_t to)
 {
@@ -143,7 +142,7 @@ csv_prealloc_data(CsvPrealloc *p, uint64_t from, uint64_t to)
     uint64_t host = 0, bytes = 0, next, pos;
     int ret = 0;
 
-    /* Neighbours in one request. */
+    /* Contiguous clusters in one request. */
     for (pos = from; ret >= 0 && pos < to; pos = next) {
         CsvL2Entry entry;
         uint64_t place;
@@ -172,7 +171,7 @@ csv_prealloc_data(CsvPrealloc *p, uint64_t from, uint64_t to)
     return ret;
 }
 
-/* [from, to) is no more than a batch. */
+/* Preallocate [from, to), at most CSV_PREALLOC_BATCH clusters. */
 static int coroutine_fn GRAPH_RDLOCK
 csv_prealloc_batch(CsvPrealloc *p, uint64_t from, uint64_t to)
 {
@@ -181,7 +180,7 @@ csv_prealloc_batch(CsvPrealloc *p, uint64_t from, uint64_t to)
     BlockReq req;
     int ret = 0;
 
-    /* The first cluster may hold data that the guest discards. */
+    /* The guest may discard data in the first cluster at the same time. */
     csv_queue_enter(disk, &req, from, to - from, CSV_CLUSTER_SIZE);
     for (c = from >> CSV_CLUSTER_BITS;
          ret >= 0 && c < DIV_ROUND_UP(to, CSV_CLUSTER_SIZE); c++) {
@@ -214,7 +213,7 @@ csv_prealloc_range(CsvPrealloc *p, uint64_t from, uint64_t to)
     return ret < 0 ? ret : bdrv_co_flush(p->bs->file->bs);
 }
 
-/* Give back what was got so far. */
+/* After a failure: free everything from @from on. */
 static void coroutine_fn GRAPH_RDLOCK
 csv_prealloc_undo(BlockDriverState *bs, uint64_t from)
 {
@@ -249,8 +248,8 @@ int coroutine_fn csv_preallocate(BlockDriverState *bs, uint64_t from,
     ret = csv_prealloc_range(&p, from, to);
     qemu_vfree(p.zeroes);
     if (ret < 0) {
-        error_setg_errno(errp, -ret, "Disk '%s' of csv volume '%s' cannot be "
-                         "preallocated", disk->record.name,
+        error_setg_errno(errp, -ret, "Cannot preallocate disk '%s' of csv "
+                         "volume '%s'", disk->record.name,
                          csv_volume_label(disk->volume));
         csv_prealloc_undo(bs, from);
     }

@@ -1,11 +1,11 @@
 /*
  * Cluster shared volume: growing and shrinking a disk
  *
- * The size stands in the disk record, the map in the disk's segments; they
- * do not change as one.  So the map is allowed to name clusters past the end,
- * which nobody reads, and the owner forgets them when it opens the disk.  The
- * order is then: shrink the size, forget the clusters; on growth, make that
- * durable and clear what is left behind the old end, then grow the size.
+ * The size is in the disk record, the map is in the disk's segments, so they do
+ * not change atomically.  Therefore the map may contain clusters past the end,
+ * which nobody reads, and the owner drops them when it opens the disk.  To
+ * shrink, first change the size, then drop the clusters.  To grow, first drop
+ * them durably and clear the rest of the last subcluster, then change the size.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -18,8 +18,8 @@
 #include "disk.h"
 
 /*
- * Whatever is in [offset, end), within one subcluster and past the end of the
- * disk so far, must read as zeroes.
+ * Make [offset, end) read as zeroes: the rest of the subcluster that contains
+ * the old end of the disk.
  */
 static int coroutine_fn GRAPH_RDLOCK
 csv_clear_tail(BlockDriverState *bs, uint64_t offset, uint64_t end)
@@ -43,7 +43,7 @@ csv_clear_tail(BlockDriverState *bs, uint64_t offset, uint64_t end)
     return csv_co_pwritev_part(bs, offset, end - offset, &qiov, 0, 0);
 }
 
-/* A backing image that is longer must not show behind the old end. */
+/* If the backing image is longer, it must not be visible past the old end. */
 static int coroutine_fn GRAPH_RDLOCK
 csv_hide_backing(BlockDriverState *bs, uint64_t offset, uint64_t end)
 {
@@ -75,7 +75,7 @@ csv_grow(BlockDriverState *bs, uint64_t size, PreallocMode prealloc,
     CsvDisk *disk = bs->opaque;
     uint64_t old = disk->record.size;
     uint64_t aligned = ROUND_UP(old, CSV_SUBCLUSTER_SIZE);
-    int ret = csv_map_cut(disk, old);   /* what a shrink could not forget */
+    int ret = csv_map_cut(disk, old);   /* left by a shrink that failed */
 
     if (ret >= 0 && aligned > old && !csv_break(CSV_BREAK_GROW_UNCLEARED)) {
         ret = csv_clear_tail(bs, old, aligned);
@@ -91,7 +91,7 @@ csv_grow(BlockDriverState *bs, uint64_t size, PreallocMode prealloc,
         }
     }
     if (ret < 0) {
-        error_setg_errno(errp, -ret, "Cannot clear the space behind the end "
+        error_setg_errno(errp, -ret, "Cannot clear the space after the end "
                          "of disk '%s' of csv volume '%s'", disk->record.name,
                          csv_volume_label(disk->volume));
         return ret;
@@ -133,7 +133,7 @@ csv_co_truncate(BlockDriverState *bs, int64_t offset, bool exact,
     }
     ret = csv_set_size(disk, size, errp);
     if (ret >= 0) {
-        /* If this fails the disk has shrunk all the same; see csv_grow(). */
+        /* If this fails, the disk has shrunk nevertheless; see csv_grow(). */
         csv_map_cut(disk, size);
     }
     return ret;

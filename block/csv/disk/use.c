@@ -1,12 +1,12 @@
 /*
- * Cluster shared volume: disks that many use and nobody owns
+ * Cluster shared volume: sealed and shared disks, which have no owner
  *
- * A sealed disk, a template, is read by any number of members, a shared one
- * is also written by them: all of it is allocated, so there is no metadata to
- * change.  Who uses such a disk says so in its own member record and then
- * looks at the disk's; who unseals, unshares or deletes it changes the disk's
- * record first and then looks through those of the members.  So of two that
- * do this at once, at least one sees the other.
+ * A sealed disk (a template) is read by any number of members.  A shared disk
+ * is also written by them; it is fully allocated, so its metadata does not
+ * change.  A member that uses such a disk first writes that to its member
+ * record, and then reads the disk's record.  A member that unseals, unshares or
+ * deletes the disk first changes the disk's record, and then reads all member
+ * records.  So if both happen at once, at least one member notices the other.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -18,7 +18,7 @@
 #include "disk.h"
 #include "trace/trace-block_csv.h"
 
-/* Where our record names @slot, or the first free entry; -1: none is free. */
+/* The entry of @slot in our record, or the first free one; -1: none is free. */
 static int csv_use_entry(const CsvMemberRecord *me, uint32_t slot)
 {
     int i, free = -1;
@@ -34,7 +34,7 @@ static int csv_use_entry(const CsvMemberRecord *me, uint32_t slot)
     return free;
 }
 
-/* What the nodes of this process that use @slot need our record to say. */
+/* The entry that all nodes of this process that use @slot need together. */
 static uint32_t csv_use_wanted(const CsvVolume *vol, uint32_t slot)
 {
     uint32_t use = 0;
@@ -74,7 +74,7 @@ static int csv_use_edit(CsvMemberRecord *me, void *opaque, Error **errp)
     return 1;
 }
 
-/* Make our record say what is wanted of @slot. */
+/* Update the entry of @slot in our record. */
 static int GRAPH_RDLOCK
 csv_use_settle(CsvVolume *vol, BdrvChild *file, uint32_t slot, Error **errp)
 {
@@ -83,7 +83,7 @@ csv_use_settle(CsvVolume *vol, BdrvChild *file, uint32_t slot, Error **errp)
     return csv_member_change(vol, file, csv_use_edit, &e, errp);
 }
 
-/* Now that we are seen: is the disk still what it was when we looked? */
+/* Others see our entry now.  Has the disk changed since we last read it? */
 static int GRAPH_RDLOCK csv_use_confirm(CsvDisk *disk, Error **errp)
 {
     CsvDiskRecord rec;
@@ -95,7 +95,7 @@ static int GRAPH_RDLOCK csv_use_confirm(CsvDisk *disk, Error **errp)
     if (!qemu_uuid_is_equal(&rec.uuid, &disk->record.uuid) ||
         rec.flags != disk->record.flags || rec.state == CSV_RECORD_DELETING) {
         error_setg(errp, "Disk '%s' of csv volume '%s' has just been deleted, "
-                   "or is not sealed or shared any more; open it anew",
+                   "or is no longer sealed or shared; open it again",
                    disk->record.name, csv_volume_label(disk->volume));
         return -ESTALE;
     }
@@ -143,7 +143,7 @@ void csv_use_leave(CsvDisk *disk)
     }
 }
 
-/* Is @rec open for writing in this process, as it must not be? */
+/* Is the disk in @rec open for writing in this process?  Sets @errp if so. */
 static bool csv_use_written_here(CsvVolume *vol, const CsvDiskRecord *rec,
                                  Error **errp)
 {
@@ -161,7 +161,7 @@ static bool csv_use_written_here(CsvVolume *vol, const CsvDiskRecord *rec,
     return false;
 }
 
-/* May its flags be changed?  Then it is ours for that time. */
+/* May the flags of the disk be changed, and the disk be claimed for that? */
 static int GRAPH_RDLOCK
 csv_use_decide(void *opaque, CsvTransit *t, Error **errp)
 {
@@ -187,8 +187,8 @@ csv_use_decide(void *opaque, CsvTransit *t, Error **errp)
 }
 
 /*
- * It becomes ours with the flags as they are, so that nobody else begins to
- * use it, and free again with the new ones.
+ * Claim the disk with the old flags, so that no other member starts to use it,
+ * and release it with the new ones.
  */
 int csv_disk_set_flags(CsvVolume *vol, BdrvChild *file, const char *name,
                        uint32_t flags, Error **errp)

@@ -266,7 +266,7 @@ static void check_error(const char *text)
         "has no disk '",            /* no record has this name now */
         "is owned",                 /* by a member made up by the damage */
         "being handed over",
-        "is being made",
+        "is being created",
         "is sealed",
         "was deleted",
         "is not complete",
