@@ -1,5 +1,5 @@
 /*
- * Cluster shared volume: what the parts of the check share
+ * Cluster shared volume: private to the check
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -11,14 +11,14 @@
 
 #include "check.h"
 
-/* How often a disk that others write is looked at before it is bad. */
+/* Attempts to read a disk that another member writes; an error must persist. */
 #define CSV_CHECK_TRIES         5
 #define CSV_CHECK_PAUSE_NS      (20 * SCALE_MS)
 
 typedef enum CsvFindingKind {
     CSV_FINDING_ERROR,
     CSV_FINDING_LEAK,
-    CSV_FINDING_FAILURE,        /* of the check: something cannot be read */
+    CSV_FINDING_FAILURE,        /* something cannot be read or written */
 } CsvFindingKind;
 
 /* An entry of the segment table that belongs to a disk. */
@@ -34,7 +34,7 @@ typedef struct CsvCheckPage {
     char *why;
 } CsvCheckPage;
 
-/* A check under way. */
+/* The state of one check. */
 typedef struct CsvCheckup {
     CsvVolume *vol;
     BdrvChild *file;
@@ -43,10 +43,10 @@ typedef struct CsvCheckup {
     /* The segment table as last read; see csv_check_claimed_read(). */
     GArray *claimed;            /* of CsvCheckEntry, by disk and index */
     GArray *damaged;            /* of CsvCheckPage, by number */
-    unsigned records_bad;       /* disk records that say nothing */
+    unsigned records_bad;       /* damaged disk records */
     /*
-     * Findings are collected here (text to kind) and not reported, or NULL.
-     * More than can be kept are counted only.
+     * If not NULL, findings are collected here (text to kind) instead of being
+     * reported.  @more counts those beyond its limit.
      */
     GHashTable *found;
     uint64_t more;
@@ -56,11 +56,11 @@ typedef struct CsvCheckup {
 typedef struct CsvCheckSegment {
     uint64_t index;
     uint32_t sequence;
-    bool assumed;               /* the map says so, and the table is damaged */
+    bool assumed;               /* by the map; the table is damaged */
     unsigned long *used;        /* a bit for each cluster */
 } CsvCheckSegment;
 
-/* An entry of the journal that counts, in the order of replay. */
+/* A journal entry that has to be replayed. */
 typedef struct CsvCheckChange {
     uint32_t table;
     uint32_t order;
@@ -71,65 +71,74 @@ typedef struct CsvCheckChange {
 typedef struct CsvCheckDisk {
     CsvCheckup *c;
     const CsvDiskRecord *rec;
-    bool repair;                /* write what can be repaired; we own it */
+    bool repair;                /* we own it, and write repairs */
     bool changed;               /* something was repaired */
-    int64_t end;                /* of the storage */
+    int64_t end;                /* size of the storage, in bytes */
     GArray *segments;           /* of CsvCheckSegment, by index */
     GArray *changes;            /* of CsvCheckChange, by table and order */
     uint64_t epoch;             /* of the newest journal record, or 0 */
-    uint64_t sequence;          /* of that */
-    uint32_t head;              /* page of the ring behind it */
-    uint64_t mapped;            /* the guest's bytes up to the last mapped */
+    uint64_t sequence;          /* of that record */
+    uint32_t head;              /* page of the ring after it */
+    uint64_t mapped;            /* end of the last mapped cluster, in bytes */
     uint64_t tables[CSV_MAX_L2_TABLES];
-    DECLARE_BITMAP(fresh, CSV_MAX_L2_TABLES);   /* made by the journal */
+    DECLARE_BITMAP(fresh, CSV_MAX_L2_TABLES);   /* created by the journal */
 } CsvCheckDisk;
 
 /* finding.c */
 
-/* Report something, or keep it in mind; see CsvCheckup.found. */
+/* Report a finding, or collect it; see CsvCheckup.found. */
 void G_GNUC_PRINTF(4, 5)
 csv_check_found(CsvCheckup *c, CsvFindingKind kind, bool fixed,
                 const char *fmt, ...);
-/* May findings of this @kind be repaired in this run? */
+/* Does @c->fix permit repairs of findings of this @kind? */
 bool csv_check_may_fix(const CsvCheckup *c, CsvFindingKind kind);
 
-/* May @what, for the message, be made anew?  Not beside other members. */
+/*
+ * May a structure that all members share be rebuilt?  Not while there are other
+ * members.  Reports why not; @what names the structure.
+ */
 bool GRAPH_RDLOCK csv_check_may_rebuild(CsvCheckup *c, const char *what);
 /*
- * A record that is being written may be caught half way: read it anew until
- * it stays the same.
+ * @raw was read from @offset, perhaps while it was being written.  Read it
+ * again until it does not change.
  */
 void GRAPH_RDLOCK csv_check_settle(CsvCheckup *c, uint64_t offset,
                                    uint8_t *raw);
-/* Report what was collected in @found. */
+/* Report the findings that were collected in @found. */
 void csv_check_report(CsvCheckup *c, GHashTable *found);
 
 /* claimed.c */
 
-/* Where @page of the segment table is. */
+/* Offset of @page of the segment table in the volume. */
 uint64_t csv_check_page_offset(const CsvCheckup *c, uint64_t page);
-/* Fill c->claimed and c->damaged. */
+/* Read the segment table into c->claimed and c->damaged. */
 int GRAPH_RDLOCK csv_check_claimed_read(CsvCheckup *c, Error **errp);
-/* The entries of disk @slot in c->claimed: the first one, and *count. */
+/* Returns the first of *count entries of disk @slot in c->claimed. */
 const CsvCheckEntry *csv_check_claimed_find(const CsvCheckup *c, uint32_t slot,
                                           guint *count);
-/* Is there a segment @index of which the table does not say whose it is? */
+/* Is segment @index in a damaged page of the table, so its owner is unknown? */
 bool csv_check_claim_lost(const CsvCheckup *c, uint64_t index);
 
 /* disk-space.c */
 
 /* The @i-th segment of the disk, by index. */
 CsvCheckSegment *csv_check_segment(CsvCheckDisk *d, guint i);
-/* The segment @index of the disk, by the table or because the map names it. */
+/*
+ * The disk's segment @index, or NULL.  If the table is damaged there, the
+ * segment is assumed to be the disk's, as the map says.
+ */
 CsvCheckSegment *csv_check_segment_get(CsvCheckDisk *d, uint64_t index);
-/* Give it one; @assumed: no table says so.  Changes the order of others. */
+/*
+ * Add a segment to the disk; @assumed as in CsvCheckSegment.  Invalidates other
+ * pointers to segments.
+ */
 CsvCheckSegment *csv_check_segment_add(CsvCheckDisk *d, uint64_t index,
                                        uint32_t sequence, bool assumed);
-/* Fill d->segments with what the table gives the disk. */
+/* Fill d->segments from c->claimed. */
 void csv_check_segments_take(CsvCheckDisk *d);
 /*
  * Mark the cluster at @offset as used.  -ENOENT: it is in no segment of the
- * disk.  -EEXIST: it is in use.
+ * disk.  -EEXIST: it is used already.
  */
 int csv_check_use(CsvCheckDisk *d, uint64_t offset);
 
@@ -143,26 +152,27 @@ CsvCheckDisk *csv_check_disk_new(CsvCheckup *c, const CsvDiskRecord *rec);
 void csv_check_disk_free(CsvCheckDisk *d);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CsvCheckDisk, csv_check_disk_free)
 /*
- * One walk, by c->claimed; with d->repair it writes, and ends with a new
+ * Check segments, header, map and journal of the disk once, with the segment
+ * table in c->claimed.  With d->repair it also repairs, and then replaces the
  * journal.
  */
 int GRAPH_RDLOCK csv_check_disk_walk(CsvCheckDisk *d, Error **errp);
-/* Walk over a disk and repair nothing.  What is found is added to @found. */
+/* The same without repair.  Findings are added to @found, counts to @res. */
 int GRAPH_RDLOCK csv_check_inspect(CsvCheckDisk *d, GHashTable *found,
                                    BdrvCheckResult *res, Error **errp);
 
 /* segments.c */
 
-/* Report damaged pages, and make them anew from the disks' maps. */
+/* Report damaged pages of the table, and rebuild them from the disks' maps. */
 int GRAPH_RDLOCK csv_check_pages(CsvCheckup *c, Error **errp);
-/* Segments of disks that are not there. */
+/* Report, and free, segments of disks that do not exist. */
 void GRAPH_RDLOCK csv_check_segments(CsvCheckup *c);
 
 /* records.c */
 
 int GRAPH_RDLOCK csv_check_members(CsvCheckup *c, Error **errp);
 int GRAPH_RDLOCK csv_check_records(CsvCheckup *c, Error **errp);
-/* A disk whose making or deleting was cut short: finish it. */
+/* Report, and delete, a disk that was being created or deleted. */
 void GRAPH_RDLOCK csv_check_unfinished(CsvCheckup *c, CsvDiskRecord *rec,
                                        uint8_t *raw);
 

@@ -1,10 +1,10 @@
 /*
  * Cluster shared volume: check and repair, entry points
  *
- * Shared records are repaired by compare-and-write, as everybody changes
- * them.  A disk is repaired by its owner, which is us for the time being: it
- * is claimed, so that whoever had it before and is thought dead has a lower
- * epoch, and let go in the end with a journal that is to be looked through.
+ * Shared records are repaired by compare-and-write, like any other change of
+ * them.  To repair a disk, claim it, so that a former owner that was declared
+ * dead has a lower epoch, and release it in the end, for the next owner to
+ * replay.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -29,7 +29,7 @@ static void csv_check_add(BdrvCheckResult *sum, const BdrvCheckResult *one)
     sum->image_end_offset = MAX(sum->image_end_offset, one->image_end_offset);
 }
 
-/* Read the record of the disk in @rec anew.  0: that disk is gone. */
+/* Read the record of the disk in @rec again.  1: it exists.  0: deleted. */
 static int GRAPH_RDLOCK
 csv_check_disk_record(CsvCheckup *c, CsvDiskRecord *rec, uint8_t *raw,
                       Error **errp)
@@ -50,7 +50,7 @@ csv_check_disk_record(CsvCheckup *c, CsvDiskRecord *rec, uint8_t *raw,
            rec->state != CSV_RECORD_UNUSED;
 }
 
-/* Look once more: wait a little, read anew what may have changed. */
+/* Before another attempt: pause, and read again what may have changed. */
 static int coroutine_fn GRAPH_RDLOCK
 csv_check_again(CsvCheckup *c, CsvDiskRecord *rec, int tries, Error **errp)
 {
@@ -63,8 +63,8 @@ csv_check_again(CsvCheckup *c, CsvDiskRecord *rec, int tries, Error **errp)
 }
 
 /*
- * Look until nothing is found, or so often that what was found each time is
- * no accident.
+ * Check the disk without repair, until an attempt finds nothing.  Report
+ * findings that occurred in every attempt.
  */
 static int coroutine_fn GRAPH_RDLOCK
 csv_check_disk_quiet(CsvCheckup *c, CsvDiskRecord *rec, Error **errp)
@@ -100,7 +100,7 @@ csv_check_disk_quiet(CsvCheckup *c, CsvDiskRecord *rec, Error **errp)
     return 0;
 }
 
-/* May the disk be claimed for a repair?  -ECANCELED: no, as was told. */
+/* May the disk be claimed for a repair?  -ECANCELED: no; reported why. */
 static int GRAPH_RDLOCK
 csv_check_decide(void *opaque, CsvTransit *t, Error **errp)
 {
@@ -116,18 +116,18 @@ csv_check_decide(void *opaque, CsvTransit *t, Error **errp)
         ret = csv_use_check_none(c->vol, c->file, rec, &err);
     }
     if (ret < 0) {
-        error_reportf_err(err, "Disk '%s' is not repaired: ", rec->name);
+        error_reportf_err(err, "Cannot repair disk '%s': ", rec->name);
         return -ECANCELED;
     }
-    rec->flags = 0;     /* a disk with an owner has none; see release */
+    rec->flags = 0;     /* until csv_check_release() */
     rec->journal_sequence = 0;
     rec->journal_page = 0;
     return 0;
 }
 
 /*
- * Own the disk in t->rec, which is updated.  1: done.  0: somebody else has
- * it, as was told, or it is gone.  Attached.
+ * Claim the disk in t->rec.  1: done, and t->rec is updated.  0: another user
+ * has it, which is reported, or it was deleted.  The caller is attached.
  */
 static int GRAPH_RDLOCK
 csv_check_claim(CsvCheckup *c, CsvTransit *t, Error **errp)
@@ -138,8 +138,8 @@ csv_check_claim(CsvCheckup *c, CsvTransit *t, Error **errp)
 
     QLIST_FOREACH(open, &c->vol->disks, next) {
         if (open->owned && open->record.slot == t->rec.slot) {
-            fprintf(stderr, "Disk '%s' is not repaired: it is open in this "
-                    "process\n", t->rec.name);
+            fprintf(stderr, "Cannot repair disk '%s': it is open in this "
+                    "process; close it first\n", t->rec.name);
             return 0;
         }
     }
@@ -166,7 +166,7 @@ csv_check_release(CsvCheckup *c, CsvTransit *t, uint32_t flags, Error **errp)
     return ret;
 }
 
-/* The disk is ours: look, repair if there is something, report. */
+/* Check, repair and report a disk that we own. */
 static int coroutine_fn GRAPH_RDLOCK
 csv_check_disk_owned(CsvCheckup *c, const CsvDiskRecord *rec, Error **errp)
 {
@@ -177,7 +177,7 @@ csv_check_disk_owned(CsvCheckup *c, const CsvDiskRecord *rec, Error **errp)
     return ret < 0 ? ret : csv_check_disk_walk(d, errp);
 }
 
-/* True if a look at the disk finds something that @c->fix is for. */
+/* Does the disk have anything that @c->fix permits to repair? */
 static int coroutine_fn GRAPH_RDLOCK
 csv_check_disk_needs(CsvCheckup *c, CsvDiskRecord *rec, Error **errp)
 {
@@ -198,7 +198,7 @@ csv_check_disk_needs(CsvCheckup *c, CsvDiskRecord *rec, Error **errp)
         errors |= GPOINTER_TO_INT(kind) == CSV_FINDING_ERROR;
         leaks |= GPOINTER_TO_INT(kind) == CSV_FINDING_LEAK;
     }
-    /* A map with errors is not written anew for the sake of a leak. */
+    /* A map with errors is not rewritten just to repair leaks. */
     return c->fix & BDRV_FIX_ERRORS ? errors || leaks : leaks && !errors;
 }
 
@@ -226,7 +226,7 @@ csv_check_one(CsvCheckup *c, const CsvDiskRecord *in, Error **errp)
     CsvDiskRecord rec = *in;
 
     if (rec.state == CSV_RECORD_CREATING || rec.state == CSV_RECORD_DELETING) {
-        return 0;       /* nothing in it counts */
+        return 0;       /* its content is not valid (yet) */
     }
     return c->fix ? csv_check_disk_repair(c, &rec, errp)
                   : csv_check_disk_quiet(c, &rec, errp);
@@ -237,7 +237,7 @@ static void csv_check_page_clear(gpointer page)
     g_free(((CsvCheckPage *)page)->why);
 }
 
-/* Who repairs is a member.  csv_check_end() must follow, also on failure. */
+/* Join the volume to repair.  csv_check_end() must follow, even on failure. */
 static int coroutine_fn GRAPH_RDLOCK
 csv_check_begin(CsvCheckup *c, Error **errp)
 {
@@ -285,7 +285,7 @@ int csv_check_disk(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *rec,
     return ret;
 }
 
-/* The volume is open, so one copy is good, and is vol->sb. */
+/* One copy is intact, as the volume could be opened; it is in vol->sb. */
 static int GRAPH_RDLOCK csv_check_superblock(CsvCheckup *c, Error **errp)
 {
     CsvSuperblock sb[2];
@@ -314,13 +314,13 @@ static int GRAPH_RDLOCK csv_check_superblock(CsvCheckup *c, Error **errp)
             }
             csv_check_found(c, CSV_FINDING_ERROR, fixed, "%s%s",
                             error_get_pretty(err), fixed ? "" : "; 'repair "
-                            "all' writes it anew from the other copy");
+                            "all' rewrites it from the other copy");
             error_free(err);
         }
     }
     /*
-     * One that is older is what a crash between the two writes leaves, and
-     * the next change makes it good.
+     * An older copy is not an error: a crash between the two writes leaves it,
+     * and the next change updates it.
      */
     return 0;
 }

@@ -1,14 +1,15 @@
 /*
  * Cluster shared volume: check and repair
  *
- * An independent walk over what stands on the volume.  It uses the codec, the
- * records and the membership, and not the driver's map in memory: what the
- * driver believes is what is to be judged here.
+ * An independent walk over the volume.  It uses the codec, the records and the
+ * membership, but not the driver's map in memory, so that it also finds bugs of
+ * the driver.
  *
- * From the bottom up: finding.c what is found and told; claimed.c the segment
- * table as read; disk-space.c, map.c, disk.c a disk's segments, map, and header
- * and journal; segments.c the segment table; records.c members and disk
- * records; check.c the entry points, the superblock, and claims for repair.
+ * From the bottom up: finding.c collects and reports findings; claimed.c reads
+ * the segment table; disk-space.c, map.c and disk.c check a disk's segments,
+ * its map, its header and journal; segments.c checks the segment table;
+ * records.c checks members and disk records; check.c has the entry points,
+ * checks the superblock, and claims disks for repair.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -21,28 +22,28 @@
 #include "block/csv/disk/disk.h"
 
 /*
- * Check the disk whose record is @rec (any state but unused), and repair what
- * @fix allows.  To repair, the disk is claimed for the time of the check, so
- * it must not be open in this process, @file must be writable, and an owner
- * that lives, or may live, makes it a check without repair, with a message
- * that names the owner.
+ * Check the disk of record @rec (in any state but unused), and repair what @fix
+ * permits.  A repair claims the disk until the check ends, so the disk must not
+ * be open in this process, and @file must be writable.  If the disk has an
+ * owner that is, or may be, alive, it is checked but not repaired, and a
+ * message names the owner.
  *
- * A disk that is not ours may change under our eyes; what looks wrong is then
- * looked at again several times, and only what stays is reported.
+ * A disk of another member may change during the check, so it is checked
+ * several times, and only errors that persist are reported.
  *
- * Findings go to stderr, one line each, and are counted in @res: corruptions
- * and leaks that stay, or *_fixed.  Adds to res->bfi; image_end_offset is
- * raised to what the disk uses.  Returns 0 when the check was complete,
- * whatever it found; else -errno with @errp set.
+ * Findings go to stderr, one line each, and are counted in @res: remaining
+ * corruptions and leaks, or *_fixed.  Adds to res->bfi, and raises
+ * res->image_end_offset to the end of what the disk uses.  Returns 0 if the
+ * check was complete, whatever it found; else -errno with @errp set.
  */
 int coroutine_fn GRAPH_RDLOCK
 csv_check_disk(CsvVolume *vol, BdrvChild *file, const CsvDiskRecord *rec,
                BdrvCheckResult *res, BdrvCheckMode fix, Error **errp);
 
 /*
- * Check superblock, members, disk records, the segment table, and each disk
- * as csv_check_disk() does.  What belongs to no disk alone, disk records and
- * the segment table, is made anew only if there is no other member.
+ * Check the superblock, members, disk records, the segment table, and each disk
+ * as csv_check_disk() does.  Disk records and the segment table are shared, so
+ * they are rebuilt only if there is no other member.
  */
 int coroutine_fn GRAPH_RDLOCK
 csv_check_volume(CsvVolume *vol, BdrvChild *file, BdrvCheckResult *res,

@@ -1,5 +1,5 @@
 /*
- * Cluster shared volume: the segment table as a check reads it
+ * Cluster shared volume: reading the segment table for a check
  *
  * Copyright (c) 2026 The qemu-csv developers
  *

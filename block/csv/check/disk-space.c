@@ -14,7 +14,7 @@ CsvCheckSegment *csv_check_segment(CsvCheckDisk *d, guint i)
     return &g_array_index(d->segments, CsvCheckSegment, i);
 }
 
-/* The place in d->segments where @index is or would be. */
+/* Position in d->segments of segment @index, or where it would be inserted. */
 static guint csv_check_segment_place(CsvCheckDisk *d, uint64_t index)
 {
     guint lo = 0, hi = d->segments->len;
@@ -50,7 +50,6 @@ CsvCheckSegment *csv_check_segment_add(CsvCheckDisk *d, uint64_t index,
     return csv_check_segment(d, place);
 }
 
-/* The segment @index of the disk, by the table or because the map names it. */
 CsvCheckSegment *csv_check_segment_get(CsvCheckDisk *d, uint64_t index)
 {
     guint place = csv_check_segment_place(d, index);

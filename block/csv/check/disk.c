@@ -16,7 +16,11 @@ static uint64_t csv_check_first(const CsvCheckDisk *d)
     return csv_segment_start(&d->c->vol->sb, d->rec->first_segment);
 }
 
-/* Give segment @index, or a free one, to the disk as its @sequence-th. */
+/*
+ * Set the number of segment @index to @sequence in the table, and its disk to
+ * this one.  False if another disk has the segment, or if it must not be
+ * repaired.
+ */
 static bool GRAPH_RDLOCK
 csv_check_segment_number(CsvCheckDisk *d, uint64_t index, uint32_t sequence)
 {
@@ -58,7 +62,7 @@ static uint32_t csv_check_free_number(CsvCheckDisk *d)
     return n + 1;
 }
 
-/* The first segment must be there, as number 0.  False: it is not. */
+/* Check that the first segment exists, with number 0.  False: it does not. */
 static bool GRAPH_RDLOCK csv_check_first_segment(CsvCheckDisk *d)
 {
     uint64_t first = d->rec->first_segment;
@@ -72,7 +76,7 @@ static bool GRAPH_RDLOCK csv_check_first_segment(CsvCheckDisk *d)
     if (seg) {
         csv_check_found(d->c, CSV_FINDING_ERROR, fixed, "disk '%s': segment %"
                         PRIu64 ", its first, has number %" PRIu32
-                        " and not 0", d->rec->name, first, seg->sequence);
+                        " instead of 0", d->rec->name, first, seg->sequence);
         seg->sequence = fixed ? 0 : seg->sequence;
         return true;
     }
@@ -104,9 +108,9 @@ static void GRAPH_RDLOCK csv_check_numbers(CsvCheckDisk *d)
         seg->sequence = csv_check_free_number(d);
         fixed = csv_check_segment_number(d, seg->index, seg->sequence);
         csv_check_found(d->c, CSV_FINDING_ERROR, fixed, "disk '%s': segment %"
-                        PRIu64 " has number %" PRIu32 ", as another%s",
+                        PRIu64 " has the same number %" PRIu32 " as another%s",
                         d->rec->name, seg->index, is, fixed ? "" :
-                        "; 'repair all' gives it one of its own");
+                        "; 'repair all' gives it an unused one");
     }
 }
 
@@ -125,8 +129,8 @@ static void GRAPH_RDLOCK csv_check_header_fix(CsvCheckDisk *d,
     }
     csv_check_found(d->c, CSV_FINDING_ERROR, fixed, "disk '%s': %s%s",
                     d->rec->name, why, fixed ? "" : header ?
-                    "; 'repair all' writes it anew from the other copy" :
-                    "; there is no good copy");
+                    "; 'repair all' rewrites it from the other copy" :
+                    "; no copy is intact");
 }
 
 static int GRAPH_RDLOCK csv_check_header(CsvCheckDisk *d, Error **errp)
@@ -157,7 +161,7 @@ static int GRAPH_RDLOCK csv_check_header(CsvCheckDisk *d, Error **errp)
                                  error_get_pretty(err[i]));
         }
     }
-    /* A crash between the two leaves one behind; the next owner mends it. */
+    /* After a crash between the two writes the next owner updates the copy. */
     if (ret >= 0 && !err[0] && !err[1] &&
         header[0].generation != header[1].generation) {
         bool newer = header[1].generation > header[0].generation;
@@ -185,7 +189,7 @@ static gint csv_check_by_sequence(gconstpointer a, gconstpointer b)
     return x->rec.sequence > y->rec.sequence;
 }
 
-/* The records of the newest epoch, by sequence. */
+/* Intact records of the newest epoch, by sequence. */
 static GArray *csv_check_ring_scan(CsvCheckDisk *d, const uint8_t *ring)
 {
     GArray *found = g_array_new(false, false, sizeof(CsvCheckRecord));
@@ -202,7 +206,7 @@ static GArray *csv_check_ring_scan(CsvCheckDisk *d, const uint8_t *ring)
             continue;
         }
         if (r.rec.epoch > epoch) {
-            /* A chain never goes back beyond its owner's first record. */
+            /* A chain never includes records of another epoch. */
             epoch = r.rec.epoch;
             g_array_set_size(found, 0);
         }
@@ -237,7 +241,7 @@ static gint csv_check_by_table(gconstpointer a, gconstpointer b)
     return x->order < y->order ? -1 : x->order > y->order;
 }
 
-/* The journal cannot be replayed; @fmt says why. */
+/* Report that the journal cannot be replayed; @fmt says why. */
 static void G_GNUC_PRINTF(2, 3)
 csv_check_chain_bad(CsvCheckDisk *d, const char *fmt, ...)
 {
@@ -249,7 +253,7 @@ csv_check_chain_bad(CsvCheckDisk *d, const char *fmt, ...)
     why = g_strdup_vprintf(fmt, ap);
     va_end(ap);
     csv_check_found(d->c, CSV_FINDING_ERROR, fix, "disk '%s': journal record %"
-                    PRIu64 ": %s%s, and with it what was written last",
+                    PRIu64 ": %s%s, and with it the last writes",
                     d->rec->name, d->sequence, why,
                     fix ? "; the journal is dropped"
                         : "; 'repair all' drops the journal");
@@ -307,9 +311,9 @@ static int GRAPH_RDLOCK csv_check_journal(CsvCheckDisk *d, Error **errp)
 }
 
 /*
- * The map on the volume is what it shall be: nothing of the journal counts
- * any more.  It is one record of ours, with our epoch and without a past, and
- * then nothing else, for what was there may claim to be newer.
+ * The map on the volume is complete, so invalidate the journal.  First write a
+ * record that has our epoch and starts a chain; then clear the rest of the
+ * ring, because damaged records there may look newer.
  */
 static int GRAPH_RDLOCK csv_check_mount(CsvCheckDisk *d, Error **errp)
 {
@@ -398,7 +402,7 @@ int csv_check_disk_walk(CsvCheckDisk *d, Error **errp)
                          bdrv_get_node_name(d->c->file->bs));
         return d->end;
     }
-    /* Whose segments those are is guessed from what is to be repaired. */
+    /* Some segments are assumed because of the map that is to be repaired. */
     d->repair = d->repair && !d->c->damaged->len;
     ret = csv_check_disk_parts(d, errp);
     return MIN(ret, 0);

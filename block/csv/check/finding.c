@@ -1,5 +1,5 @@
 /*
- * Cluster shared volume: what a check finds
+ * Cluster shared volume: findings of a check
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -10,7 +10,7 @@
 #include "qemu/error-report.h"
 #include "check-int.h"
 
-/* Findings that are compared between two looks; the rest is counted. */
+/* Limit for findings that are compared between attempts; others are counted. */
 #define CSV_CHECK_KEEP          1000
 
 bool csv_check_may_fix(const CsvCheckup *c, CsvFindingKind kind)
@@ -67,7 +67,6 @@ void csv_check_found(CsvCheckup *c, CsvFindingKind kind, bool fixed,
     }
 }
 
-/* Report what was collected. */
 void csv_check_report(CsvCheckup *c, GHashTable *found)
 {
     GHashTableIter it;
@@ -107,7 +106,7 @@ bool csv_check_may_rebuild(CsvCheckup *c, const char *what)
         return false;
     }
     if (csv_member_other(c->vol, c->file, &who)) {
-        fprintf(stderr, "%s is not made anew: the volume is used by a member "
+        fprintf(stderr, "Cannot rebuild %s: the volume is in use by a member "
                 "(%s); end that first\n", what, who);
         return false;
     }

@@ -1,13 +1,13 @@
 /*
  * Cluster shared volume: check of a disk's map
  *
- * One table is in memory at a time, with what the journal has for it, and a
- * bit for each cluster of the disk's segments.  First the tables' places are
- * judged, then the entries, so that of an entry and a table at one place it
- * is the entry that goes.
+ * Only one table is in memory at a time, with its changes from the journal, and
+ * a bit for each cluster of the disk's segments.  The places of tables are
+ * checked before entries, so that if both use a cluster, the entry is cleared.
  *
- * In a repair the map is written with what the journal holds, since after it
- * the journal begins anew.  If it is cut short, replay does the same again.
+ * A repair writes the map with the changes from the journal, which is replaced
+ * afterwards.  If the repair is interrupted, replay makes the same changes
+ * again.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -28,8 +28,8 @@ typedef struct CsvCheckTable {
 } CsvCheckTable;
 
 /*
- * May an error be repaired?  If not then nothing more is written, for what
- * is written is encoded from what could be read.
+ * May an error be repaired?  If not, nothing is written from now on: the map in
+ * memory lacks what could not be read.
  */
 static bool csv_check_fix_error(CsvCheckDisk *d)
 {
@@ -40,7 +40,7 @@ static bool csv_check_fix_error(CsvCheckDisk *d)
     return false;
 }
 
-/* The guest's bytes of @count clusters from @first on, for messages. */
+/* Guest offsets of @count clusters from @first on, for messages. */
 static char *csv_check_range(const CsvCheckDisk *d, uint64_t first,
                              uint64_t count)
 {
@@ -60,8 +60,8 @@ static void csv_check_l1_bad(CsvCheckDisk *d, unsigned s, const char *why)
     bool fix = csv_check_fix_error(d);
 
     csv_check_found(d->c, CSV_FINDING_ERROR, fix, "disk '%s': %s; %s %s",
-                    d->rec->name, why, fix ? "emptied, lost is"
-                    : "'repair all' empties it, which loses", lost);
+                    d->rec->name, why, fix ? "cleared, which lost"
+                    : "'repair all' clears it, which loses", lost);
 }
 
 static int GRAPH_RDLOCK csv_check_l1_read(CsvCheckDisk *d, Error **errp)
@@ -107,7 +107,7 @@ static int GRAPH_RDLOCK csv_check_l1_read(CsvCheckDisk *d, Error **errp)
     return 0;
 }
 
-/* Is the place of table @t good?  @clusters: masks of the tables in each. */
+/* Check the place of table @t.  @clusters: masks of the tables in each. */
 static const char *csv_check_table_place(CsvCheckDisk *d, unsigned t,
                                          GHashTable *clusters)
 {
@@ -152,7 +152,7 @@ static void csv_check_places(CsvCheckDisk *d)
                         "sector %u: field 'table': entry %u: offset %" PRIu64
                         " %s; %s %s", d->rec->name, t / CSV_L1_PER_SECTOR,
                         t % CSV_L1_PER_SECTOR, d->tables[t], why,
-                        fix ? "cleared, lost is"
+                        fix ? "cleared, which lost"
                             : "'repair all' clears it, which loses", lost);
         d->tables[t] = 0;
     }
@@ -189,15 +189,15 @@ csv_check_table_read(CsvCheckDisk *d, CsvCheckTable *t, uint8_t *buf,
         fix = csv_check_fix_error(d);
         csv_check_found(d->c, CSV_FINDING_ERROR, fix, "disk '%s': %s; %s %s",
                         d->rec->name, error_get_pretty(err),
-                        fix ? "emptied, lost is"
-                            : "'repair all' empties it, which loses", lost);
+                        fix ? "cleared, which lost"
+                            : "'repair all' clears it, which loses", lost);
         error_free(err);
         t->dirty = true;
     }
     return 0;
 }
 
-/* What the journal has for the table; *next: where to go on in it. */
+/* Apply the journal to the table; *next: first entry for a later table. */
 static void csv_check_replay(CsvCheckDisk *d, CsvCheckTable *t, guint *next)
 {
     while (*next < d->changes->len) {
@@ -226,7 +226,7 @@ static void csv_check_replay(CsvCheckDisk *d, CsvCheckTable *t, guint *next)
     }
 }
 
-/* Past the end of the disk: bits of subclusters of @cluster. */
+/* Mask of subclusters of @cluster past the end of the disk. */
 static uint32_t csv_check_past(const CsvCheckDisk *d, uint64_t cluster)
 {
     uint64_t start = cluster << CSV_CLUSTER_BITS;
@@ -239,7 +239,7 @@ static uint32_t csv_check_past(const CsvCheckDisk *d, uint64_t cluster)
     return subs < CSV_SUBCLUSTERS ? UINT32_MAX << subs : 0;
 }
 
-/* What a shrink that was cut short leaves behind. */
+/* Clear what is past the end of the disk, left by an interrupted shrink. */
 static void csv_check_entry_past(CsvCheckDisk *d, CsvCheckTable *t, unsigned i)
 {
     uint64_t cluster = (uint64_t)t->number * CSV_L2_ENTRIES + i;
@@ -252,7 +252,7 @@ static void csv_check_entry_past(CsvCheckDisk *d, CsvCheckTable *t, unsigned i)
         return;
     }
     csv_check_found(d->c, CSV_FINDING_LEAK, fix, "disk '%s': level-2 map "
-                    "sector %u: entry %u: cluster %" PRIu64 " has something "
+                    "sector %u: entry %u: cluster %" PRIu64 " is mapped "
                     "past the end of the disk%s", d->rec->name,
                     t->number * CSV_L2_SECTORS + i / CSV_L2_PER_SECTOR,
                     i % CSV_L2_PER_SECTOR, cluster, fix ? ""
@@ -265,13 +265,13 @@ static void csv_check_entry_past(CsvCheckDisk *d, CsvCheckTable *t, unsigned i)
     t->dirty = true;
 }
 
-/* How far into its cluster an entry says something. */
+/* End of the last subcluster in @mask, in bytes from the cluster's start. */
 static uint64_t csv_check_entry_bytes(uint32_t mask)
 {
     return mask ? (32ULL - clz32(mask)) << CSV_SUBCLUSTER_BITS : 0;
 }
 
-/* Take the entry's cluster.  NULL: all is well; else what is wrong. */
+/* Mark the entry's cluster as used.  Returns NULL, or what is wrong with it. */
 static const char *csv_check_entry_place(CsvCheckDisk *d, const CsvL2Entry *e)
 {
     uint64_t bytes = csv_check_entry_bytes(csv_masks_data(e->masks));
@@ -320,7 +320,7 @@ static void csv_check_entry(CsvCheckDisk *d, CsvCheckTable *t, unsigned i)
                     PRIu64 " %s; %s %s", d->rec->name,
                     t->number * CSV_L2_SECTORS + i / CSV_L2_PER_SECTOR,
                     i % CSV_L2_PER_SECTOR, e->offset, why,
-                    fix ? "cleared, lost is"
+                    fix ? "cleared, which lost"
                         : "'repair all' clears it, which loses", lost);
     *e = (CsvL2Entry) { 0 };
     t->dirty = true;
@@ -390,7 +390,7 @@ static int GRAPH_RDLOCK csv_check_tables(CsvCheckDisk *d, Error **errp)
     return ret;
 }
 
-/* The tables are there, so the level-1 map may name them. */
+/* Write the level-1 map, after the tables that it names. */
 static int GRAPH_RDLOCK csv_check_l1_write(CsvCheckDisk *d, Error **errp)
 {
     size_t bytes = CSV_L1_PAGES * CSV_PAGE_SIZE;

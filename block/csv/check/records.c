@@ -1,9 +1,9 @@
 /*
  * Cluster shared volume: check of members and disk records
  *
- * What a lost disk record said stands, but for the description and the flags,
- * in the header of the disk's first segment, and that is known from the
- * segment table.
+ * A damaged disk record can be rebuilt from the header in the disk's first
+ * segment, which the segment table names; only the description and the flags
+ * are lost.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -18,12 +18,12 @@
 #include "check-int.h"
 
 /*
- * A new incarnation must never have been used; a damaged record does not say
- * which one was the last, but nobody joins that often.
+ * A slot's incarnations must not repeat.  A damaged record does not say what
+ * the last one was, but a slot is not used that often.
  */
 #define CSV_CHECK_INCARNATION   (1ULL << 32)
 
-/* A member whose record cannot be read.  Its locks say whether it lives. */
+/* Replace a damaged member record, unless the slot's lease is held. */
 static bool GRAPH_RDLOCK
 csv_check_member_anew(CsvCheckup *c, const uint8_t *old, uint32_t slot)
 {
@@ -71,14 +71,15 @@ csv_check_member(CsvCheckup *c, uint8_t *raw, uint32_t slot)
         fixed = csv_check_may_fix(c, CSV_FINDING_ERROR) &&
                 csv_check_member_anew(c, raw, slot);
         csv_check_found(c, CSV_FINDING_ERROR, fixed, "%s%s",
-                        error_get_pretty(err), fixed ? ", now unused" :
-                        "; 'repair all' empties it if no member lives there");
+                        error_get_pretty(err), fixed ? "; slot freed" :
+                        "; 'repair all' frees the slot unless its member is "
+                        "alive");
         error_free(err);
         return;
     }
     /*
-     * A process that was killed leaves its record; the next member takes the
-     * place.  That is no fault, but who repairs may tidy up.
+     * A process that was killed leaves its record until another member takes
+     * the slot.  That is not an error, but a repair may free the slot.
      */
     if (rec.state == CSV_MEMBER_ACTIVE &&
         csv_check_may_fix(c, CSV_FINDING_LEAK) &&
@@ -89,7 +90,7 @@ csv_check_member(CsvCheckup *c, uint8_t *raw, uint32_t slot)
         fixed = csv_check_member_leave(c, raw, &rec);
         csv_check_found(c, CSV_FINDING_LEAK, fixed, "member record %" PRIu32
                         ": the member is dead (%s)%s", slot, who,
-                        fixed ? "" : ", and its place cannot be freed");
+                        fixed ? "" : ", and its slot cannot be freed");
     }
 }
 
@@ -129,9 +130,9 @@ void csv_check_unfinished(CsvCheckup *c, CsvDiskRecord *rec, uint8_t *raw)
         fixed = csv_disk_erase(c->vol, c->file, rec, raw, NULL, NULL) >= 0;
     }
     csv_check_found(c, CSV_FINDING_LEAK, fixed, "disk record %" PRIu32
-                    ": the %s of disk '%s' was cut short%s", slot,
-                    making ? "making" : "deleting", name,
-                    fixed ? ", it is deleted now"
+                    ": the %s of disk '%s' was interrupted%s", slot,
+                    making ? "creation" : "deletion", name,
+                    fixed ? "; it is deleted now"
                           : "; 'repair leaks' deletes it");
 }
 
@@ -152,8 +153,8 @@ static void csv_check_name(CsvCheckup *c, GHashTable *names,
 }
 
 /*
- * The header of the disk in @slot, if it stands in segment @index.  1: *rec
- * is what it says, 0: it does not.
+ * Find the header of the disk in @slot in segment @index.  1: found; *rec is
+ * set from it.  0: it is not there.
  */
 static int GRAPH_RDLOCK
 csv_check_header_at(CsvCheckup *c, uint32_t slot, uint64_t index,
@@ -199,9 +200,8 @@ csv_check_header_at(CsvCheckup *c, uint32_t slot, uint64_t index,
 }
 
 /*
- * The same, in the segments of which the table does not say whose they are.
- * What a deleted disk left looks alike, so what is found counts only if it is
- * the only one.
+ * The same, in the segments whose page of the table is damaged.  A deleted disk
+ * may have left a header, too, so the header must be the only one.
  */
 static int GRAPH_RDLOCK
 csv_check_header_seek(CsvCheckup *c, uint32_t slot, CsvDiskRecord *rec,
@@ -243,8 +243,8 @@ csv_check_header_find(CsvCheckup *c, uint32_t slot, CsvDiskRecord *rec,
 }
 
 /*
- * How large the disk was, and its last epoch in use: by the header, the map
- * and the journal.
+ * Set size and epoch of @rec from the header, the map and the journal: at least
+ * the mapped size, and above the last epoch.
  */
 static int GRAPH_RDLOCK
 csv_check_record_measure(CsvCheckup *c, CsvDiskRecord *rec,
@@ -279,11 +279,11 @@ static void csv_check_record_name(CsvDiskRecord *rec, const CsvHeader *header,
                         GUINT_TO_POINTER(rec->slot));
 }
 
-/* Put @rec, or nothing, into the place of a record that says nothing. */
+/* Replace the damaged record with the bytes @raw by @rec. */
 static bool GRAPH_RDLOCK
 csv_check_record_anew(CsvCheckup *c, const CsvDiskRecord *rec, uint8_t *raw)
 {
-    g_autofree char *what = g_strdup_printf("Disk record %" PRIu32, rec->slot);
+    g_autofree char *what = g_strdup_printf("disk record %" PRIu32, rec->slot);
 
     return csv_check_may_rebuild(c, what) &&
            csv_disk_replace(c->vol, c->file, rec, raw) >= 0;
@@ -306,13 +306,13 @@ csv_check_record_recover(CsvCheckup *c, CsvDiskRecord *rec,
     csv_check_found(c, CSV_FINDING_ERROR, fixed, "%s; %s the header in "
                     "segment %" PRIu64 ": disk '%s' of %" PRIu64 " bytes; "
                     "%s its description and whether it was sealed or shared",
-                    why, fixed ? "made anew from"
-                    : "'repair all' makes it anew from", rec->first_segment,
-                    rec->name, rec->size, fixed ? "lost are" : "this loses");
+                    why, fixed ? "rebuilt from"
+                    : "'repair all' rebuilds it from", rec->first_segment,
+                    rec->name, rec->size, fixed ? "this lost" : "this loses");
     return 0;
 }
 
-/* Nothing says what disk that was. */
+/* There is no header to rebuild the record from: free the slot. */
 static void GRAPH_RDLOCK
 csv_check_record_empty(CsvCheckup *c, uint32_t slot, uint8_t *raw,
                        const char *why)
@@ -324,9 +324,9 @@ csv_check_record_empty(CsvCheckup *c, uint32_t slot, uint8_t *raw,
     csv_check_claimed_find(c, slot, &n);
     c->records_bad += !fixed;
     csv_check_found(c, CSV_FINDING_ERROR, fixed, "%s, and there is no header "
-                    "from which it could be made anew; %s a disk of %u "
-                    "segments%s", why, fixed ? "emptied, lost is"
-                    : "'repair all' empties it, which loses", n,
+                    "to rebuild it from; %s a disk of %u segments%s", why,
+                    fixed ? "slot freed, which lost"
+                          : "'repair all' frees the slot, which loses", n,
                     c->damaged->len ? ", or more" : "");
 }
 
@@ -345,15 +345,15 @@ csv_check_record_bad(CsvCheckup *c, uint32_t slot, GHashTable *names,
 
     csv_check_settle(c, offset, raw);
     if (csv_disk_decode(raw, sb, slot, &rec, &why)) {
-        return 0;       /* it was being written */
+        return 0;       /* the first read caught a write half done */
     }
     text = g_strdup(error_get_pretty(why));
     error_free(why);
     if (!csv_disk_damaged(raw, sb, slot)) {
         c->records_bad++;
         csv_check_found(c, CSV_FINDING_ERROR, false, "%s; its checksum is "
-                        "right, so whoever wrote it can use it, and it is left "
-                        "alone", text);
+                        "correct, so it is not repaired; use the version of "
+                        "QEMU that wrote it", text);
         return 0;
     }
     ret = csv_check_header_find(c, slot, &rec, header, errp);
@@ -367,7 +367,7 @@ csv_check_record_bad(CsvCheckup *c, uint32_t slot, GHashTable *names,
     return ret;
 }
 
-/* Names of disks go to @names, slots that cannot be decoded to @bad. */
+/* Collect names of disks in @names, and slots with damaged records in @bad. */
 static int GRAPH_RDLOCK
 csv_check_records_read(CsvCheckup *c, GHashTable *names, GArray *bad,
                        Error **errp)

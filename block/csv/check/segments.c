@@ -1,10 +1,10 @@
 /*
  * Cluster shared volume: check of the segment table
  *
- * The table alone says which segments a disk has; what a damaged page said is
- * made anew from the maps of the disks, which name every segment that holds
- * something.  Where a page cannot be read a disk has, for the check, the
- * segments that its map names.
+ * Only the table says which segments a disk has.  A damaged page is rebuilt
+ * from the maps of all disks, which name every segment that contains data.
+ * Until then, the check assumes that a disk has the segments in that page that
+ * its map names.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -15,7 +15,7 @@
 #include "qapi/error.h"
 #include "check-int.h"
 
-/* What the map of a disk says of segments of which the table says nothing. */
+/* Add segments in damaged pages that the map of disk @rec names to @claims. */
 static int GRAPH_RDLOCK
 csv_check_named_by(CsvCheckup *c, const CsvDiskRecord *rec, GArray *claims,
                     Error **errp)
@@ -44,7 +44,7 @@ csv_check_named_by(CsvCheckup *c, const CsvDiskRecord *rec, GArray *claims,
     return ret;
 }
 
-/* Of two disks the one that begins there comes first. */
+/* If two disks name a segment, the one that starts in it comes first. */
 static gint csv_check_by_index(gconstpointer a, gconstpointer b)
 {
     const CsvCheckEntry *x = a, *y = b;
@@ -58,7 +58,7 @@ static gint csv_check_by_index(gconstpointer a, gconstpointer b)
     return x->disk < y->disk ? -1 : x->disk > y->disk;
 }
 
-/* The entries that are missing, by index, to @claims. */
+/* Collect the entries of damaged pages in @claims, sorted by index. */
 static int GRAPH_RDLOCK
 csv_check_named(CsvCheckup *c, GArray *claims, Error **errp)
 {
@@ -89,7 +89,7 @@ csv_check_named(CsvCheckup *c, GArray *claims, Error **errp)
     return ret;
 }
 
-/* Write @page with the claims that lie in it; *used: how many those are. */
+/* Rebuild @page from the claims in it; *used gets their number. */
 static bool GRAPH_RDLOCK
 csv_check_page_anew(CsvCheckup *c, uint64_t page, const GArray *claims,
                     unsigned *used)
@@ -127,26 +127,26 @@ csv_check_page(CsvCheckup *c, const CsvCheckPage *page, const GArray *claims)
     unsigned used;
 
     if (claims && csv_check_page_anew(c, page->number, claims, &used)) {
-        csv_check_found(c, CSV_FINDING_ERROR, true, "%s; made anew from the "
-                        "disks' maps: they have %u of the segments %" PRIu64
+        csv_check_found(c, CSV_FINDING_ERROR, true, "%s; rebuilt from the "
+                        "disks' maps: they use %u of the segments %" PRIu64
                         " to %" PRIu64 ", the others are free", page->why,
                         used, first, first + CSV_SEGMENTS_PER_PAGE - 1);
         return;
     }
     csv_check_found(c, CSV_FINDING_ERROR, false, "%s; no disk can be opened; "
-                    "'repair all' makes it anew from the disks' maps",
+                    "'repair all' rebuilds it from the disks' maps",
                     page->why);
 }
 
-/* To take a disk for one that has nothing there would lose it. */
+/* A disk whose record is damaged would lose its segments. */
 static bool GRAPH_RDLOCK csv_check_pages_may_fix(CsvCheckup *c)
 {
-    if (!csv_check_may_rebuild(c, "The segment table")) {
+    if (!csv_check_may_rebuild(c, "the segment table")) {
         return false;
     }
     if (c->records_bad) {
-        fprintf(stderr, "The segment table is not made anew: %u disk records "
-                "are damaged; repair them first\n", c->records_bad);
+        fprintf(stderr, "Cannot rebuild the segment table: %u disk records are "
+                "damaged; repair them first\n", c->records_bad);
         return false;
     }
     return true;
@@ -171,8 +171,8 @@ int csv_check_pages(CsvCheckup *c, Error **errp)
 }
 
 /*
- * Free the segments of @slot, which is unused.  Nobody may make a disk there
- * meanwhile, so for that time the slot is one that we are deleting.
+ * Free the segments of the unused slot rec->slot.  Meanwhile the slot has a
+ * disk in state 'deleting', so that no member creates a disk there.
  */
 static bool GRAPH_RDLOCK
 csv_check_segments_free(CsvCheckup *c, CsvDiskRecord *rec, uint8_t *raw)
@@ -182,7 +182,7 @@ csv_check_segments_free(CsvCheckup *c, CsvDiskRecord *rec, uint8_t *raw)
     return csv_disk_erase(c->vol, c->file, rec, raw, NULL, NULL) >= 0;
 }
 
-/* Is the table's entry @e still there? */
+/* Does the table still contain entry @e? */
 static bool GRAPH_RDLOCK
 csv_check_entry_stays(CsvCheckup *c, const CsvCheckEntry *e)
 {
@@ -196,7 +196,7 @@ csv_check_entry_stays(CsvCheckup *c, const CsvCheckEntry *e)
            entry[e->index % CSV_SEGMENTS_PER_PAGE].disk == e->disk;
 }
 
-/* Entry @e belongs to disk @e->disk: is there such a disk? */
+/* Report and free the segments of @e->disk if there is no such disk. */
 static void GRAPH_RDLOCK
 csv_check_segments_of(CsvCheckup *c, const CsvCheckEntry *e)
 {

@@ -21,7 +21,7 @@ TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(
 T0 = time.monotonic()
 LEFT_BY_THE_KILLED = re.compile(
     r'Leaked (member record \d+: the member is dead'
-    r"|disk record \d+: the (making|deleting) of disk '.*' was cut short)")
+    r"|disk record \d+: the (creation|deletion) of disk '.*' was interrupted)")
 
 
 class Failed(Exception):
