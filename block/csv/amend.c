@@ -1,9 +1,9 @@
 /*
- * Cluster shared volume: what of a disk can be amended, and what not added
+ * Cluster shared volume: qemu-img amend, refusal of dirty bitmaps
  *
- * For qemu-img amend: what stands in the disk record, and members that are
- * dead.  What other commands change is an option too, for a message that names
- * them.  And dirty bitmaps are refused.
+ * Amend changes fields of the disk record, and evicts members that are dead.
+ * Options that other commands change exist only for a message that names the
+ * command.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -62,7 +62,7 @@ QemuOptsList csv_amend_opts = {
     }
 };
 
-/* "MEMBER:INCARNATION" */
+/* Parse "MEMBER:INCARNATION". */
 static bool csv_amend_member(const char *text, uint32_t *slot,
                              uint64_t *incarnation, Error **errp)
 {
@@ -154,8 +154,8 @@ csv_co_can_store_new_dirty_bitmap(BlockDriverState *bs, const char *name,
     error_setg(errp, "Disk '%s' of csv volume '%s' cannot keep bitmap '%s': "
                "csv disks store no dirty bitmaps", disk->record.name,
                csv_volume_label(disk->volume), name);
-    error_append_hint(errp, "Add it without 'persistent' and begin with a "
-                      "full backup after each start, or add it to a qcow2 "
+    error_append_hint(errp, "Add it without 'persistent' and make a full "
+                      "backup after each start, or add it to a qcow2 "
                       "overlay of the disk.\n");
     return false;
 }

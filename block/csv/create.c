@@ -1,9 +1,9 @@
 /*
- * Cluster shared volume: formatting volumes, making disks
+ * Cluster shared volume: formatting volumes, creating disks
  *
- * With the option 'disk' and without 'volume' a disk is added to the volume
- * that is there; nothing that exists is touched.  Otherwise a volume is made,
- * and a first disk in it if a size is given.
+ * With option 'disk' but without 'volume', a disk is created in an existing
+ * volume without changing its other content.  Otherwise a volume is formatted
+ * and, if a size is given, a first disk is created in it.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -27,11 +27,11 @@
 #define CSV_OPT_VOLUME_SIZE     "volume_size"
 #define CSV_OPT_SEGMENT_SIZE    "segment_size"
 
-/* Below this, tables are made for few members and disks. */
+/* Smaller volumes get tables for fewer members and disks. */
 #define CSV_SMALL_VOLUME        (64 * GiB)
 #define CSV_SMALL_MEMBERS       64
 #define CSV_SMALL_DISKS         1024
-/* Segments that a volume has by default, at most, while they are small. */
+/* The default segment size is chosen for up to this many segments. */
 #define CSV_DEFAULT_SEGMENTS    1024
 #define CSV_DEFAULT_SEGMENT_BITS_MAX 30
 
@@ -92,7 +92,7 @@ QemuOptsList csv_create_opts = {
     }
 };
 
-/* Clusters that a disk of @size takes when it is full. */
+/* Clusters of a fully allocated disk of @size bytes, with its metadata. */
 static uint64_t csv_full_clusters(uint64_t size)
 {
     uint64_t clusters = DIV_ROUND_UP(size, CSV_CLUSTER_SIZE);
@@ -123,7 +123,7 @@ static int csv_choose_segment_bits(const BlockdevCreateOptionsCsv *opts,
     return bits;
 }
 
-/* Fill in everything but uuid and name. */
+/* Set all fields of @sb except uuid and name. */
 static int csv_choose_layout(const BlockdevCreateOptionsCsv *opts,
                              CsvSuperblock *sb, Error **errp)
 {
@@ -140,7 +140,7 @@ static int csv_choose_layout(const BlockdevCreateOptionsCsv *opts,
     sb->segment_bits = bits;
     sb->member_slots = small ? CSV_SMALL_MEMBERS : CSV_MAX_MEMBERS;
     sb->disk_slots = small ? CSV_SMALL_DISKS : CSV_MAX_DISKS;
-    /* Room to grow: the tables are sparse. */
+    /* Large enough for the volume to grow: the table is sparse. */
     sb->segment_slots = MIN(MAX(segments * 64, 8192), CSV_MAX_SEGMENTS);
     sb->segment_slots = MIN(sb->segment_slots, CSV_MAX_VOLUME_SIZE >> bits);
     sb->member_offset = CSV_TABLES_OFFSET;
@@ -186,7 +186,7 @@ uint64_t csv_volume_bytes(uint64_t size, uint64_t clusters)
                                      1ULL << sb.segment_bits);
 }
 
-/* Nobody may be using what is about to be overwritten. */
+/* Fail if @file holds a volume that is in use. */
 static int coroutine_fn GRAPH_RDLOCK
 csv_check_unused(BdrvChild *file, Error **errp)
 {
@@ -210,7 +210,7 @@ csv_check_unused(BdrvChild *file, Error **errp)
     return ret;
 }
 
-/* Make the node large enough; one that cannot grow must be. */
+/* Grow the node to the size of the volume, unless it is large enough. */
 static int coroutine_fn GRAPH_RDLOCK
 csv_provide_space(BdrvChild *file, CsvSuperblock *sb, Error **errp)
 {
@@ -224,7 +224,7 @@ csv_provide_space(BdrvChild *file, CsvSuperblock *sb, Error **errp)
     }
     if (have >= want) {
         if (sb->compatible & CSV_COMPAT_GROW && have > want) {
-            /* A device: use all of it. */
+            /* A device cannot grow: use all of it. */
             sb->segment_count = MIN(sb->segment_slots,
                                     (have - sb->data_offset) >>
                                     sb->segment_bits);
@@ -277,7 +277,7 @@ csv_format(BdrvChild *file, const BlockdevCreateOptionsCsv *opts,
     if (ret < 0) {
         return ret;
     }
-    /* The old superblock goes first, the new one comes last. */
+    /* Clear the old superblock first, write the new one last. */
     ret = bdrv_co_pwrite_zeroes(file, 0, sb.data_offset, BDRV_REQ_MAY_UNMAP);
     if (ret >= 0) {
         ret = bdrv_co_flush(file->bs);
@@ -296,8 +296,8 @@ csv_format(BdrvChild *file, const BlockdevCreateOptionsCsv *opts,
 }
 
 /*
- * Join the volume and begin to make a disk in it; with success the caller
- * ends both, see csv_add_disk_end().
+ * Join the volume and begin to create a disk in it.  On success
+ * csv_add_disk_end() must follow.
  */
 static int coroutine_fn GRAPH_RDLOCK
 csv_add_disk_begin(CsvVolume *vol, BdrvChild *file,
@@ -331,7 +331,7 @@ csv_add_disk_end(CsvVolume *vol, BdrvChild *file, CsvMaking *making, int ret,
     return ret;
 }
 
-/* Preallocate a disk in the making, through a node that is there meanwhile. */
+/* Preallocate a disk under creation, through a temporary node. */
 static int coroutine_fn GRAPH_UNLOCKED
 csv_preallocate_new(BlockBackend *blk, const CsvMaking *making,
                     PreallocMode mode, Error **errp)
@@ -469,7 +469,7 @@ out:
 }
 
 /*
- * Creating a file truncates one that exists, so check first that this does not
+ * Creating a file truncates an existing one, so first check that it does not
  * hold a volume in use.
  */
 static int coroutine_fn GRAPH_UNLOCKED
@@ -481,7 +481,7 @@ csv_check_unused_file(const char *filename, Error **errp)
     int ret = -EPERM;
 
     if (!bs) {
-        return 0;       /* there is none, or creating it will fail as well */
+        return 0;       /* does not exist, or creating it will fail, too */
     }
     blk = blk_co_new_with_bs(bs, BLK_PERM_CONSISTENT_READ, BLK_PERM_ALL, errp);
     if (blk) {
@@ -532,7 +532,7 @@ csv_co_create_opts(BlockDriver *drv, const char *filename, QemuOpts *opts,
         }
         ret = -EINVAL;
     }
-    /* A device is there; 'creating' it would clear what is in use. */
+    /* A device exists already, and must not be cleared while in use. */
     if (format && !device) {
         ret = bdrv_co_create_file(filename, opts, errp);
         if (ret < 0) {

@@ -1,10 +1,10 @@
 /*
  * Cluster shared volume: hand-over of all disks of a virtual machine
  *
- * A virtual machine may have several disks, and each is claimed by a
- * compare-and-write of its own.  Both sides claim in one order, by volume and
- * disk UUID, and stop at the first disk they do not get.  So of two that try,
- * the one that gets the first disk both have gets all of them.
+ * A virtual machine may have several disks, and each is claimed by a separate
+ * compare-and-write.  Both sides claim in the same order, by volume and disk
+ * UUID, and stop at the first disk that they do not get.  So the side that gets
+ * the first disk gets all of them.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -19,7 +19,7 @@
 #include "driver.h"
 #include "open.h"
 
-/* How often it is tried to give back what was claimed in vain. */
+/* Period of attempts to release disks after a failed hand-over. */
 #define CSV_GIVE_BACK_MS        500
 
 static QemuUUID csv_token;
@@ -47,9 +47,9 @@ static gint csv_handover_order(gconstpointer a, gconstpointer b)
 }
 
 /*
- * The disks that this process writes when they are active, in order; and those
- * that it let go and that have become read-only since, below a snapshot: what
- * stands on them is of use only if nobody else gets them.
+ * The disks that take part in a hand-over, in the order of claims: those that
+ * are writable, and those that were released with a token and became read-only
+ * since, below a snapshot.  The guest needs the content of the latter, too.
  */
 static GPtrArray *csv_handover_disks(void)
 {
@@ -124,8 +124,8 @@ bool csv_first_disk(const char **name, QemuUUID *uuid,
 }
 
 /*
- * An inactive node is activated; one that let its disk go but stayed active,
- * because the inactivation of the whole machine failed, claims it.
+ * Activate an inactive node.  A node can be active although its disk was
+ * released, if inactivating another disk failed: then claim the disk.
  */
 static int GRAPH_RDLOCK csv_handover_claim_one(CsvDisk *disk, Error **errp)
 {
@@ -145,9 +145,9 @@ static int GRAPH_RDLOCK csv_handover_claim_one(CsvDisk *disk, Error **errp)
                               errp);
     }
     if (ret < 0 && read_only) {
-        error_prepend(errp, "Disk '%s' of csv volume '%s', now below a "
-                      "snapshot, was let go for a migration and cannot be "
-                      "taken back: ", disk->record.name,
+        error_prepend(errp, "Cannot claim disk '%s' of csv volume '%s' again, "
+                      "which is below a snapshot now and was released for "
+                      "a migration: ", disk->record.name,
                       csv_volume_label(disk->volume));
     }
     return ret;
@@ -161,7 +161,7 @@ static int GRAPH_RDLOCK csv_handover_let_go(CsvDisk *disk, Error **errp)
     if (!disk->owned) {
         return csv_disk_release_unsure(disk, token);
     }
-    /* An inactive node owns its disk if only its activation failed. */
+    /* An inactive node owns its disk if the node's activation failed. */
     return bdrv_is_read_only(disk->bs) ||
            disk->bs->open_flags & BDRV_O_INACTIVE
            ? csv_reopen_let_go(disk, token, errp)
@@ -175,8 +175,8 @@ static void csv_handover_give_back_soon(void)
 }
 
 /*
- * The other side waits for what we have claimed in vain, and cannot know that
- * we never ran the guest.
+ * Retry to release disks of a failed hand-over: the other side waits for them,
+ * and cannot know that the guest never ran here.
  */
 static void csv_handover_give_back(void *opaque)
 {
@@ -216,14 +216,14 @@ static void GRAPH_RDLOCK csv_handover_undo_one(CsvDisk *disk)
 
     if (ret < 0) {
         csv_handover_give_back_later(disk);
-        error_prepend(&err, "Disk '%s' of csv volume '%s' was claimed and "
-                      "cannot be given back: ", disk->record.name,
+        error_prepend(&err, "Cannot release disk '%s' of csv volume '%s' after "
+                      "a failed hand-over, will retry: ", disk->record.name,
                       csv_volume_label(disk->volume));
         error_report_err(err);
     }
 }
 
-/* A disk that is only read needs no owner, now that no token is good for it. */
+/* Release a read-only disk: after the hand-over it needs no owner. */
 static void GRAPH_RDLOCK csv_handover_free_one(CsvDisk *disk)
 {
     Error *err = NULL;
@@ -234,7 +234,7 @@ static void GRAPH_RDLOCK csv_handover_free_one(CsvDisk *disk)
     }
 }
 
-/* Claim what is not ours yet; what that was is added to @done. */
+/* Claim disks that are not ours yet, and add them to @done. */
 static bool GRAPH_RDLOCK csv_handover_claim_disks(GPtrArray *done,
                                                   Error **errp)
 {
@@ -248,7 +248,7 @@ static bool GRAPH_RDLOCK csv_handover_claim_disks(GPtrArray *done,
         }
         if (csv_handover_claim_one(disk, errp) < 0) {
             if (disk->owned) {
-                /* It was claimed, and then activating the node failed. */
+                /* The claim succeeded, but not the activation of the node. */
                 csv_handover_undo_one(disk);
             } else if (disk->unsure) {
                 csv_handover_give_back_later(disk);
@@ -260,7 +260,7 @@ static bool GRAPH_RDLOCK csv_handover_claim_disks(GPtrArray *done,
     return true;
 }
 
-/* All are ours now, also those that were to be given back. */
+/* The hand-over succeeded: cancel pending releases of earlier failures. */
 static void GRAPH_RDLOCK csv_handover_keep_all(void)
 {
     g_autoptr(GPtrArray) disks = csv_handover_disks();

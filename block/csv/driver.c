@@ -2,10 +2,10 @@
  * Cluster shared volume: the block driver
  *
  * A csv node is one disk of a volume; the node below it holds the volume.
- * Opening a disk for writing makes the process a member of the volume and
- * the disk's owner; closing or inactivating it lets the disk go.  So the
- * block layer's rule, that an image is written only by the process in which
- * it is active, is kept by the volume itself.
+ * Opening a disk for writing makes the process a member of the volume and the
+ * owner of the disk; closing or inactivating the node releases the disk.  So
+ * the volume itself enforces the rule of the block layer that only the process
+ * in which an image is active writes it.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -75,7 +75,7 @@ static int csv_absorb_options(CsvDisk *disk, QDict *options, Error **errp)
                                              CSV_DEFAULT_CACHE_SIZE);
     making = qemu_opt_get_del(opts, CSV_OPT_MAKING);
     if (making && qemu_uuid_parse(making, &disk->made) < 0) {
-        error_setg(errp, "'%s' is no UUID", making);
+        error_setg(errp, "'%s' is not a UUID", making);
         return -EINVAL;
     }
     return 0;
@@ -104,7 +104,7 @@ static void csv_disk_init(CsvDisk *disk, BlockDriverState *bs)
     QLIST_INIT(&disk->allocating);
 }
 
-/* Give back everything but the ownership. */
+/* Free everything in @disk, which must not be owned any more. */
 static void GRAPH_RDLOCK
 csv_disk_clear(CsvDisk *disk)
 {
@@ -132,9 +132,9 @@ csv_disk_clear(CsvDisk *disk)
 }
 
 /*
- * The node below is the volume: state of the volume is kept by node, and locks
- * are held on it.  So no other node may take its place, be it by a reopen or
- * by a job that inserts a filter, as long as this one is open.
+ * The state of a volume belongs to the node below, which also holds its locks.
+ * So while the disk is open no other node may replace it, neither by a reopen
+ * nor by a job that inserts a filter.
  */
 static bool GRAPH_RDLOCK csv_pin_file(BlockDriverState *bs, Error **errp)
 {
@@ -142,7 +142,7 @@ static bool GRAPH_RDLOCK csv_pin_file(BlockDriverState *bs, Error **errp)
 
     if (file->never_freeze ||
         (file->drv && !strcmp(file->drv->format_name, "copy-before-write"))) {
-        error_setg(errp, "Node '%s' belongs to a job, which will take it away; "
+        error_setg(errp, "Node '%s' belongs to a job, which will remove it; "
                    "open the csv volume on the node below",
                    bdrv_get_node_name(file));
         return false;
@@ -178,7 +178,7 @@ static int csv_open(BlockDriverState *bs, QDict *options, int flags,
     return MIN(ret, 0);
 }
 
-/* The block layer has flushed the disk if it could. */
+/* The block layer has tried to flush the disk before. */
 static void csv_close(BlockDriverState *bs)
 {
     CsvDisk *disk = bs->opaque;
@@ -190,8 +190,8 @@ static void csv_close(BlockDriverState *bs)
         int ret = bdrv_flush(bs);
 
         if (ret < 0) {
-            error_report("Disk '%s' of csv volume '%s' could not be flushed: "
-                         "%s; what was written since the last flush is lost",
+            error_report("Cannot flush disk '%s' of csv volume '%s': %s; what "
+                         "was written since the last flush is lost",
                          disk->record.name, csv_volume_label(disk->volume),
                          strerror(-ret));
         }
@@ -213,7 +213,7 @@ static int GRAPH_RDLOCK csv_inactivate(BlockDriverState *bs)
     if (disk->owned) {
         ret = bdrv_flush(bs);
         if (ret < 0) {
-            error_report("Disk '%s' of csv volume '%s' cannot be let go: its "
+            error_report("Cannot release disk '%s' of csv volume '%s': its "
                          "flush failed: %s", disk->record.name,
                          csv_volume_label(disk->volume), strerror(-ret));
         } else {
@@ -269,7 +269,7 @@ static void csv_child_perm(BlockDriverState *bs, BdrvChild *c,
         (disk->use && !(bs->open_flags & BDRV_O_INACTIVE))) {
         *nperm |= BLK_PERM_WRITE | BLK_PERM_RESIZE;
     }
-    /* The volume is shared; who may write what is settled on it. */
+    /* The volume is shared; its records say which member writes what. */
     *nshared = BLK_PERM_ALL;
 }
 

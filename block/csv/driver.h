@@ -1,9 +1,8 @@
 /*
- * Cluster shared volume: operations of the BlockDriver in other files
- * than driver.c
+ * Cluster shared volume: operations of the BlockDriver outside of driver.c
  *
- * What they do and return is what include/block/block_int-common.h says of
- * the operations with these names.
+ * include/block/block_int-common.h has the contract of the operations with the
+ * same name.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -18,7 +17,7 @@
 #define CSV_OPT_DISK            "disk"
 #define CSV_OPT_FORCE_TAKEOVER  "force-takeover"
 #define CSV_OPT_CACHE_SIZE      "cache-size"
-/* The UUID of a disk in the making, for a node that its maker opens. */
+/* UUID of a disk under creation; lets its creator open it. */
 #define CSV_OPT_MAKING          "making"
 #define CSV_DEFAULT_DISK        "disk0"
 #define CSV_DEFAULT_CACHE_SIZE  (64 * MiB)  /* maps more than 10 TiB */
@@ -29,10 +28,10 @@ int csv_reopen_prepare(BDRVReopenState *state, BlockReopenQueue *queue,
                        Error **errp);
 void csv_reopen_commit_post(BDRVReopenState *state);
 void csv_reopen_abort(BDRVReopenState *state);
-/* Begin to write the disk, even if its node is still a read-only one. */
+/* Claim the disk for writing, even if its node is still read-only. */
 int GRAPH_RDLOCK csv_reopen_take(CsvDisk *disk, const QemuUUID *token,
                                  Error **errp);
-/* Write the disk no more, as long as the node of the volume can be written. */
+/* Release the disk, while the node of the volume can still be written. */
 int GRAPH_RDLOCK csv_reopen_let_go(CsvDisk *disk, const QemuUUID *token,
                                    Error **errp);
 
@@ -53,17 +52,14 @@ int coroutine_fn GRAPH_UNLOCKED
 csv_co_create_opts(BlockDriver *drv, const char *filename, QemuOpts *opts,
                    Error **errp);
 
-/*
- * What a volume takes that is made for one disk of @size, if @clusters of its
- * segments are used.
- */
+/* Bytes of a volume made for one disk of @size bytes that uses @clusters. */
 uint64_t csv_volume_bytes(uint64_t size, uint64_t clusters);
 
 /* measure.c */
 
 /*
- * For .bdrv_measure: the size of a volume that holds one disk of the size and
- * content of @in_bs, or of the option 'size'.
+ * For .bdrv_measure: the size of a volume with one disk that has the size and
+ * content of @in_bs or, if that is NULL, the size in option 'size'.
  */
 BlockMeasureInfo *csv_measure(QemuOpts *opts, BlockDriverState *in_bs,
                               Error **errp);
@@ -75,7 +71,7 @@ int GRAPH_RDLOCK
 csv_amend(BlockDriverState *bs, QemuOpts *opts,
           BlockDriverAmendStatusCB *status, void *opaque, bool force,
           Error **errp);
-/* It cannot, and says what to do instead. */
+/* False, with a message that names the alternatives. */
 bool coroutine_fn GRAPH_RDLOCK
 csv_co_can_store_new_dirty_bitmap(BlockDriverState *bs, const char *name,
                                   uint32_t granularity, Error **errp);

@@ -1,5 +1,5 @@
 /*
- * Cluster shared volume: how large a volume has to be
+ * Cluster shared volume: required size of a volume
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -14,7 +14,7 @@
 #include "block/block-io.h"
 #include "driver.h"
 
-/* Clusters of @in_bs that hold something.  Negative errno with @errp. */
+/* Number of clusters of @in_bs that are not zero; or -errno with @errp set. */
 static int64_t csv_measure_data(BlockDriverState *in_bs, int64_t size,
                                 Error **errp)
 {
@@ -26,8 +26,8 @@ static int64_t csv_measure_data(BlockDriverState *in_bs, int64_t size,
         int64_t from = offset >> CSV_CLUSTER_BITS, to;
 
         if (ret < 0) {
-            error_setg_errno(errp, -ret, "Cannot find out what node '%s' "
-                             "holds", bdrv_get_node_name(in_bs));
+            error_setg_errno(errp, -ret, "Cannot get the block status of node "
+                             "'%s'", bdrv_get_node_name(in_bs));
             return ret;
         }
         if (ret & BDRV_BLOCK_ZERO || !(ret & BDRV_BLOCK_DATA)) {
@@ -40,7 +40,7 @@ static int64_t csv_measure_data(BlockDriverState *in_bs, int64_t size,
     return clusters;
 }
 
-/* What a volume with one disk of @size takes that holds @data clusters. */
+/* Size of a volume with one disk of @size bytes and @data clusters of data. */
 static uint64_t csv_measure_volume(uint64_t size, uint64_t data)
 {
     uint64_t clusters = DIV_ROUND_UP(size, CSV_CLUSTER_SIZE);
@@ -88,7 +88,7 @@ BlockMeasureInfo *csv_measure(QemuOpts *opts, BlockDriverState *in_bs,
             return NULL;
         }
     }
-    /* What a backing image has in common with the source is not known. */
+    /* It is unknown which clusters are equal in the backing image. */
     if ((in_bs && backing) || mode != PREALLOC_MODE_OFF) {
         data = DIV_ROUND_UP(size, CSV_CLUSTER_SIZE);
     }

@@ -1,8 +1,8 @@
 /*
- * Cluster shared volume: a disk becomes ours to read or write, and ceases to be
+ * Cluster shared volume: activate and inactivate a disk
  *
  * Opening a disk for writing makes the process a member of the volume and the
- * disk's owner; closing or inactivating it lets the disk go.
+ * owner of the disk; closing or inactivating the node releases the disk.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -14,10 +14,10 @@
 #include "block/csv/disk/disk.h"
 #include "open.h"
 
-/* How often a map that its owner is changing is read before it is bad. */
+/* Attempts to read a map that its owner may be writing. */
 #define CSV_READ_TRIES 5
 
-/* Look at the record of a disk that is not ours: its owner may resize it. */
+/* Read the record of a disk that is not ours again: its owner may resize it. */
 static int GRAPH_RDLOCK
 csv_disk_inspect(CsvDisk *disk, Error **errp)
 {
@@ -37,7 +37,7 @@ csv_disk_inspect(CsvDisk *disk, Error **errp)
     return 0;
 }
 
-/* Did whoever had the disk last let it go in order? */
+/* Did the last owner release the disk cleanly? */
 static bool csv_disk_is_clean(const CsvDiskRecord *rec)
 {
     return (rec->state == CSV_RECORD_FREE ||
@@ -67,9 +67,9 @@ csv_disk_load_once(CsvDisk *disk, bool clean, Error **errp)
 }
 
 /*
- * Read segments and map.  While another member owns the disk a page may be
- * caught half written, so then a failure counts only if it stays.  @clean: of
- * a disk that we own, there is nothing to replay.
+ * Read segments and map.  If another member owns the disk, a page may be half
+ * written, so retry after a failure.  @clean: there is nothing to replay; only
+ * used for a disk that we own.
  */
 static int GRAPH_RDLOCK
 csv_disk_load(CsvDisk *disk, bool clean, Error **errp)
@@ -103,7 +103,7 @@ void csv_disk_detach(CsvDisk *disk)
     disk->attached = false;
 }
 
-/* We have claimed the disk: read it, and say so in its journal. */
+/* After a claim: read the map, and write our first journal record. */
 static int GRAPH_RDLOCK
 csv_disk_take(CsvDisk *disk, const CsvDiskRecord *was, Error **errp)
 {
@@ -150,7 +150,7 @@ static int GRAPH_RDLOCK csv_disk_attach(CsvDisk *disk, Error **errp)
     return ret;
 }
 
-/* Begin to write a shared disk. */
+/* Activate a shared disk for writing. */
 static int GRAPH_RDLOCK csv_disk_share(CsvDisk *disk, Error **errp)
 {
     int ret = csv_use_enter(disk, true, errp);
@@ -161,7 +161,7 @@ static int GRAPH_RDLOCK csv_disk_share(CsvDisk *disk, Error **errp)
     ret = csv_disk_load(disk, false, errp);
     if (ret >= 0 && !csv_map_is_full(disk)) {
         error_setg(errp, "Disk '%s' of csv volume '%s' is shared, but not all "
-                   "of it is allocated; unshare it, or make it with "
+                   "of it is allocated; unshare it, or create it with "
                    "preallocation=full", disk->record.name,
                    csv_volume_label(disk->volume));
         ret = -EINVAL;
@@ -192,14 +192,14 @@ int csv_disk_begin_read(CsvDisk *disk, Error **errp)
     return ret < 0 ? ret : csv_disk_load(disk, false, errp);
 }
 
-/* A disk that we claimed is of no use to us: as it was, but for the epoch. */
+/* Undo a claim.  Only the epoch has changed. */
 static void GRAPH_RDLOCK
 csv_disk_give_up(CsvDisk *disk, const QemuUUID *token)
 {
     disk->record.journal_sequence = 0;
-    /* Whoever had the token can still come. */
+    /* With the same token, so that the other side can still claim it. */
     if (csv_disk_release(disk, token, NULL) < 0) {
-        /* The record names us, until that is known or we leave the volume. */
+        /* It may be ours until that is known, or we leave the volume. */
         disk->owned = false;
         disk->unsure = disk->record.epoch;
     }
@@ -246,13 +246,13 @@ int csv_disk_let_go(CsvDisk *disk, const QemuUUID *token, Error **errp)
     if (!disk->pending) {
         if (!token) {
             csv_segments_give_back_all(disk);
-        }   /* else the guest is waiting, and they go with the disk */
+        }   /* else save time: the destination keeps the segments */
         csv_journal_settle(disk, &disk->record);
     } else {
         disk->record.journal_sequence = 0;
     }
     if (disk->making) {
-        /* Its maker completes it, or deletes it. */
+        /* csv_disk_make_end() changes the record. */
         disk->owned = false;
         return 0;
     }
@@ -269,8 +269,8 @@ int csv_disk_let_go(CsvDisk *disk, const QemuUUID *token, Error **errp)
 }
 
 /*
- * For a check or for information, a node may be the volume itself, with a
- * size of 0, if no disk is named.
+ * If no disk is named, a node for a check or for information can be the volume
+ * itself, with a size of 0.
  */
 static bool GRAPH_RDLOCK csv_open_whole(CsvDisk *disk, int flags)
 {
@@ -286,7 +286,7 @@ static bool GRAPH_RDLOCK csv_open_whole(CsvDisk *disk, int flags)
     return disk->whole;
 }
 
-/* For its maker, a disk in the making is like one that it owns. */
+/* Open a disk under creation by this process as if it owned the disk. */
 static int GRAPH_RDLOCK
 csv_open_making(CsvDisk *disk, Error **errp)
 {
@@ -296,7 +296,7 @@ csv_open_making(CsvDisk *disk, Error **errp)
     if (!qemu_uuid_is_equal(&disk->made, &rec->uuid) ||
         !csv_member_is_me(disk->volume, rec->owner, rec->owner_incarnation)) {
         error_setg(errp, "Disk '%s' of csv volume '%s' is not complete: it is "
-                   "being made, or its making was cut short; make it again",
+                   "being created, or that was interrupted; create it again",
                    rec->name, csv_volume_label(disk->volume));
         return -EBUSY;
     }
@@ -337,7 +337,7 @@ int csv_open_disk(CsvDisk *disk, int flags, Error **errp)
         return csv_open_making(disk, errp);
     }
     if (flags & BDRV_O_CHECK) {
-        return 0;   /* csv_co_check() trusts nothing that is in memory */
+        return 0;   /* csv_co_check() does not use the map in memory */
     }
     if ((flags & BDRV_O_RDWR) && !(flags & BDRV_O_INACTIVE)) {
         ret = csv_disk_activate(disk, NULL, errp);

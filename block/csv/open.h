@@ -1,5 +1,5 @@
 /*
- * Cluster shared volume: a disk becomes ours to read or write, and ceases to be
+ * Cluster shared volume: activate and inactivate a disk
  *
  * Main thread.
  *
@@ -14,28 +14,28 @@
 #include "block/csv/disk/disk.h"
 
 /*
- * Find the disk that disk->name means, or the only one, and begin to use it
- * as @flags (BDRV_O_*) say.
+ * Find the disk disk->name or, if that is NULL, the only disk of the volume,
+ * and activate it for what @flags (BDRV_O_*) say.
  */
 int GRAPH_RDLOCK csv_open_disk(CsvDisk *disk, int flags, Error **errp);
 /*
- * Join the volume, claim the disk and read its map.  On failure the disk is
- * let go again.
+ * Join the volume, claim the disk with @token (may be NULL) and read its map.
+ * On failure the disk is released again.
  */
 int GRAPH_RDLOCK csv_disk_activate(CsvDisk *disk, const QemuUUID *token,
                                    Error **errp);
 /*
- * Begin to read.  Of a sealed or shared disk this is said on the volume, if
- * the node of the volume can be written at all.
+ * Read the map, to read the disk.  The use of a sealed or shared disk is
+ * recorded on the volume if its node is writable.
  */
 int GRAPH_RDLOCK csv_disk_begin_read(CsvDisk *disk, Error **errp);
 /*
- * Write everything back and let the disk go, see csv_disk_release().  What
- * cannot be settled is left to the next owner's replay.
+ * Write everything back and release the disk, see csv_disk_release().  If the
+ * map cannot be written, the next owner replays the journal.
  */
 int GRAPH_RDLOCK csv_disk_let_go(CsvDisk *disk, const QemuUUID *token,
                                  Error **errp);
-/* Leave the volume, which the disk is attached to. */
+/* Leave the volume.  The disk must be attached. */
 void GRAPH_RDLOCK csv_disk_detach(CsvDisk *disk);
 
 #endif /* BLOCK_CSV_OPEN_H */

@@ -1,11 +1,11 @@
 /*
- * Cluster shared volume: nodes that become writable, or read-only
+ * Cluster shared volume: switching a node between read-only and writable
  *
- * A disk is claimed and let go through the node of its volume.  That node is
- * often reopened together with the one of the disk: all the files of a backing
- * chain but the topmost are read-only, and a block job makes one of them
- * writable for a while.  So the disk is let go while the reopen is prepared,
- * and claimed after the commit if that is not possible before.
+ * A disk is claimed and released through the node of its volume.  That node is
+ * often reopened together with the disk's: in a backing chain all images except
+ * the topmost are read-only, and a block job makes one writable for some time.
+ * So the disk is released when the reopen is prepared, and claimed then, too,
+ * or after the commit if the volume is not writable before.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -19,7 +19,7 @@
 #include "driver.h"
 #include "open.h"
 
-/* An inactive node has no owner to change; its activation does that. */
+/* Does the reopen change the ownership?  Not of an inactive node. */
 static bool csv_reopen_changes(BDRVReopenState *state, bool to_write)
 {
     bool was = !bdrv_is_read_only(state->bs);
@@ -38,8 +38,8 @@ static bool GRAPH_RDLOCK csv_reopen_late(CsvDisk *disk)
 }
 
 /*
- * Whatever is reopened, the node of the volume stays; the block layer sees to
- * that too, but cannot say why.
+ * A reopen must not replace the node of the volume.  The block layer would
+ * refuse that, too, but with a message that does not say why.
  */
 static bool GRAPH_RDLOCK
 csv_reopen_same_file(BDRVReopenState *state, Error **errp)
@@ -51,7 +51,7 @@ csv_reopen_same_file(BDRVReopenState *state, Error **errp)
 
     if (!wanted || wanted == file ||
         wanted == bdrv_skip_implicit_filters(file)) {
-        return true;    /* the block layer refuses what is not there */
+        return true;    /* an unknown node: the block layer refuses it */
     }
     error_setg(errp, "Disk '%s' is open on node '%s' as its csv volume, which "
                "'%s' cannot replace; close the disk (blockdev-del) and open it "
@@ -99,7 +99,7 @@ int csv_reopen_prepare(BDRVReopenState *state, BlockReopenQueue *queue,
         return -EINVAL;
     }
     if (csv_reopen_changes(state, true)) {
-        /* If it is too early, at least say what would be in the way. */
+        /* If it is too early for a claim, check whether one is possible. */
         return csv_reopen_late(disk) ? csv_disk_may_claim(disk, errp)
                                      : csv_reopen_take(disk, NULL, errp);
     }
@@ -108,8 +108,8 @@ int csv_reopen_prepare(BDRVReopenState *state, BlockReopenQueue *queue,
     }
     ret = disk->owned ? bdrv_flush(bs) : 0;
     if (ret < 0) {
-        error_setg_errno(errp, -ret, "Disk '%s' of csv volume '%s' cannot "
-                         "be flushed", disk->record.name,
+        error_setg_errno(errp, -ret, "Cannot flush disk '%s' of csv volume "
+                         "'%s'", disk->record.name,
                          csv_volume_label(disk->volume));
         return ret;
     }
@@ -134,7 +134,7 @@ void csv_reopen_commit_post(BDRVReopenState *state)
         csv_disk_begin_read(disk, &err);
     }
     if (err) {
-        /* Somebody was faster; writes fail now. */
+        /* Another member was faster; writes fail from now on. */
         error_report_err(err);
     }
 }

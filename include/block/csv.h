@@ -1,5 +1,5 @@
 /*
- * Cluster shared volume: what the rest of QEMU may ask of the driver
+ * Cluster shared volume: interface for the rest of QEMU
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -15,44 +15,43 @@
 /*
  * Hand-over of all csv disks of this process.  Main thread, BQL held.
  *
- * With a token set, bdrv_inactivate() lets a disk that we own go to whoever
- * shows the token, and bdrv_activate() claims with it and by it alone.
- * Without one a disk is let go to anybody.
+ * While a token is set, bdrv_inactivate() releases a disk so that only a
+ * process with that token can claim it, and bdrv_activate() claims a disk only
+ * if it was released with that token.  Without a token, anyone can claim the
+ * disk.
  */
 
-/* Source: set a new token if there is a disk to let go. */
+/* Source: set a new token if this process owns a disk. */
 void csv_handover_begin(void);
-/* Destination: the token came with the guest. */
+/* Destination: set the token that the source sent. */
 void csv_handover_set_token(const QemuUUID *token);
-/* The token that is set; all zeroes if there is none. */
+/* The token that is set; all zeroes: none. */
 QemuUUID csv_handover_token(void);
 
-/* True if a csv disk is open for writing here, active or not. */
+/* Is a csv disk open for writing in this process, active or not? */
 bool csv_handover_needed(void);
 
 /*
- * Of these the one that comes first by name: its @name, which is the driver's,
- * its @uuid, and the node of its @volume.  False if there is none.
+ * Of those, get the disk that comes first by name: its @name, valid as long as
+ * its node, its @uuid, and the node of its @volume.  False if there is none.
  */
 bool csv_first_disk(const char **name, QemuUUID *uuid,
                     BlockDriverState **volume);
 
-/*
- * The UUID of the csv disk that is node @bs; false if that is something else.
- */
+/* Get the UUID of the csv disk on node @bs; false if @bs is no csv disk. */
 bool csv_node_uuid(BlockDriverState *bs, QemuUUID *uuid);
 
 /*
- * Activate all csv disks that are inactive, in the order that
- * docs/interop/csv.rst gives, so that of two processes that try only one
- * gets them all.  When one fails those before it are given back; when all
- * are there the token has served.
+ * Activate all inactive csv disks, in the order that docs/interop/csv.rst
+ * specifies, so that only one of two competing processes gets them all.  If one
+ * fails, the disks claimed so far are released again with the token; on success
+ * the token is cleared.
  */
 bool csv_handover_claim(Error **errp);
 
 /*
- * The same, and do @then, which must succeed as well: otherwise the disks that
- * were claimed are given back, with the token as it was.
+ * The same, then call @then.  If @then fails, the disks that were claimed are
+ * released again, and the token stays set.
  */
 typedef bool CsvHandoverThen(Error **errp);
 bool csv_handover_claim_then(CsvHandoverThen *then, Error **errp);
@@ -64,9 +63,9 @@ bool csv_handover_claim_then(CsvHandoverThen *then, Error **errp);
 bool csv_delete_disk(BlockDriverState *volume, const char *disk, Error **errp);
 
 /*
- * What the volumes say about the disks that this process let go:
- * CSV_HANDOVER_OURS: all can still be taken back or are ours;
- * CSV_HANDOVER_THEIRS: another member has taken one;
+ * What the volumes say about the disks that this process released:
+ * CSV_HANDOVER_OURS: we own all of them, or can claim them;
+ * CSV_HANDOVER_THEIRS: another member has claimed one;
  * CSV_HANDOVER_UNKNOWN: a volume cannot be read, @errp says why.
  */
 typedef enum CsvHandoverOutcome {
