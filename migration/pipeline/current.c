@@ -11,27 +11,26 @@
 #include "qemu/lockable.h"
 #include "current.h"
 
-Pipeline pipeline;
-
-static void __attribute__((constructor)) pipeline_construct(void)
-{
-    qemu_mutex_init(&pipeline.lock);
-}
-
 bool migration_pipeline_drives(MigrationState *s)
 {
-    QEMU_LOCK_GUARD(&pipeline.lock);
-    return pipeline.on && pipeline.start_time == s->start_time;
+    MigrationPipeline *mp = migration_pipeline();
+
+    QEMU_LOCK_GUARD(&mp->lock);
+    return mp->on && mp->start_time == s->start_time;
 }
 
 bool migration_pipeline_greets(MigrationState *s)
 {
-    QEMU_LOCK_GUARD(&pipeline.lock);
-    return pipeline.on && pipeline.greets;
+    MigrationPipeline *mp = migration_pipeline();
+
+    QEMU_LOCK_GUARD(&mp->lock);
+    return mp->on && mp->greets;
 }
 
 void migration_pipeline_greeted(void)
 {
-    QEMU_LOCK_GUARD(&pipeline.lock);
-    pipeline.greets = false;
+    MigrationPipeline *mp = migration_pipeline();
+
+    QEMU_LOCK_GUARD(&mp->lock);
+    mp->greets = false;
 }

@@ -1,7 +1,9 @@
 /*
- * Migration pipeline: the current migration
+ * Migration pipeline: the state of the outgoing migration
  *
- * State that several files share.  QEMU has one outgoing migration at a time.
+ * It belongs to MigrationState, and lives until the process ends.  QEMU has one
+ * outgoing migration at a time, and each begins by resetting this.  The report
+ * is also used on the destination.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -11,15 +13,23 @@
 #ifndef MIGRATION_PIPELINE_CURRENT_H
 #define MIGRATION_PIPELINE_CURRENT_H
 
+#include "migration/migration.h"
 #include "qapi/qapi-types-pipeline.h"
 #include "qemu/thread.h"
 #include "qemu/timer.h"
 #include "policy.h"
 #include "settings.h"
 
-/* The migration that the pipeline drives, or has driven */
-typedef struct Pipeline {
-    QemuMutex lock;             /* for all but the main thread's members */
+typedef struct MigrationPipeline {
+    /* Each is private to the file with that name, and has its own lock. */
+    struct PipelineHot *hot;
+    struct PipelineQuiesce *quiesce;
+    struct PipelineReport *report;
+    struct PipelineStall *stall;
+    struct PipelineSwitchover *switchover;
+
+    /* The migration that the pipeline drives, or has driven */
+    QemuMutex lock;             /* for these members */
     bool on;                    /* armed, and not ended */
     bool used;                  /* there is something to report */
     bool greets;                /* has yet to send a greeting */
@@ -38,10 +48,15 @@ typedef struct Pipeline {
     QEMUTimer *timer;           /* deadline, if the migration thread hangs */
     bool expired;               /* that timer has fired */
     QEMUBHFunc *unreached;      /* runs if no connection is made; or NULL */
+    MigratePipelineWish *fallback;  /* arguments in mode auto, or NULL */
     PipelineSettings saved, set;    /* the user's; ours */
-} Pipeline;
+} MigrationPipeline;
 
-extern Pipeline pipeline;
+/* Any thread, after migration_object_init() */
+static inline MigrationPipeline *migration_pipeline(void)
+{
+    return migrate_get_current()->pipeline_current;
+}
 
 /* Does the pipeline drive this migration?  Any thread. */
 bool migration_pipeline_drives(MigrationState *s);

@@ -36,6 +36,7 @@ typedef struct PipelineLuggage {
     PipelineRow row[PIPELINE_HISTORY];
 } PipelineLuggage;
 
+/* What this guest's blackouts took, on any host: it outlives migrations. */
 static struct {
     QemuMutex lock;             /* for all but the members noted below */
     PipelineHistory history;
@@ -47,11 +48,6 @@ static struct {
     bool agreed;
     PipelineLuggage luggage;
 } known;
-
-static void __attribute__((constructor)) history_init(void)
-{
-    qemu_mutex_init(&known.lock);
-}
 
 /* Called with the lock held */
 static void history_age(void)
@@ -224,6 +220,12 @@ static void history_register(void)
     vmstate_register(NULL, 0, &vmstate_luggage, &known.luggage);
 }
 
+static void history_init(void)
+{
+    qemu_mutex_init(&known.lock);
+    history_register();
+}
+
 void migration_history_agreed(bool yes)
 {
     known.agreed = yes;
@@ -234,4 +236,4 @@ void migration_history_agreed(bool yes)
     }
 }
 
-migration_init(history_register);
+migration_init(history_init);

@@ -16,6 +16,10 @@
 #define MIGRATION_PIPELINE_HOT_H
 
 typedef struct RAMBlock RAMBlock;
+typedef struct PipelineHot PipelineHot;
+
+/* For MigrationPipeline */
+PipelineHot *migration_hot_new(void);
 
 /* A migration begins or has ended.  No other thread accesses its memory. */
 void migration_hot_reset(void);

@@ -25,6 +25,8 @@
 MigratePipelineStage migration_pipeline_stage(MigrationStatus status,
                                               bool source)
 {
+    MigrationPipeline *mp = migration_pipeline();
+
     switch (status) {
     case MIGRATION_STATUS_NONE:
         return MIGRATE_PIPELINE_STAGE_NONE;
@@ -40,8 +42,8 @@ MigratePipelineStage migration_pipeline_stage(MigrationStatus status,
         return MIGRATE_PIPELINE_STAGE_FAILED;
     case MIGRATION_STATUS_CANCELLING:
     case MIGRATION_STATUS_CANCELLED:
-        return source && pipeline.expired ? MIGRATE_PIPELINE_STAGE_FAILED :
-                                            MIGRATE_PIPELINE_STAGE_CANCELLED;
+        return source && mp->expired ? MIGRATE_PIPELINE_STAGE_FAILED :
+                                       MIGRATE_PIPELINE_STAGE_CANCELLED;
     case MIGRATION_STATUS_PRE_SWITCHOVER:
     case MIGRATION_STATUS_DEVICE:
         return MIGRATE_PIPELINE_STAGE_SWITCH_OVER;
@@ -70,8 +72,9 @@ static MigratePipelinePromise *pipeline_promise(const PipelineGoal *goal)
 
 static MigratePipelineEstimate *pipeline_estimate(MigrationState *s)
 {
-    const PipelinePolicy *p = &pipeline.policy;
-    const PipelineSample *sample = &pipeline.sample;
+    MigrationPipeline *mp = migration_pipeline();
+    const PipelinePolicy *p = &mp->policy;
+    const PipelineSample *sample = &mp->sample;
     const PipelineEstimate *e = &p->estimate;
     MigratePipelineEstimate *info = g_new0(MigratePipelineEstimate, 1);
     uint64_t budget = pipeline_estimate_pages(e, p->goal.max_blackout -
@@ -92,7 +95,7 @@ static MigratePipelineEstimate *pipeline_estimate(MigrationState *s)
         info->time = (sample->pages_left - budget) * 1000 /
                      (e->page_rate - e->dirty_rate);
     }
-    info->has_blackout = pipeline.decided && p->predicted != INT64_MAX;
+    info->has_blackout = mp->decided && p->predicted != INT64_MAX;
     info->blackout = migration_pipeline_ms(p->predicted);
     info->has_flush = migration_quiesce_time() >= 0;
     info->flush = migration_pipeline_ms(migration_quiesce_time());
@@ -103,9 +106,10 @@ static MigratePipelineEstimate *pipeline_estimate(MigrationState *s)
 
 static MigratePipelinePrediction *pipeline_prediction(void)
 {
+    MigrationPipeline *mp = migration_pipeline();
     MigratePipelinePrediction *p = g_new0(MigratePipelinePrediction, 1);
 
-    p->predicted = pipeline.predicted;
+    p->predicted = mp->predicted;
     p->seen = migration_report_total();
     p->error = p->predicted - p->seen;
     return p;
@@ -114,32 +118,33 @@ static MigratePipelinePrediction *pipeline_prediction(void)
 /* Called with the lock held */
 static void pipeline_info_driven(MigratePipelineInfo *info, MigrationState *s)
 {
+    MigrationPipeline *mp = migration_pipeline();
     MigratePipelineDecisionList **tail = &info->decisions;
 
     info->has_mode = true;
-    info->mode = pipeline.policy.goal.quick ? MIGRATE_PIPELINE_MODE_QUICK :
-                                              MIGRATE_PIPELINE_MODE_LIVE;
-    info->promise = pipeline_promise(&pipeline.policy.goal);
+    info->mode = mp->policy.goal.quick ? MIGRATE_PIPELINE_MODE_QUICK :
+                                         MIGRATE_PIPELINE_MODE_LIVE;
+    info->promise = pipeline_promise(&mp->policy.goal);
     info->estimate = pipeline_estimate(s);
-    if (pipeline.decided) {
-        info->decision = QAPI_CLONE(MigratePipelineDecision,
-                                    &pipeline.decision);
+    if (mp->decided) {
+        info->decision = QAPI_CLONE(MigratePipelineDecision, &mp->decision);
     }
-    for (unsigned i = 0; i < pipeline.decisions->len; i++) {
+    for (unsigned i = 0; i < mp->decisions->len; i++) {
         MigratePipelineDecision *d =
-            &g_array_index(pipeline.decisions, MigratePipelineDecision, i);
+            &g_array_index(mp->decisions, MigratePipelineDecision, i);
 
         QAPI_LIST_APPEND(tail, QAPI_CLONE(MigratePipelineDecision, d));
     }
     info->has_decisions = true;
     if (info->stage == MIGRATE_PIPELINE_STAGE_COMPLETED &&
-        pipeline.predicted && info->blackout) {
+        mp->predicted && info->blackout) {
         info->prediction = pipeline_prediction();
     }
 }
 
 MigratePipelineInfo *migration_pipeline_info(void)
 {
+    MigrationPipeline *mp = migration_pipeline();
     MigrationState *s = migrate_get_current();
     MigrationIncomingState *mis = migration_incoming_get_current();
     bool source = s->state != MIGRATION_STATUS_NONE;
@@ -153,7 +158,7 @@ MigratePipelineInfo *migration_pipeline_info(void)
     info->state = migration_quick_info();
     if (source) {
         info->has_elapsed = true;
-        info->elapsed = pipeline.elapsed ?:
+        info->elapsed = mp->elapsed ?:
             qemu_clock_get_ms(QEMU_CLOCK_REALTIME) - s->start_time;
     }
     WITH_QEMU_LOCK_GUARD(&s->error_mutex) {
@@ -161,8 +166,8 @@ MigratePipelineInfo *migration_pipeline_info(void)
             info->error = g_strdup(error_get_pretty(s->error));
         }
     }
-    WITH_QEMU_LOCK_GUARD(&pipeline.lock) {
-        if (source && pipeline.used && pipeline.start_time == s->start_time) {
+    WITH_QEMU_LOCK_GUARD(&mp->lock) {
+        if (source && mp->used && mp->start_time == s->start_time) {
             pipeline_info_driven(info, s);
         }
     }

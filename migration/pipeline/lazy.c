@@ -32,6 +32,7 @@
 #include "qemu/lockable.h"
 #include "qemu/main-loop.h"
 #include "qemu/memalign.h"
+#include "qemu/module.h"
 #include "qemu/rcu.h"
 #include "qemu/thread.h"
 #include "system/runstate.h"
@@ -83,12 +84,14 @@ static struct {
     LazyInfo info;              /* atomic */
 } lazy;
 
-static void __attribute__((constructor)) lazy_construct(void)
+static void lazy_init(void)
 {
     qemu_mutex_init(&lazy.lock);
     qemu_sem_init(&lazy.more, 0);
     qemu_sem_init(&lazy.full, 0);
 }
+
+migration_init(lazy_init);
 
 /* Placing pages */
 

@@ -52,26 +52,29 @@
 /* Restore the user's settings, except those changed meanwhile. */
 static void pipeline_restore(MigrationState *s)
 {
+    MigrationPipeline *mp = migration_pipeline();
     PipelineSettings now = migration_settings_get(s);
 
-    if (now.max_bandwidth != pipeline.set.max_bandwidth) {
-        pipeline.saved.max_bandwidth = now.max_bandwidth;
+    if (now.max_bandwidth != mp->set.max_bandwidth) {
+        mp->saved.max_bandwidth = now.max_bandwidth;
     }
-    if (now.downtime_limit != pipeline.set.downtime_limit) {
-        pipeline.saved.downtime_limit = now.downtime_limit;
+    if (now.downtime_limit != mp->set.downtime_limit) {
+        mp->saved.downtime_limit = now.downtime_limit;
     }
-    migration_settings_apply(s, &pipeline.saved);
+    migration_settings_apply(s, &mp->saved);
 }
 
 /* Start and end */
 
 static void pipeline_enter(MigratePipelineStage stage)
 {
-    WITH_QEMU_LOCK_GUARD(&pipeline.lock) {
-        if (pipeline.stage == stage) {
+    MigrationPipeline *mp = migration_pipeline();
+
+    WITH_QEMU_LOCK_GUARD(&mp->lock) {
+        if (mp->stage == stage) {
             return;
         }
-        pipeline.stage = stage;
+        mp->stage = stage;
     }
     qapi_event_send_migrate_pipeline_stage(stage);
 }
@@ -82,7 +85,8 @@ static void pipeline_enter(MigratePipelineStage stage)
  */
 static void pipeline_expire(void *opaque)
 {
-    MigrationState *s = migrate_get_current();
+    MigrationPipeline *mp = migration_pipeline();
+    MigrationState *s = opaque;
     Error *err = NULL;
 
     if (!migration_pipeline_drives(s) ||
@@ -94,47 +98,46 @@ static void pipeline_expire(void *opaque)
                "destination does not accept data; check it and the link");
     migrate_set_error(s, err);
     error_free(err);
-    pipeline.expired = true;
+    mp->expired = true;
     migration_cancel();
 }
 
 static void pipeline_watch(int64_t deadline)
 {
-    pipeline.expired = false;
-    if (!pipeline.timer) {
-        pipeline.timer = timer_new_ms(QEMU_CLOCK_REALTIME, pipeline_expire,
-                                      NULL);
-    }
+    MigrationPipeline *mp = migration_pipeline();
+
+    mp->expired = false;
     if (deadline) {
-        timer_mod(pipeline.timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
-                                  deadline / 1000 + DEADLINE_GRACE);
+        timer_mod(mp->timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
+                             deadline / 1000 + DEADLINE_GRACE);
     } else {
-        timer_del(pipeline.timer);
+        timer_del(mp->timer);
     }
 }
 
 void migration_pipeline_arm(const PipelineGoal *goal, uint64_t max_bandwidth,
                             bool greet, QEMUBHFunc *or_else)
 {
+    MigrationPipeline *mp = migration_pipeline();
     MigrationState *s = migrate_get_current();
 
     /* A migration cancelled before it connected has not ended yet. */
     migration_pipeline_disarm();
 
-    pipeline.saved = migration_settings_get(s);
-    pipeline.set = (PipelineSettings) {
+    mp->saved = migration_settings_get(s);
+    mp->set = (PipelineSettings) {
         .return_path = true,
         .postcopy_ram = goal->postcopy,
-        .multifd = pipeline.saved.multifd,
-        .xbzrle = pipeline.saved.xbzrle,
-        .zero_copy = pipeline.saved.zero_copy,
-        .compression = pipeline.saved.compression,
+        .multifd = mp->saved.multifd,
+        .xbzrle = mp->saved.xbzrle,
+        .zero_copy = mp->saved.zero_copy,
+        .compression = mp->saved.compression,
         .max_bandwidth = max_bandwidth,
         .downtime_limit = goal->max_blackout / 1000,
     };
     if (goal->quick) {
         /* There is no return path, and pages have fixed offsets. */
-        pipeline.set = (PipelineSettings) {
+        mp->set = (PipelineSettings) {
             .mapped_ram = true,
             .multifd = true,
             .compression = MULTIFD_COMPRESSION_NONE,
@@ -142,38 +145,35 @@ void migration_pipeline_arm(const PipelineGoal *goal, uint64_t max_bandwidth,
             .downtime_limit = goal->max_blackout / 1000,
         };
     }
-    migration_settings_apply(s, &pipeline.set);
+    migration_settings_apply(s, &mp->set);
     migration_report_reset();
     migration_history_begin(csv_handover_needed());
     migration_history_agreed(false);
     pipeline_watch(goal->deadline);
-    pipeline.unreached = or_else;
+    mp->unreached = or_else;
 
-    QEMU_LOCK_GUARD(&pipeline.lock);
-    pipeline_policy_init(&pipeline.policy, goal);
-    if (!pipeline.decisions) {
-        pipeline.decisions = g_array_new(false, false,
-                                         sizeof(MigratePipelineDecision));
-    }
-    g_array_set_size(pipeline.decisions, 0);
-    pipeline.decided = false;
-    pipeline.predicted = 0;
-    pipeline.sample = (PipelineSample) { 0 };
-    pipeline.stage = MIGRATE_PIPELINE_STAGE_NONE;
-    pipeline.start_time = 0;
-    pipeline.greets = greet;
-    pipeline.falls_back = false;
-    pipeline.on = pipeline.used = true;
+    QEMU_LOCK_GUARD(&mp->lock);
+    pipeline_policy_init(&mp->policy, goal);
+    g_array_set_size(mp->decisions, 0);
+    mp->decided = false;
+    mp->predicted = 0;
+    mp->sample = (PipelineSample) { 0 };
+    mp->stage = MIGRATE_PIPELINE_STAGE_NONE;
+    mp->start_time = 0;
+    mp->greets = greet;
+    mp->falls_back = false;
+    mp->on = mp->used = true;
 }
 
 void migration_pipeline_disarm(void)
 {
+    MigrationPipeline *mp = migration_pipeline();
     bool was_on;
 
-    pipeline.unreached = NULL;
-    WITH_QEMU_LOCK_GUARD(&pipeline.lock) {
-        was_on = pipeline.on;
-        pipeline.on = pipeline.used = false;
+    mp->unreached = NULL;
+    WITH_QEMU_LOCK_GUARD(&mp->lock) {
+        was_on = mp->on;
+        mp->on = mp->used = false;
     }
     if (was_on) {
         pipeline_restore(migrate_get_current());
@@ -184,16 +184,20 @@ void migration_pipeline_disarm(void)
 
 void migration_pipeline_armed(MigrationState *s)
 {
-    QEMU_LOCK_GUARD(&pipeline.lock);
-    if (pipeline.on) {
-        pipeline.start_time = s->start_time;
+    MigrationPipeline *mp = migration_pipeline();
+
+    QEMU_LOCK_GUARD(&mp->lock);
+    if (mp->on) {
+        mp->start_time = s->start_time;
     }
 }
 
 void migration_pipeline_offer(const PipelineGoal *goal, uint64_t *features,
                               uint32_t *channels)
 {
-    goal = goal ?: &pipeline.policy.goal;
+    MigrationPipeline *mp = migration_pipeline();
+
+    goal = goal ?: &mp->policy.goal;
     *features = HELLO_HISTORY;
     if (goal->postcopy) {
         *features |= HELLO_POSTCOPY;
@@ -209,6 +213,7 @@ void migration_pipeline_offer(const PipelineGoal *goal, uint64_t *features,
 
 void migration_pipeline_accepted(uint64_t features)
 {
+    MigrationPipeline *mp = migration_pipeline();
     MigrationState *s = migrate_get_current();
 
     s->capabilities[MIGRATION_CAPABILITY_MULTIFD] = features & HELLO_MULTIFD;
@@ -216,16 +221,17 @@ void migration_pipeline_accepted(uint64_t features)
         features & HELLO_POSTCOPY;
     migration_adaptive_set(features & HELLO_ADAPTIVE, features & HELLO_DELTA);
     migration_history_agreed(features & HELLO_HISTORY);
-    QEMU_LOCK_GUARD(&pipeline.lock);
-    pipeline.policy.goal.postcopy = features & HELLO_POSTCOPY;
+    QEMU_LOCK_GUARD(&mp->lock);
+    mp->policy.goal.postcopy = features & HELLO_POSTCOPY;
 }
 
 void migration_pipeline_reached(bool yes)
 {
-    QEMUBHFunc *how = g_steal_pointer(&pipeline.unreached);
+    MigrationPipeline *mp = migration_pipeline();
+    QEMUBHFunc *how = g_steal_pointer(&mp->unreached);
 
     if (!yes && how) {
-        pipeline.falls_back = true;
+        mp->falls_back = true;
         aio_bh_schedule_oneshot(qemu_get_aio_context(), how, NULL);
     }
 }
@@ -247,16 +253,17 @@ void migration_pipeline_failed(Error *err)
 /* A migration begins: does the pipeline drive it? */
 static void pipeline_setup(MigrationState *s)
 {
+    MigrationPipeline *mp = migration_pipeline();
     bool ours;
 
     migration_pipeline_reset();
     migration_report_reset();
     migration_hot_reset();
-    pipeline.elapsed = 0;
+    mp->elapsed = 0;
     migration_stall_begin();
-    WITH_QEMU_LOCK_GUARD(&pipeline.lock) {
-        ours = pipeline.on && (!pipeline.start_time ||
-                               pipeline.start_time == s->start_time);
+    WITH_QEMU_LOCK_GUARD(&mp->lock) {
+        ours = mp->on && (!mp->start_time ||
+                          mp->start_time == s->start_time);
     }
     if (!ours && s->pipeline) {
         PipelineGoal goal = {
@@ -270,9 +277,9 @@ static void pipeline_setup(MigrationState *s)
         migration_pipeline_arm(&goal, migrate_max_bandwidth(), false, NULL);
         /* With migrate, these stay as the user has set them. */
         s->capabilities[MIGRATION_CAPABILITY_POSTCOPY_RAM] =
-            pipeline.saved.postcopy_ram;
+            mp->saved.postcopy_ram;
         s->capabilities[MIGRATION_CAPABILITY_RETURN_PATH] =
-            pipeline.saved.return_path;
+            mp->saved.return_path;
         ours = true;
     }
     if (ours) {
@@ -285,9 +292,10 @@ static void pipeline_setup(MigrationState *s)
 
 static void pipeline_ended(MigrationState *s, MigratePipelineStage stage)
 {
+    MigrationPipeline *mp = migration_pipeline();
     g_autoptr(MigratePipelineInfo) info = NULL;
 
-    pipeline.elapsed = qemu_clock_get_ms(QEMU_CLOCK_REALTIME) - s->start_time;
+    mp->elapsed = qemu_clock_get_ms(QEMU_CLOCK_REALTIME) - s->start_time;
     migration_hot_reset();
     if (!migration_pipeline_drives(s)) {
         return;
@@ -295,10 +303,10 @@ static void pipeline_ended(MigrationState *s, MigratePipelineStage stage)
     cpu_throttle_stop();
     pipeline_restore(s);
     migration_quick_end(stage == MIGRATE_PIPELINE_STAGE_COMPLETED);
-    WITH_QEMU_LOCK_GUARD(&pipeline.lock) {
-        pipeline.on = false;
+    WITH_QEMU_LOCK_GUARD(&mp->lock) {
+        mp->on = false;
     }
-    if (pipeline.falls_back) {
+    if (mp->falls_back) {
         return;
     }
     pipeline_enter(stage);
@@ -341,15 +349,32 @@ static void pipeline_register(void)
 
 migration_init(pipeline_register);
 
+void migration_pipeline_init(MigrationState *s)
+{
+    MigrationPipeline *mp = g_new0(MigrationPipeline, 1);
+
+    qemu_mutex_init(&mp->lock);
+    mp->hot = migration_hot_new();
+    mp->quiesce = migration_quiesce_new();
+    mp->report = migration_report_new();
+    mp->stall = migration_stall_new();
+    mp->switchover = migration_switchover_new();
+    mp->decisions = g_array_new(false, false, sizeof(MigratePipelineDecision));
+    mp->timer = timer_new_ms(QEMU_CLOCK_REALTIME, pipeline_expire, s);
+    s->pipeline_current = mp;
+    object_ref(OBJECT(s));
+}
+
 /* Decisions */
 
 /* Called with the lock held.  True if the decision has changed. */
 static bool pipeline_record(MigratePipelineAction action)
 {
-    const PipelinePolicy *p = &pipeline.policy;
-    const PipelineSample *s = &pipeline.sample;
-    MigratePipelineDecision *d = &pipeline.decision;
-    bool news = !pipeline.decided || d->action != action ||
+    MigrationPipeline *mp = migration_pipeline();
+    const PipelinePolicy *p = &mp->policy;
+    const PipelineSample *s = &mp->sample;
+    MigratePipelineDecision *d = &mp->decision;
+    bool news = !mp->decided || d->action != action ||
                 d->reason != p->why ||
                 action == MIGRATE_PIPELINE_ACTION_THROTTLE;
 
@@ -365,36 +390,37 @@ static bool pipeline_record(MigratePipelineAction action)
         .fixed = migration_pipeline_ms(s->fixed),
     };
     if (action == MIGRATE_PIPELINE_ACTION_SWITCH_OVER && s->fixed) {
-        pipeline.predicted = p->predicted;
+        mp->predicted = p->predicted;
     }
-    pipeline.decided = true;
+    mp->decided = true;
     if (!news) {
         return false;
     }
-    if (pipeline.decisions->len >= DECISIONS_FIRST + DECISIONS_LAST) {
-        g_array_remove_index(pipeline.decisions, DECISIONS_FIRST);
+    if (mp->decisions->len >= DECISIONS_FIRST + DECISIONS_LAST) {
+        g_array_remove_index(mp->decisions, DECISIONS_FIRST);
     }
-    g_array_append_val(pipeline.decisions, *d);
+    g_array_append_val(mp->decisions, *d);
     return true;
 }
 
 /* Ask the policy, and report its decision. */
 static MigratePipelineAction pipeline_ask(MigrationState *s, uint64_t pending)
 {
+    MigrationPipeline *mp = migration_pipeline();
     PipelineSample sample = migration_pipeline_sample(s, pending);
     MigratePipelineAction action;
     MigratePipelineDecision d;
     bool near, news = false;
 
-    WITH_QEMU_LOCK_GUARD(&pipeline.lock) {
-        pipeline.sample = sample;
-        action = pipeline_policy_step(&pipeline.policy, &sample);
-        migration_hot_permit(pipeline.policy.put_off);
-        near = (pipeline.policy.predicted - sample.fixed) / NEAR <
-               pipeline.policy.goal.max_blackout + pipeline.policy.goal.margin;
+    WITH_QEMU_LOCK_GUARD(&mp->lock) {
+        mp->sample = sample;
+        action = pipeline_policy_step(&mp->policy, &sample);
+        migration_hot_permit(mp->policy.put_off);
+        near = (mp->policy.predicted - sample.fixed) / NEAR <
+               mp->policy.goal.max_blackout + mp->policy.goal.margin;
         if (action != MIGRATE_PIPELINE_ACTION_SYNC) {
             news = pipeline_record(action);
-            d = pipeline.decision;
+            d = mp->decision;
         }
     }
     if (news) {
@@ -414,8 +440,9 @@ static MigratePipelineAction pipeline_ask(MigrationState *s, uint64_t pending)
 /* The fixed part is too long: list its parts. */
 static void pipeline_explain_fixed(Error **errp)
 {
-    const PipelinePolicy *p = &pipeline.policy;
-    const PipelineSample *s = &pipeline.sample;
+    MigrationPipeline *mp = migration_pipeline();
+    const PipelinePolicy *p = &mp->policy;
+    const PipelineSample *s = &mp->sample;
     g_autoptr(MigratePipelineCostList) costs = migration_history_info();
     g_autoptr(GString) parts = g_string_new(NULL);
 
@@ -439,8 +466,9 @@ static void pipeline_explain_fixed(Error **errp)
 static void pipeline_explain(Error **errp)
 {
     ERRP_GUARD();
-    const PipelinePolicy *p = &pipeline.policy;
-    const PipelineSample *s = &pipeline.sample;
+    MigrationPipeline *mp = migration_pipeline();
+    const PipelinePolicy *p = &mp->policy;
+    const PipelineSample *s = &mp->sample;
 
     if (p->worst <= p->goal.max_blackout && !s->ready) {
         error_setg(errp, "a disk has not been flushed in all that time, and "
@@ -469,9 +497,10 @@ static void pipeline_explain(Error **errp)
 
 static void pipeline_give_up(MigrationState *s)
 {
+    MigrationPipeline *mp = migration_pipeline();
     Error *err = NULL;
 
-    WITH_QEMU_LOCK_GUARD(&pipeline.lock) {
+    WITH_QEMU_LOCK_GUARD(&mp->lock) {
         pipeline_explain(&err);
     }
     migrate_set_error(s, err);
@@ -483,10 +512,12 @@ static void pipeline_give_up(MigrationState *s)
 /* Act on the policy's decision. */
 static uint64_t pipeline_act(MigrationState *s, MigratePipelineAction action)
 {
+    MigrationPipeline *mp = migration_pipeline();
+
     switch (action) {
     case MIGRATE_PIPELINE_ACTION_THROTTLE:
         bql_lock();
-        cpu_throttle_set(pipeline.policy.throttle);
+        cpu_throttle_set(mp->policy.throttle);
         bql_unlock();
         break;
     case MIGRATE_PIPELINE_ACTION_SWITCH_OVER:
@@ -500,7 +531,7 @@ static uint64_t pipeline_act(MigrationState *s, MigratePipelineAction action)
         pipeline_give_up(s);
         break;
     default:
-        pipeline_enter(pipeline.policy.passes > 1 ?
+        pipeline_enter(mp->policy.passes > 1 ?
                        MIGRATE_PIPELINE_STAGE_CONVERGE :
                        MIGRATE_PIPELINE_STAGE_BULK);
         break;
@@ -511,7 +542,8 @@ static uint64_t pipeline_act(MigrationState *s, MigratePipelineAction action)
 /* Pause for as long as the policy wants, unless cancelled. */
 static void pipeline_rest(MigrationState *s)
 {
-    int64_t until = pipeline.policy.rest_until + s->start_time * 1000;
+    MigrationPipeline *mp = migration_pipeline();
+    int64_t until = mp->policy.rest_until + s->start_time * 1000;
     int64_t begun = qemu_clock_get_us(QEMU_CLOCK_REALTIME), now = begun;
 
     while (now < until && qatomic_read(&s->state) == MIGRATION_STATUS_ACTIVE) {
@@ -524,9 +556,10 @@ static void pipeline_rest(MigrationState *s)
 /* Time until the deadline, in microseconds; negative after it */
 static int64_t pipeline_time_left(void)
 {
-    int64_t deadline = pipeline.policy.goal.deadline;
+    MigrationPipeline *mp = migration_pipeline();
+    int64_t deadline = mp->policy.goal.deadline;
 
-    return deadline ? deadline - pipeline.sample.now : INT64_MAX;
+    return deadline ? deadline - mp->sample.now : INT64_MAX;
 }
 
 /* Sync the dirty bitmap, and ask again. */

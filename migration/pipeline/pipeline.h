@@ -20,6 +20,13 @@
 typedef struct MigrationState MigrationState;
 
 /*
+ * Create s->pipeline_current, and take a reference to @s that is never dropped,
+ * because the guest is stopped, and disks are flushed, after
+ * migration_shutdown().  Main thread.
+ */
+void migration_pipeline_init(MigrationState *s);
+
+/*
  * Drive the next migration.  @max_bandwidth: in bytes per second, 0: no limit;
  * @greet: it begins with a greeting; @or_else, or NULL: called from the main
  * loop to try another mode, in place of a report, if the destination cannot be

@@ -19,6 +19,7 @@
 #include "qapi/qapi-visit-pipeline.h"
 #include "qapi/qapi-visit-sockets.h"
 #include "qemu/main-loop.h"
+#include "current.h"
 #include "info.h"
 #include "pipeline.h"
 #include "preflight.h"
@@ -136,12 +137,10 @@ static void pipeline_start(const MigratePipelineWish *wish,
     }
 }
 
-/* Arguments in mode auto; NULL in other modes */
-static MigratePipelineWish *fallback;
-
 static void pipeline_fall_back_bh(void *opaque)
 {
-    g_autoptr(MigratePipelineWish) wish = g_steal_pointer(&fallback);
+    g_autoptr(MigratePipelineWish) wish =
+        g_steal_pointer(&migration_pipeline()->fallback);
     Error *err = NULL;
     PipelineGoal goal;
 
@@ -163,6 +162,7 @@ static void pipeline_fall_back_bh(void *opaque)
 void qmp_migrate_pipeline_start(MigratePipelineWish *wish, Error **errp)
 {
     ERRP_GUARD();
+    MigrationPipeline *mp = migration_pipeline();
     g_autoptr(SocketAddress) addr = NULL;
     PipelineGoal goal;
 
@@ -180,12 +180,13 @@ void qmp_migrate_pipeline_start(MigratePipelineWish *wish, Error **errp)
                    "'multifd'; turn one of them off");
         return;
     }
-    g_clear_pointer(&fallback, qapi_free_MigratePipelineWish);
+    g_clear_pointer(&mp->fallback, qapi_free_MigratePipelineWish);
     if (!goal.quick && wish->has_mode &&
         wish->mode == MIGRATE_PIPELINE_MODE_AUTO) {
-        fallback = QAPI_CLONE(MigratePipelineWish, wish);
+        mp->fallback = QAPI_CLONE(MigratePipelineWish, wish);
     }
-    pipeline_start(wish, &goal, fallback ? pipeline_fall_back_bh : NULL, errp);
+    pipeline_start(wish, &goal, mp->fallback ? pipeline_fall_back_bh : NULL,
+                   errp);
 }
 
 MigratePipelinePlan *coroutine_fn

@@ -14,6 +14,7 @@
 #include "qemu/thread.h"
 #include "qemu/timer.h"
 #include "system/replay.h"
+#include "current.h"
 #include "quiesce.h"
 #include "trace.h"
 
@@ -22,7 +23,7 @@
 /* A first round that takes longer also writes back older data. */
 #define QUIESCE_LONG    5000
 
-static struct {
+struct PipelineQuiesce {
     QemuMutex lock;
     unsigned generation;        /* counts resets; older rounds are ignored */
     bool running;
@@ -31,49 +32,58 @@ static struct {
     int64_t begun, ended;       /* in microseconds */
     bool again;                 /* the first round took long */
     int64_t time;               /* of the last round that counts */
-} quiesce = { .time = -1 };
+};
 
-static void __attribute__((constructor)) quiesce_init(void)
+PipelineQuiesce *migration_quiesce_new(void)
 {
-    qemu_mutex_init(&quiesce.lock);
+    PipelineQuiesce *q = g_new0(PipelineQuiesce, 1);
+
+    qemu_mutex_init(&q->lock);
+    q->time = -1;
+    return q;
 }
 
 void migration_quiesce_reset(void)
 {
-    QEMU_LOCK_GUARD(&quiesce.lock);
-    quiesce.generation++;
-    quiesce.ended = 0;
-    quiesce.again = false;
-    quiesce.time = -1;
+    PipelineQuiesce *q = migration_pipeline()->quiesce;
+
+    QEMU_LOCK_GUARD(&q->lock);
+    q->generation++;
+    q->ended = 0;
+    q->again = false;
+    q->time = -1;
 }
 
 int64_t migration_quiesce_time(void)
 {
-    QEMU_LOCK_GUARD(&quiesce.lock);
-    return quiesce.time;
+    PipelineQuiesce *q = migration_pipeline()->quiesce;
+
+    QEMU_LOCK_GUARD(&q->lock);
+    return q->time;
 }
 
 /* A disk, or starting them, is done. */
 static void quiesce_done(void)
 {
+    PipelineQuiesce *q = migration_pipeline()->quiesce;
     int64_t time;
 
-    QEMU_LOCK_GUARD(&quiesce.lock);
-    if (--quiesce.in_flight) {
+    QEMU_LOCK_GUARD(&q->lock);
+    if (--q->in_flight) {
         return;
     }
-    quiesce.running = false;
-    if (quiesce.begun_in != quiesce.generation) {
+    q->running = false;
+    if (q->begun_in != q->generation) {
         return;
     }
-    time = qemu_clock_get_us(QEMU_CLOCK_REALTIME) - quiesce.begun;
+    time = qemu_clock_get_us(QEMU_CLOCK_REALTIME) - q->begun;
     trace_migration_pipeline_quiesced(time);
-    if (quiesce.time < 0 && !quiesce.again && time > QUIESCE_LONG) {
+    if (q->time < 0 && !q->again && time > QUIESCE_LONG) {
         /* Measure the next round instead. */
-        quiesce.again = true;
+        q->again = true;
     } else {
-        quiesce.time = time;
-        quiesce.ended = quiesce.begun + time;
+        q->time = time;
+        q->ended = q->begun + time;
     }
 }
 
@@ -115,10 +125,11 @@ static GPtrArray *quiesce_disks(void)
 /* Main thread */
 static void quiesce_begin_bh(void *opaque)
 {
+    PipelineQuiesce *q = migration_pipeline()->quiesce;
     g_autoptr(GPtrArray) disks = quiesce_disks();
 
-    WITH_QEMU_LOCK_GUARD(&quiesce.lock) {
-        quiesce.in_flight += disks->len;
+    WITH_QEMU_LOCK_GUARD(&q->lock) {
+        q->in_flight += disks->len;
     }
     for (unsigned i = 0; i < disks->len; i++) {
         BlockDriverState *bs = disks->pdata[i];
@@ -133,19 +144,20 @@ static void quiesce_begin_bh(void *opaque)
 
 void migration_quiesce(void)
 {
+    PipelineQuiesce *q = migration_pipeline()->quiesce;
     int64_t now = qemu_clock_get_us(QEMU_CLOCK_REALTIME);
 
     if (replay_events_enabled()) {
         return;
     }
-    WITH_QEMU_LOCK_GUARD(&quiesce.lock) {
-        if (quiesce.running || now < quiesce.ended + QUIESCE_PAUSE) {
+    WITH_QEMU_LOCK_GUARD(&q->lock) {
+        if (q->running || now < q->ended + QUIESCE_PAUSE) {
             return;
         }
-        quiesce.running = true;
-        quiesce.in_flight = 1;
-        quiesce.begun = now;
-        quiesce.begun_in = quiesce.generation;
+        q->running = true;
+        q->in_flight = 1;
+        q->begun = now;
+        q->begun_in = q->generation;
     }
     aio_bh_schedule_oneshot(qemu_get_aio_context(), quiesce_begin_bh, NULL);
 }

@@ -13,6 +13,11 @@
 #ifndef MIGRATION_PIPELINE_QUIESCE_H
 #define MIGRATION_PIPELINE_QUIESCE_H
 
+typedef struct PipelineQuiesce PipelineQuiesce;
+
+/* For MigrationPipeline */
+PipelineQuiesce *migration_quiesce_new(void);
+
 /* Forget how long earlier rounds took.  Any thread. */
 void migration_quiesce_reset(void);
 

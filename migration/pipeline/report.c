@@ -12,6 +12,7 @@
 #include "qemu/lockable.h"
 #include "qemu/thread.h"
 #include "qemu/timer.h"
+#include "current.h"
 #include "report.h"
 #include "trace.h"
 
@@ -26,7 +27,7 @@
 
 bool migration_report_awaits_packet;
 
-static struct {
+struct PipelineReport {
     QemuMutex lock;
     bool active;
     int64_t begun, last;        /* in microseconds; begun 0: no report */
@@ -39,11 +40,14 @@ static struct {
     /* in the order of their first mark */
     MigratePipelinePart order[MIGRATE_PIPELINE_PART__MAX];
     unsigned parts;
-} report;
+};
 
-static void __attribute__((constructor)) report_init(void)
+PipelineReport *migration_report_new(void)
 {
-    qemu_mutex_init(&report.lock);
+    PipelineReport *r = g_new0(PipelineReport, 1);
+
+    qemu_mutex_init(&r->lock);
+    return r;
 }
 
 static int64_t report_now(void)
@@ -54,33 +58,41 @@ static int64_t report_now(void)
 /* Called with the lock held */
 static void report_clear(bool active)
 {
-    report.active = active;
-    report.begun = report.last = active ? report_now() : 0;
-    report.there = report.there_claim = report.there_start = 0;
-    report.heard = 0;
-    report.first_packet = 0;
+    PipelineReport *r = migration_pipeline()->report;
+
+    r->active = active;
+    r->begun = r->last = active ? report_now() : 0;
+    r->there = r->there_claim = r->there_start = 0;
+    r->heard = 0;
+    r->first_packet = 0;
     qatomic_set(&migration_report_awaits_packet, false);
-    memset(report.time, 0, sizeof(report.time));
-    memset(report.seen, 0, sizeof(report.seen));
-    report.parts = 0;
+    memset(r->time, 0, sizeof(r->time));
+    memset(r->seen, 0, sizeof(r->seen));
+    r->parts = 0;
 }
 
 void migration_report_reset(void)
 {
-    QEMU_LOCK_GUARD(&report.lock);
+    PipelineReport *r = migration_pipeline()->report;
+
+    QEMU_LOCK_GUARD(&r->lock);
     report_clear(false);
 }
 
 void migration_report_begin(void)
 {
-    QEMU_LOCK_GUARD(&report.lock);
+    PipelineReport *r = migration_pipeline()->report;
+
+    QEMU_LOCK_GUARD(&r->lock);
     report_clear(true);
 }
 
 void migration_report_begin_once(void)
 {
-    QEMU_LOCK_GUARD(&report.lock);
-    if (!report.active) {
+    PipelineReport *r = migration_pipeline()->report;
+
+    QEMU_LOCK_GUARD(&r->lock);
+    if (!r->active) {
         report_clear(true);
     }
 }
@@ -88,15 +100,17 @@ void migration_report_begin_once(void)
 /* Called with the lock held */
 static void report_add(MigratePipelinePart part, int64_t until)
 {
-    if (!report.seen[part]) {
-        assert(report.parts < ARRAY_SIZE(report.order));
-        report.seen[part] = true;
-        report.order[report.parts++] = part;
+    PipelineReport *r = migration_pipeline()->report;
+
+    if (!r->seen[part]) {
+        assert(r->parts < ARRAY_SIZE(r->order));
+        r->seen[part] = true;
+        r->order[r->parts++] = part;
     }
-    report.time[part] += until - report.last;
+    r->time[part] += until - r->last;
     trace_migration_pipeline_part(MigratePipelinePart_str(part),
-                                  until - report.last, until - report.begun);
-    report.last = until;
+                                  until - r->last, until - r->begun);
+    r->last = until;
 }
 
 /*
@@ -106,18 +120,19 @@ static void report_add(MigratePipelinePart part, int64_t until)
  */
 static void report_add_remote(int64_t now)
 {
+    PipelineReport *r = migration_pipeline()->report;
     int64_t start, claim;
 
-    if (!report.heard) {
+    if (!r->heard) {
         report_add(MIGRATE_PIPELINE_PART_REMOTE, now);
         return;
     }
     /* The guest has been running since; later work does not count. */
-    now = MAX(report.last, report.heard);
+    now = MAX(r->last, r->heard);
     report_add(MIGRATE_PIPELINE_PART_WIRE,
-               MAX(report.last, now - report.there));
-    start = MAX(report.last, now - report.there_start);
-    claim = MAX(report.last, start - report.there_claim);
+               MAX(r->last, now - r->there));
+    start = MAX(r->last, now - r->there_start);
+    claim = MAX(r->last, start - r->there_claim);
     report_add(MIGRATE_PIPELINE_PART_LOAD, claim);
     report_add(MIGRATE_PIPELINE_PART_CLAIM, start);
     report_add(MIGRATE_PIPELINE_PART_START, now);
@@ -125,10 +140,11 @@ static void report_add_remote(int64_t now)
 
 void migration_report_mark(MigratePipelinePart part)
 {
+    PipelineReport *r = migration_pipeline()->report;
     int64_t now = report_now();
 
-    QEMU_LOCK_GUARD(&report.lock);
-    if (!report.active) {
+    QEMU_LOCK_GUARD(&r->lock);
+    if (!r->active) {
         return;
     }
     if (part == MIGRATE_PIPELINE_PART_REMOTE) {
@@ -140,20 +156,23 @@ void migration_report_mark(MigratePipelinePart part)
 
 bool migration_report_end(void)
 {
-    QEMU_LOCK_GUARD(&report.lock);
-    report.active = false;
-    return report.begun;
+    PipelineReport *r = migration_pipeline()->report;
+
+    QEMU_LOCK_GUARD(&r->lock);
+    r->active = false;
+    return r->begun;
 }
 
 bool migration_report_end_here(MigrationIncomingState *mis)
 {
+    PipelineReport *r = migration_pipeline()->report;
     int64_t total, claim, start;
     bool tell;
 
-    WITH_QEMU_LOCK_GUARD(&report.lock) {
-        total = report.last - report.begun;
-        claim = report.time[MIGRATE_PIPELINE_PART_CLAIM];
-        start = report.time[MIGRATE_PIPELINE_PART_START];
+    WITH_QEMU_LOCK_GUARD(&r->lock) {
+        total = r->last - r->begun;
+        claim = r->time[MIGRATE_PIPELINE_PART_CLAIM];
+        start = r->time[MIGRATE_PIPELINE_PART_START];
     }
     tell = migration_report_end() && mis->to_src_file;
     if (tell) {
@@ -167,71 +186,81 @@ bool migration_report_end_here(MigrationIncomingState *mis)
 
 void migration_report_pong(uint32_t value)
 {
+    PipelineReport *r = migration_pipeline()->report;
     uint32_t time = value & PONG_TIME;
 
     if (time == PONG_TIME) {
         return;
     }
-    QEMU_LOCK_GUARD(&report.lock);
+    QEMU_LOCK_GUARD(&r->lock);
     switch (value & ~PONG_TIME) {
     case PONG_CLAIM:
-        report.there_claim = time;
+        r->there_claim = time;
         break;
     case PONG_START:
-        report.there_start = time;
+        r->there_start = time;
         break;
     case PONG_TOTAL:
-        report.there = time;
-        report.heard = report_now();
+        r->there = time;
+        r->heard = report_now();
         break;
     }
 }
 
 int64_t migration_report_time(MigratePipelinePart part)
 {
-    QEMU_LOCK_GUARD(&report.lock);
-    return report.time[part];
+    PipelineReport *r = migration_pipeline()->report;
+
+    QEMU_LOCK_GUARD(&r->lock);
+    return r->time[part];
 }
 
 int64_t migration_report_since(void)
 {
-    QEMU_LOCK_GUARD(&report.lock);
-    return report.active ? report_now() - report.last : 0;
+    PipelineReport *r = migration_pipeline()->report;
+
+    QEMU_LOCK_GUARD(&r->lock);
+    return r->active ? report_now() - r->last : 0;
 }
 
 int64_t migration_report_total(void)
 {
-    QEMU_LOCK_GUARD(&report.lock);
-    return report.begun ? report.last - report.begun : 0;
+    PipelineReport *r = migration_pipeline()->report;
+
+    QEMU_LOCK_GUARD(&r->lock);
+    return r->begun ? r->last - r->begun : 0;
 }
 
 void migration_report_first_packet(void)
 {
-    QEMU_LOCK_GUARD(&report.lock);
+    PipelineReport *r = migration_pipeline()->report;
+
+    QEMU_LOCK_GUARD(&r->lock);
     if (qatomic_xchg(&migration_report_awaits_packet, false)) {
-        report.first_packet = report_now() - report.last;
+        r->first_packet = report_now() - r->last;
     }
 }
 
 MigratePipelineBlackout *migration_report_get(void)
 {
+    PipelineReport *r = migration_pipeline()->report;
     MigratePipelineBlackout *b;
     MigratePipelineSpanList **tail;
 
-    QEMU_LOCK_GUARD(&report.lock);
-    if (!report.begun) {
+    QEMU_LOCK_GUARD(&r->lock);
+    if (!r->begun) {
         return NULL;
     }
     b = g_new0(MigratePipelineBlackout, 1);
-    b->total = report.last - report.begun;
-    b->has_first_packet = report.first_packet;
-    b->first_packet = report.first_packet;
+    b->total = r->last - r->begun;
+    b->has_first_packet = r->first_packet;
+    b->first_packet = r->first_packet;
     tail = &b->parts;
-    for (unsigned i = 0; i < report.parts; i++) {
+    for (unsigned i = 0; i < r->parts; i++) {
         MigratePipelineSpan *span = g_new0(MigratePipelineSpan, 1);
 
-        span->part = report.order[i];
-        span->time = report.time[span->part];
+        span->part = r->order[i];
+        span->time = r->time[span->part];
         QAPI_LIST_APPEND(tail, span);
     }
     return b;

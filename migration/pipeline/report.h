@@ -20,6 +20,10 @@
 #include "qapi/qapi-types-pipeline.h"
 
 typedef struct MigrationIncomingState MigrationIncomingState;
+typedef struct PipelineReport PipelineReport;
+
+/* For MigrationPipeline */
+PipelineReport *migration_report_new(void);
 
 /* All functions: any thread, no lock needed. */
 

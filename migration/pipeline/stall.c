@@ -10,6 +10,7 @@
 #include "qemu/lockable.h"
 #include "qemu/thread.h"
 #include "qemu/timer.h"
+#include "current.h"
 #include "stall.h"
 
 #define NONE            1000
@@ -23,16 +24,19 @@
 /* Limit in percent: the host's pressure is only a hint for one process. */
 #define PRESSURE_MOST   75
 
-static struct {
+struct PipelineStall {
     QemuMutex lock;
     int64_t at;                 /* of the last measurement, in microseconds */
     uint64_t ran, waited;       /* total until then, in nanoseconds */
     double stall;               /* 0: not known yet */
-} stall;
+};
 
-static void __attribute__((constructor)) stall_init(void)
+PipelineStall *migration_stall_new(void)
 {
-    qemu_mutex_init(&stall.lock);
+    PipelineStall *st = g_new0(PipelineStall, 1);
+
+    qemu_mutex_init(&st->lock);
+    return st;
 }
 
 /*
@@ -75,34 +79,37 @@ static void stall_count(uint64_t *ran, uint64_t *waited)
 
 void migration_stall_begin(void)
 {
-    QEMU_LOCK_GUARD(&stall.lock);
-    stall_count(&stall.ran, &stall.waited);
-    stall.at = qemu_clock_get_us(QEMU_CLOCK_REALTIME);
-    stall.stall = stall_of_host();
+    PipelineStall *st = migration_pipeline()->stall;
+
+    QEMU_LOCK_GUARD(&st->lock);
+    stall_count(&st->ran, &st->waited);
+    st->at = qemu_clock_get_us(QEMU_CLOCK_REALTIME);
+    st->stall = stall_of_host();
 }
 
 unsigned migration_stall(void)
 {
+    PipelineStall *st = migration_pipeline()->stall;
     int64_t now = qemu_clock_get_us(QEMU_CLOCK_REALTIME);
     uint64_t ran, waited;
     double new;
 
-    QEMU_LOCK_GUARD(&stall.lock);
-    if (now - stall.at >= WINDOW) {
+    QEMU_LOCK_GUARD(&st->lock);
+    if (now - st->at >= WINDOW) {
         stall_count(&ran, &waited);
         /* A thread has exited, so the sum has shrunk: start over. */
-        if (ran < stall.ran || waited < stall.waited) {
-            stall.ran = ran;
-            stall.waited = waited;
-        } else if (ran - stall.ran >= LEAST_WORK) {
-            new = NONE * (1 + (double)(waited - stall.waited) /
-                              (ran - stall.ran));
-            stall.stall = stall.stall ? stall.stall +
-                          WEIGHT * (new - stall.stall) : new;
-            stall.ran = ran;
-            stall.waited = waited;
+        if (ran < st->ran || waited < st->waited) {
+            st->ran = ran;
+            st->waited = waited;
+        } else if (ran - st->ran >= LEAST_WORK) {
+            new = NONE * (1 + (double)(waited - st->waited) /
+                              (ran - st->ran));
+            st->stall = st->stall ? st->stall + WEIGHT * (new - st->stall)
+                                  : new;
+            st->ran = ran;
+            st->waited = waited;
         }
-        stall.at = now;
+        st->at = now;
     }
-    return stall.stall ? MIN(stall.stall, MOST) : NONE;
+    return st->stall ? MIN(st->stall, MOST) : NONE;
 }

@@ -14,6 +14,11 @@
 #ifndef MIGRATION_PIPELINE_STALL_H
 #define MIGRATION_PIPELINE_STALL_H
 
+typedef struct PipelineStall PipelineStall;
+
+/* For MigrationPipeline */
+PipelineStall *migration_stall_new(void);
+
 /* Start measuring.  Any thread. */
 void migration_stall_begin(void);
 

@@ -44,8 +44,7 @@
 /* How often to check whether the migration has been cancelled */
 #define SETTLE_SLICE        50
 
-/* State of this migration */
-static struct {
+struct PipelineSwitchover {
     int64_t sync_begun;
     int64_t sync_time;          /* in syncs and pauses, in microseconds */
     int64_t sync_last;
@@ -59,15 +58,21 @@ static struct {
     unsigned settles;
     int64_t waits_since;        /* wait for the disks; 0: none */
     PipelineEstimate estimate;
-} switchover;
 
-/* The pending ping, and its answer */
-static uint32_t pinged;
-static QemuSemaphore ponged;
+    /* The members above are reset when a migration begins. */
+    struct { } end_reset_fields;
 
-static void __attribute__((constructor)) switchover_init(void)
+    uint32_t pinged;            /* value of the last ping; atomic */
+    QemuSemaphore ponged;       /* its answer has arrived */
+};
+
+PipelineSwitchover *migration_switchover_new(void)
 {
-    qemu_sem_init(&ponged, 0);
+    PipelineSwitchover *sw = g_new0(PipelineSwitchover, 1);
+
+    sw->pinged = PING;
+    qemu_sem_init(&sw->ponged, 0);
+    return sw;
 }
 
 static int64_t switchover_now(void)
@@ -77,45 +82,51 @@ static int64_t switchover_now(void)
 
 void migration_pipeline_reset(void)
 {
-    memset(&switchover, 0, sizeof(switchover));
+    memset(migration_pipeline()->switchover, 0,
+           offsetof(PipelineSwitchover, end_reset_fields));
     migration_quiesce_reset();
 }
 
 void migration_pipeline_sync_begin(void)
 {
-    switchover.sync_begun = switchover_now();
+    PipelineSwitchover *sw = migration_pipeline()->switchover;
+
+    sw->sync_begun = switchover_now();
 }
 
 void migration_pipeline_sync_end(void)
 {
-    switchover.sync_last = switchover_now() - switchover.sync_begun;
-    switchover.sync_time += switchover.sync_last;
-    switchover.sync_least = switchover.syncs++ > 1 ?
-                            MIN(switchover.sync_least, switchover.sync_last) :
-                            switchover.sync_last;
+    PipelineSwitchover *sw = migration_pipeline()->switchover;
+
+    sw->sync_last = switchover_now() - sw->sync_begun;
+    sw->sync_time += sw->sync_last;
+    sw->sync_least = sw->syncs++ > 1 ? MIN(sw->sync_least, sw->sync_last)
+                                     : sw->sync_last;
     migration_report_mark(MIGRATE_PIPELINE_PART_SYNC);
 }
 
 void migration_pipeline_rested(int64_t time)
 {
-    switchover.sync_time += time;
+    PipelineSwitchover *sw = migration_pipeline()->switchover;
+
+    sw->sync_time += time;
 }
 
 void migration_pipeline_settle(MigrationState *s, int64_t most)
 {
-    static uint32_t last = PING;
+    PipelineSwitchover *sw = migration_pipeline()->switchover;
     int64_t begun = switchover_now(), took;
 
     if (!s->rp_state.rp_thread_created) {
         return;
     }
     most = MIN(MAX(most, SETTLE_LEAST * 1000), SETTLE_MOST * 1000);
-    while (qemu_sem_timedwait(&ponged, 0) == 0) {
+    while (qemu_sem_timedwait(&sw->ponged, 0) == 0) {
         /* discard late answers */
     }
-    qatomic_set(&pinged, ++last);
-    qemu_savevm_send_ping(s->to_dst_file, last);
-    while (qemu_sem_timedwait(&ponged, SETTLE_SLICE) < 0 &&
+    qatomic_set(&sw->pinged, sw->pinged + 1);
+    qemu_savevm_send_ping(s->to_dst_file, sw->pinged);
+    while (qemu_sem_timedwait(&sw->ponged, SETTLE_SLICE) < 0 &&
            switchover_now() - begun < most &&
            qatomic_read(&s->state) == MIGRATION_STATUS_ACTIVE &&
            !qemu_file_get_error(s->to_dst_file)) {
@@ -124,21 +135,24 @@ void migration_pipeline_settle(MigrationState *s, int64_t most)
     took = switchover_now() - begun;
     trace_migration_pipeline_settled(took);
     migration_pipeline_rested(took);
-    switchover.settle_time += took;
-    switchover.settles++;
+    sw->settle_time += took;
+    sw->settles++;
     migration_adaptive_paused();
 }
 
 void migration_pipeline_pong(uint32_t value)
 {
-    if (value == qatomic_read(&pinged)) {
-        qemu_sem_post(&ponged);
+    PipelineSwitchover *sw = migration_pipeline()->switchover;
+
+    if (value == qatomic_read(&sw->pinged)) {
+        qemu_sem_post(&sw->ponged);
     }
     migration_report_pong(value);
 }
 
 PipelineSample migration_pipeline_sample(MigrationState *s, uint64_t pending)
 {
+    PipelineSwitchover *sw = migration_pipeline()->switchover;
     uint64_t zero = stat64_get(&mig_stats.zero_pages);
     int64_t flush = migration_quiesce_time();
     PipelineSample sample = {
@@ -149,9 +163,9 @@ PipelineSample migration_pipeline_sample(MigrationState *s, uint64_t pending)
         .pages_left = DIV_ROUND_UP(pending, qemu_target_page_size()),
         .pages_hot = migration_hot_pages(),
         .pages_saved = migration_hot_saved(),
-        .sync_time = switchover.sync_time,
-        .settle_time = switchover.settle_time,
-        .settles = switchover.settles,
+        .sync_time = sw->sync_time,
+        .settle_time = sw->settle_time,
+        .settles = sw->settles,
         .syncs = stat64_get(&mig_stats.dirty_sync_count),
         .link_rate = migration_adaptive_link_rate() / qemu_target_page_size(),
         .ready = true,
@@ -162,7 +176,7 @@ PipelineSample migration_pipeline_sample(MigrationState *s, uint64_t pending)
         PipelineCosts costs = migration_history_costs();
 
         sample.ready = flush >= 0;
-        sample.fixed = switchover.sync_least + MAX(flush, 0) +
+        sample.fixed = sw->sync_least + MAX(flush, 0) +
                        migration_history_wire() + costs.total;
         sample.spread = costs.spread;
     }
@@ -172,7 +186,8 @@ PipelineSample migration_pipeline_sample(MigrationState *s, uint64_t pending)
 /* The rate is measured from the first sample on. */
 static void switchover_look_at(const PipelineSample *sample)
 {
-    PipelineEstimate *e = &switchover.estimate;
+    PipelineSwitchover *sw = migration_pipeline()->switchover;
+    PipelineEstimate *e = &sw->estimate;
 
     if (!e->rate_from.now) {
         e->rate_from = *sample;
@@ -182,6 +197,7 @@ static void switchover_look_at(const PipelineSample *sample)
 
 uint64_t migration_pipeline_threshold(MigrationState *s, uint64_t by_wire)
 {
+    PipelineSwitchover *sw = migration_pipeline()->switchover;
     PipelineSample sample;
     uint64_t by_pages;
 
@@ -197,25 +213,26 @@ uint64_t migration_pipeline_threshold(MigrationState *s, uint64_t by_wire)
         return by_wire;
     }
     by_pages = qemu_target_page_size() *
-               pipeline_estimate_pages(&switchover.estimate,
+               pipeline_estimate_pages(&sw->estimate,
                                        migrate_downtime_limit() * 1000 -
-                                       switchover.sync_last);
-    trace_migration_pipeline_threshold(by_wire, by_pages, switchover.sync_last);
+                                       sw->sync_last);
+    trace_migration_pipeline_threshold(by_wire, by_pages, sw->sync_last);
     return MAX(by_wire, by_pages);
 }
 
 /* A plain migration is about to switch over: must it wait for flushes? */
 static bool switchover_waits(void)
 {
+    PipelineSwitchover *sw = migration_pipeline()->switchover;
     int64_t now = switchover_now();
 
     if (!runstate_is_running() || migration_quiesce_time() >= 0) {
         return false;
     }
-    if (!switchover.waits_since) {
-        switchover.waits_since = now;
+    if (!sw->waits_since) {
+        sw->waits_since = now;
     }
-    return now - switchover.waits_since < QUIESCE_PATIENCE;
+    return now - sw->waits_since < QUIESCE_PATIENCE;
 }
 
 uint64_t migration_pipeline_decide_plain(MigrationState *s, uint64_t pending)

@@ -28,6 +28,10 @@
 #define PIPELINE_NAP    2000
 
 typedef struct MigrationState MigrationState;
+typedef struct PipelineSwitchover PipelineSwitchover;
+
+/* For MigrationPipeline */
+PipelineSwitchover *migration_switchover_new(void);
 
 /* A migration begins.  Main thread, before the migration thread exists. */
 void migration_pipeline_reset(void);
