@@ -74,6 +74,15 @@ def source_is_gone(scene: Scene) -> None:
           lambda: pipeline(target)['stage'] == 'completed', 30)
 
 
+def is_refused(target: Machine, word: str) -> None:
+    try:
+        target.qmp.cmd('migrate-pipeline-restore')
+    except QmpError as why:
+        must(word in str(why), f'it says why: {why}')
+    else:
+        raise Wrong('it was restored')
+
+
 def dies_while_it_saves(scene: Scene) -> None:
     """The source dies in the middle: nothing can be restored.
 
@@ -86,13 +95,10 @@ def dies_while_it_saves(scene: Scene) -> None:
     until('there is a state', lambda: has_state(scene), 20)
     source.kill()
     target = scene.machine(scene.other(), incoming=True)
-    try:
-        target.qmp.cmd('migrate-pipeline-restore')
-        raise Wrong('it was restored')
-    except QmpError as why:
-        must('not come to the end' in str(why), f'it says why: {why}')
-    target.quit()
+    is_refused(target, 'cannot be seen from here')
     scene.fence(source)
+    is_refused(target, 'not come to the end')
+    target.quit()
     scene.reboot(target.host)
     scene.runs_only(scene.guest.at, source)
 
