@@ -105,6 +105,7 @@ static void test_liveness_renew(void)
     a = open_image(PLAIN);
     b = open_image(PLAIN);
     g_assert_cmpint(LOCK(a, 7, RENEW), ==, 0);
+    g_assert_cmpint(LOCK(a, 7, RENEW), ==, 0);
     g_assert_cmpint(LOCK(b, 7, TEST), ==, -EBUSY);
     g_assert_cmpint(LOCK(a, 7, RELEASE), ==, 0);
     g_assert_cmpint(LOCK(b, 7, ACQUIRE), ==, 0);
