@@ -49,33 +49,28 @@ void csv_host_fill(CsvMemberRecord *rec)
     }
 }
 
-bool csv_host_is_here(const CsvMemberRecord *rec)
+bool csv_host_is_here(const CsvMemberRecord *here, const CsvMemberRecord *rec)
 {
-    CsvMemberRecord here;
-
-    csv_host_fill(&here);
-    if (!qemu_uuid_is_null(&here.boot_id) &&
-        qemu_uuid_is_equal(&here.boot_id, &rec->boot_id)) {
+    if (!qemu_uuid_is_null(&here->boot_id) &&
+        qemu_uuid_is_equal(&here->boot_id, &rec->boot_id)) {
         return true;
     }
-    return !qemu_uuid_is_null(&here.host_id) &&
-           qemu_uuid_is_equal(&here.host_id, &rec->host_id) &&
-           !strcmp(here.host, rec->host);
+    return !qemu_uuid_is_null(&here->host_id) &&
+           qemu_uuid_is_equal(&here->host_id, &rec->host_id) &&
+           !strcmp(here->host, rec->host);
 }
 
-bool csv_host_process_is_gone(const CsvMemberRecord *rec)
+bool csv_host_process_is_gone(const CsvMemberRecord *here,
+                              const CsvMemberRecord *rec)
 {
-    CsvMemberRecord here;
-
-    if (!csv_host_is_here(rec)) {
+    if (!csv_host_is_here(here, rec)) {
         return false;
     }
-    csv_host_fill(&here);
-    if (!qemu_uuid_is_equal(&here.boot_id, &rec->boot_id)) {
-        return !qemu_uuid_is_null(&here.boot_id) &&
+    if (!qemu_uuid_is_equal(&here->boot_id, &rec->boot_id)) {
+        return !qemu_uuid_is_null(&here->boot_id) &&
                !qemu_uuid_is_null(&rec->boot_id);
     }
     return rec->pid > 0 && rec->pid <= INT32_MAX && rec->pid_space &&
-           rec->pid_space == here.pid_space &&
+           rec->pid_space == here->pid_space &&
            kill(rec->pid, 0) < 0 && errno == ESRCH;
 }

@@ -77,14 +77,17 @@ static CsvLiveness GRAPH_RDLOCK
 csv_lock_judge(CsvVolume *vol, BdrvChild *file, const CsvMemberRecord *rec,
                const CsvPeer *peer)
 {
+    CsvMemberRecord here;
     switch (bdrv_liveness_lock(file->bs,
                                csv_lock_id(rec->slot, rec->incarnation),
                                BDRV_LIVENESS_TEST)) {
     case -EBUSY:
         return CSV_LIVENESS_ALIVE;
     case 0:
-        return (file->bs->bl.locks_may_vanish ? csv_host_process_is_gone(rec)
-                                              : csv_host_is_here(rec))
+        csv_host_fill(&here);
+        return (file->bs->bl.locks_may_vanish
+                ? csv_host_process_is_gone(&here, rec)
+                : csv_host_is_here(&here, rec))
                ? CSV_LIVENESS_DEAD : CSV_LIVENESS_UNKNOWN;
     default:
         return CSV_LIVENESS_UNKNOWN;

@@ -1,5 +1,5 @@
 /*
- * Cluster shared volume: who takes part, and who is alive
+ * Cluster shared volume: members, and which of them are alive
  *
  * A member is one opening of the volume for writing.  It has a lease (see
  * lease.h), and a record in its slot that says who it is.  The order is: lease,
@@ -161,23 +161,24 @@ csv_member_take(CsvVolume *vol, BdrvChild *file, uint32_t slot, Error **errp)
 /*
  * On some storage the locks behind compare-and-write reach this host only.
  * Then members of two hosts would change a record at once and not notice, so
- * a member looks for others after it wrote its record: of two that come at
- * the same time at least one sees the other, or that its record is gone.
+ * a member looks for others after it wrote its record: of two that join at the
+ * same time, at least one sees the other, or that its own record is gone.
  */
 static bool GRAPH_RDLOCK
 csv_member_alone(CsvVolume *vol, BdrvChild *file, Error **errp)
 {
-    CsvMemberRecord rec;
+    CsvMemberRecord rec, here;
     uint32_t slot;
 
     if (file->bs->bl.lock_scope == BDRV_LOCK_SCOPE_ALL) {
         return true;
     }
+    csv_host_fill(&here);
     for (slot = 0; slot < vol->sb.member_slots; slot++) {
         if (csv_member_read(vol, file, slot, &rec, errp) < 0) {
             return false;
         }
-        if (rec.state == CSV_MEMBER_ACTIVE && !csv_host_is_here(&rec)) {
+        if (rec.state == CSV_MEMBER_ACTIVE && !csv_host_is_here(&here, &rec)) {
             g_autofree char *who = csv_member_describe(&rec);
 
             error_setg(errp, "csv volume '%s' is in use by another host (%s), "
@@ -191,33 +192,79 @@ csv_member_alone(CsvVolume *vol, BdrvChild *file, Error **errp)
     return true;
 }
 
+/* Is the slot of that record free, as far as this host sees by itself? */
+static bool csv_member_slot_looks_free(CsvVolume *vol,
+                                       const CsvMemberRecord *here,
+                                       const uint8_t *record, uint32_t slot)
+{
+    CsvMemberRecord rec;
+
+    return csv_member_decode(record, &vol->sb, slot, &rec, NULL) &&
+           (rec.state != CSV_MEMBER_ACTIVE ||
+            csv_host_process_is_gone(here, &rec));
+}
+
+/*
+ * Join in the first slot that can be taken; with @quick, in the first one that
+ * looks free, so that members that are alive cost no request each: a migration
+ * joins during its blackout.  1: done.  0: there is none.
+ */
+static int GRAPH_RDLOCK csv_member_find_slot(CsvVolume *vol, BdrvChild *file,
+                                             bool quick, Error **errp)
+{
+    CsvMemberRecord here;
+    CsvTableIter it;
+    int ret;
+
+    csv_host_fill(&here);
+    csv_table_iter(&it, file, vol->sb.member_offset, vol->sb.member_slots);
+    while ((ret = csv_table_next(&it)) > 0) {
+        if (quick &&
+            !csv_member_slot_looks_free(vol, &here, it.record, it.slot)) {
+            continue;
+        }
+        ret = csv_member_take(vol, file, it.slot, errp);
+        if (ret) {
+            csv_table_end(&it);
+            return ret;
+        }
+    }
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Cannot read the member table of csv "
+                         "volume '%s'", csv_volume_label(vol));
+    }
+    return ret;
+}
+
 static int GRAPH_RDLOCK
 csv_member_join(CsvVolume *vol, BdrvChild *file, Error **errp)
 {
-    uint32_t slot;
     int ret;
 
     vol->lease = csv_lease_choose(vol, file, errp);
     if (!vol->lease) {
         return -ENOTSUP;
     }
-    for (slot = 0; slot < vol->sb.member_slots; slot++) {
-        ret = csv_member_take(vol, file, slot, errp);
-        if (ret > 0) {
-            vol->locked = true;
-            csv_gate_reset(vol);
-            csv_lease_start(vol, file);
-            trace_csv_member_join(vol, slot, vol->me.incarnation);
-            return 0;
-        }
-        if (ret < 0) {
-            return ret;
-        }
+    ret = csv_member_find_slot(vol, file, true, errp);
+    if (ret == 0) {
+        ret = csv_member_find_slot(vol, file, false, errp);
     }
-    error_setg(errp, "csv volume '%s' has no room for another member: all "
-               "%" PRIu32 " places are taken by members that live or may live",
-               csv_volume_label(vol), vol->sb.member_slots);
-    return -EUSERS;
+    if (ret < 0) {
+        return ret;
+    }
+    if (ret == 0) {
+        error_setg(errp, "csv volume '%s' has no room for another member: all "
+                   "%" PRIu32 " slots belong to members that are alive or may "
+                   "be; close one, or declare one dead with "
+                   "csv-member-evict", csv_volume_label(vol),
+                   vol->sb.member_slots);
+        return -EUSERS;
+    }
+    vol->locked = true;
+    csv_gate_reset(vol);
+    csv_lease_start(vol, file);
+    trace_csv_member_join(vol, vol->me.slot, vol->me.incarnation);
+    return 0;
 }
 
 /* Leave the volume.  @file may be NULL: then the record stays as it is. */

@@ -279,16 +279,18 @@ csv_member_info(CsvVolume *vol, BdrvChild *file, const CsvMemberRecord *rec,
 /* Fill in the fields that identify this host, boot and process. */
 void csv_host_fill(CsvMemberRecord *rec);
 /*
+ * @here: of csv_host_fill().
  * Was the member in @rec on this host, in this boot or an earlier one?  For an
  * earlier boot the host name must match as well, because cloned machines may
  * have the same ID.
  */
-bool csv_host_is_here(const CsvMemberRecord *rec);
+bool csv_host_is_here(const CsvMemberRecord *here, const CsvMemberRecord *rec);
 /*
  * Was the member in @rec on this host, and is its process certainly gone: from
  * an earlier boot, or not there although we would see it?
  */
-bool csv_host_process_is_gone(const CsvMemberRecord *rec);
+bool csv_host_process_is_gone(const CsvMemberRecord *here,
+                              const CsvMemberRecord *rec);
 
 /* gate.c */
 
