@@ -54,7 +54,7 @@ static CsvJournalInfo *csv_query_journal(const CsvDisk *disk)
     return info;
 }
 
-/* The counters are good enough without the locks of those who count. */
+/* The counters need not be exact, so no lock is taken. */
 static CsvNodeInfo *csv_query_node_info(CsvDisk *disk)
 {
     CsvNodeInfo *info = g_new0(CsvNodeInfo, 1);
@@ -302,7 +302,7 @@ static void coroutine_fn csv_query_entry(void *opaque)
     }
 }
 
-/* The first open volume with the UUID of @vol stands for all of them. */
+/* Is this the first open volume with its UUID?  It represents the others. */
 static bool csv_is_first(CsvVolume *vol)
 {
     CsvVolume *other = csv_volume_next(NULL);

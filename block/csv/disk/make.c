@@ -1,5 +1,5 @@
 /*
- * Cluster shared volume: making and deleting disks
+ * Cluster shared volume: creating and deleting disks
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -12,7 +12,7 @@
 #include "qemu/timer.h"
 #include "disk.h"
 
-/* How long to wait for another who makes a disk of the same name: 10 s. */
+/* How long to wait for a member that creates a disk of the same name: 10 s. */
 #define CSV_NAME_TRIES      500
 #define CSV_NAME_PAUSE_NS   (20 * SCALE_MS)
 
@@ -143,8 +143,8 @@ int csv_disk_erase(CsvVolume *vol, BdrvChild *file, CsvDiskRecord *rec,
 }
 
 /*
- * Is a slot free, or does it hold what a dead member left half made or half
- * deleted?  Then clean up, and @raw is the free record.  Returns 1, 0 or
+ * Is a slot free, or does it hold a disk that a dead member has partly created
+ * or deleted?  Then clean up, and @raw is the free record.  Returns 1, 0 or
  * -errno.
  */
 static int GRAPH_RDLOCK
@@ -252,8 +252,8 @@ csv_disk_reserve(CsvVolume *vol, BdrvChild *file, CsvDiskRecord *want,
         }
     }
     error_setg(errp, "csv volume '%s' has no room for another disk: all %"
-               PRIu32 " places are taken", csv_volume_label(vol),
-               vol->sb.disk_slots);
+               PRIu32 " slots are in use; delete a disk",
+               csv_volume_label(vol), vol->sb.disk_slots);
     return -ENOSPC;
 }
 
@@ -320,8 +320,8 @@ csv_disk_name_settle(CsvVolume *vol, BdrvChild *file,
         }
         qemu_co_sleep_ns(QEMU_CLOCK_REALTIME, CSV_NAME_PAUSE_NS);
     }
-    error_setg(errp, "Another member is making a disk '%s' in csv volume '%s' "
-               "and does not come to an end", mine->name,
+    error_setg(errp, "Another member is creating disk '%s' in csv volume '%s', "
+               "which does not complete; try again", mine->name,
                csv_volume_label(vol));
     return -EBUSY;
 }
@@ -469,8 +469,9 @@ csv_disk_edit(CsvVolume *vol, BdrvChild *file, CsvDiskRecord *rec,
 }
 
 /*
- * The new name is reserved as that of a new disk is, so that two who want it
- * meet; the reservation goes when the disk has the name, or when we die.
+ * The new name is reserved like that of a new disk, so that members that want
+ * the same name notice each other.  The reservation ends when the disk has the
+ * name, or when this member is dead.
  */
 int csv_disk_rename(CsvVolume *vol, BdrvChild *file, const char *name,
                     const char *new_name, Error **errp)
@@ -500,15 +501,15 @@ int csv_disk_rename(CsvVolume *vol, BdrvChild *file, const char *name,
     }
     ret = csv_disk_name_inspect(vol, file, &mine, errp);
     if (ret == -EAGAIN) {
-        error_setg(errp, "Another member is making a disk '%s' in csv volume "
-                   "'%s'", new_name, csv_volume_label(vol));
+        error_setg(errp, "Another member is creating disk '%s' in csv volume "
+                   "'%s'; try again", new_name, csv_volume_label(vol));
         ret = -EBUSY;
     }
     if (ret >= 0) {
         pstrcpy(rec.name, sizeof(rec.name), new_name);
         ret = csv_disk_edit(vol, file, &rec, raw, "rename", errp);
     }
-    /* If this fails, our leaving the volume will do. */
+    /* If this fails, the reservation ends when we leave the volume. */
     csv_disk_erase(vol, file, &mine, reserved, NULL, NULL);
     return ret;
 }
