@@ -2,7 +2,9 @@
 """What is done once per disk: open, hand over, create, delete."""
 
 import json
+import struct
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from daemon import Daemon
@@ -10,6 +12,7 @@ from images import G, K, M, driver
 
 TIB = 1 << 40
 DISKS = 1000
+MEMBERS = 500
 
 
 def make_tib(images, fmt):
@@ -43,23 +46,56 @@ def open_tib(images, fmt):
             'cost_by': 'cpu time', 'kib': found['open_kib']}
 
 
+def crc32c(data):
+    crc = 0xffffffff
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
+    return crc ^ 0xffffffff
+
+
+def fill_members(path):
+    """Members of another host in 500 slots, see docs/interop/csv.rst."""
+    with open(path, 'r+b') as f:
+        for slot in range(MEMBERS):
+            f.seek(M + slot * 4 * K)
+            record = bytearray(f.read(512))
+            struct.pack_into('<IIQ', record, 32, 1, 0, 7)   # active, by lock
+            struct.pack_into('16s', record, 80, b'another host')
+            struct.pack_into('64s', record, 112, b'another')
+            struct.pack_into('16s', record, 176, b'another boot')
+            struct.pack_into('<I', record, 4, 0)
+            struct.pack_into('<I', record, 4, crc32c(record))
+            f.seek(-512, 1)
+            f.write(record)
+
+
 def hand_over(images, fmt, medium, tib=False):
-    """From the command to the source until the destination can write."""
+    """
+    From the command to the source until the destination can write, which is a
+    new process each time.  @tib: the disk of open_tib(), on a volume that has
+    many members.
+    """
     path = make_tib(images, fmt) if tib else images.full(fmt, medium)
+    if tib and fmt == 'csv':
+        fill_members(path)
     node = {**images.node(fmt, path, medium), 'node-name': 'disk'}
     folder = images.folders[medium]
-    rounds = 10
-    with Daemon(images.build, folder, 'from', '--blockdev',
-                json.dumps(node)) as one, \
-            Daemon(images.build, folder, 'to') as two:
-        two.command('blockdev-add', **node, active=False)
-        start = time.monotonic()
-        for _ in range(rounds // 2):
-            for src, dst in (one, two), (two, one):
-                for daemon, active in (src, False), (dst, True):
-                    daemon.command('blockdev-set-active',
-                                   **{'node-name': 'disk'}, active=active)
-        seconds = time.monotonic() - start
+    rounds, seconds = 10, 0
+    with ExitStack() as daemons:
+        src = daemons.enter_context(Daemon(images.build, folder, 'at0',
+                                           '--blockdev', json.dumps(node)))
+        for i in range(1, rounds + 1):
+            dst = daemons.enter_context(Daemon(images.build, folder,
+                                               f'at{i}'))
+            dst.command('blockdev-add', **node, active=False)
+            start = time.monotonic()
+            for daemon, active in (src, False), (dst, True):
+                daemon.command('blockdev-set-active',
+                               **{'node-name': 'disk'}, active=active)
+            seconds += time.monotonic() - start
+            src = dst
     return {'ops': rounds, 'seconds': seconds, 'cpu_us': 0,
             'cost_by': 'cpu time'}
 
