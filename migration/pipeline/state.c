@@ -16,6 +16,7 @@
 #include "block/block_int.h"
 #include "block/csv.h"
 #include "block/graph-lock.h"
+#include "block/qdict.h"
 #include "qapi/error.h"
 #include "qapi/qapi-types-block-core.h"
 #include "qemu/error-report.h"
@@ -98,10 +99,14 @@ static const BdrvChildClass child_state = {
 
 static QDict *state_volume_options(BlockDriverState *node)
 {
+    QDict *options;
+
     GRAPH_RDLOCK_GUARD_MAINLOOP();
 
     bdrv_refresh_filename(node);
-    return qdict_clone_shallow(node->full_open_options);
+    options = qdict_clone_shallow(node->full_open_options);
+    qdict_flatten(options);     /* those of the nodes below, too */
+    return options;
 }
 
 /* Open the volume of @node a second time. */

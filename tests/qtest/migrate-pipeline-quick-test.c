@@ -28,10 +28,14 @@ static int G_GNUC_PRINTF(1, 2) qemu_img(const char *fmt, ...)
     return status;
 }
 
-/* Two sides with a disk in a volume of that size; the guest runs here. */
-static char *begin_sized(PipelineScene *s, const char *size)
+/*
+ * Two sides with a disk in a volume of that size; the guest runs here.  The
+ * destination reads @dst_rate bytes per second; 0: as fast as it can.
+ */
+static char *begin_sized(PipelineScene *s, const char *size,
+                         unsigned dst_rate)
 {
-    g_autofree char *volume = NULL;
+    g_autofree char *volume = NULL, *dst = NULL;
     char *disk;
 
     s->dir = g_dir_make_tmp("pipeline-XXXXXX", NULL);
@@ -43,13 +47,20 @@ static char *begin_sized(PipelineScene *s, const char *size)
     disk = g_strdup_printf("-blockdev driver=file,filename=%s,node-name=v "
                            "-blockdev driver=csv,file=v,disk=%s,node-name=d "
                            "-device virtio-blk-pci,drive=d", volume, DISK);
-    pipeline_begin(s, disk, disk);
+    dst = g_strdup_printf("-object throttle-group,id=rate,x-bps-read=%u "
+                          "-blockdev driver=file,filename=%s,node-name=f "
+                          "-blockdev driver=throttle,throttle-group=rate,"
+                          "file=f,node-name=v "
+                          "-blockdev driver=csv,file=v,disk=%s,node-name=d "
+                          "-device virtio-blk-pci,drive=d", dst_rate, volume,
+                          DISK);
+    pipeline_begin(s, disk, dst_rate ? dst : disk);
     return disk;
 }
 
 static char *begin(PipelineScene *s)
 {
-    return begin_sized(s, "2G");
+    return begin_sized(s, "2G", 0);
 }
 
 static QDict *quick(PipelineScene *s, const char *options)
@@ -161,6 +172,29 @@ static void test_move(void)
 static void test_eager(void)
 {
     quick_move("'lazy': false");
+}
+
+/*
+ * The volume is below a filter, and slow: the guest runs long before all of its
+ * memory is there, can be stopped meanwhile, and goes on.
+ */
+static void test_filter(void)
+{
+    PipelineScene s = { 0 };
+    g_autofree char *disk = begin_sized(&s, "2G", 16 * MiB);
+    QDict *rsp;
+
+    expect_success(quick(&s, ""));
+    assert_saved(&s);
+    expect_success(restore(s.dst, ""));
+    pipeline_wait_run_state(s.dst, "running");
+    expect_success(qtest_qmp(s.dst, "{'execute': 'stop'}"));
+    rsp = pipeline_query(s.dst);
+    g_assert_cmpstr(qdict_get_str(rsp, "stage"), !=, "completed");
+    qobject_unref(rsp);
+    expect_success(qtest_qmp(s.dst, "{'execute': 'cont'}"));
+    assert_restored(&s);
+    pipeline_end(&s);
 }
 
 /*
@@ -281,7 +315,7 @@ static void test_cancel(void)
 static void test_full(void)
 {
     PipelineScene s = { 0 };
-    g_autofree char *disk = begin_sized(&s, "80M");
+    g_autofree char *disk = begin_sized(&s, "80M", 0);
     QDict *rsp;
 
     /* Until it has written to all of its memory */
@@ -439,6 +473,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     qtest_add_func("/pipeline/quick/move", test_move);
     qtest_add_func("/pipeline/quick/eager", test_eager);
+    qtest_add_func("/pipeline/quick/filter", test_filter);
     qtest_add_func("/pipeline/quick/memory", test_memory);
     qtest_add_func("/pipeline/quick/take-back", test_take_back);
     qtest_add_func("/pipeline/quick/killed", test_killed);
