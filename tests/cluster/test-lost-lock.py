@@ -50,6 +50,10 @@ class Member:
     def lose_locks(self) -> None:
         self.process.signal(signal.SIGUSR2)
 
+    def find_locks(self) -> None:
+        """The server gives it locks again."""
+        self.process.signal(signal.SIGWINCH)
+
 
 class Scene:
     def __init__(self, lab: Lab, tools: Path):
@@ -68,11 +72,12 @@ def vanishes(scene: Scene) -> None:
     must(scene.second.owner('data')['liveness'] == 'alive', 'it is alive')
     scene.first.lose_locks()
     until('its lock is gone', lambda: scene.second.owner('data')['liveness']
-          == 'unknown', 2)
+          == 'unknown', 10)
     why = scene.second.refused('data')
     must('cannot be seen from here' in why, 'nobody knows whether it lives')
+    scene.first.find_locks()
     until('it has its lock again', lambda: scene.second.owner('data')[
-        'liveness'] == 'alive', 10)
+        'liveness'] == 'alive', 30)
     must('owned by another member' in scene.second.refused('data'),
          'it is alive')
 
@@ -88,7 +93,7 @@ def is_declared_dead(scene: Scene) -> None:
     """Declared dead while its lock is gone, it writes nothing any more."""
     scene.second.lose_locks()
     scene.witness.evict('host-A', scene.second.process.pid_inside())
-    scene.second.qmp.wait('CSV_VOLUME_WRITES', 10, state='cut-off')
+    scene.second.qmp.wait('CSV_VOLUME_WRITES', 30, state='cut-off')
     must('no longer a member' in scene.second.refused('more'),
          'it cannot open another disk')
     third = Member(scene, 'three')

@@ -3,7 +3,7 @@
  *
  * The file LOSE_LOCKS_FILE is on NFS, as far as the process can see.  With
  * SIGUSR2 its liveness locks are gone, as if the server had not heard from the
- * client for a while and dropped them.
+ * client for a while and dropped them; it gives none until SIGWINCH.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -26,18 +26,19 @@
 
 static struct stat file;
 static volatile sig_atomic_t lock_fd = -1;
+static volatile sig_atomic_t lost;
 static __typeof__(&fcntl64) next_fcntl;
 static __typeof__(&fstatfs64) next_fstatfs;
 
-static void lose(int sig)
+static void lose_or_find(int sig)
 {
     struct flock64 all = {
         .l_type = F_UNLCK, .l_start = LOCKS, .l_len = LOCKS,
     };
     int saved = errno;
 
-    (void)sig;
-    if (lock_fd >= 0) {
+    lost = sig == SIGUSR2;
+    if (lost && lock_fd >= 0) {
         next_fcntl(lock_fd, F_OFD_SETLK, &all);
     }
     errno = saved;
@@ -46,7 +47,7 @@ static void lose(int sig)
 static void __attribute__((constructor)) begin(void)
 {
     const char *path = getenv("LOSE_LOCKS_FILE");
-    struct sigaction action = { .sa_handler = lose, .sa_flags = SA_RESTART };
+    struct sigaction action = { .sa_handler = lose_or_find, .sa_flags = SA_RESTART };
 
     next_fcntl = (__typeof__(next_fcntl))dlsym(RTLD_NEXT, "fcntl64");
     next_fstatfs = (__typeof__(next_fstatfs))dlsym(RTLD_NEXT, "fstatfs64");
@@ -54,6 +55,7 @@ static void __attribute__((constructor)) begin(void)
         fprintf(stderr, "lose-locks: no file, or an unknown C library\n");
         exit(125);
     }
+    sigaction(SIGWINCH, &action, NULL);
     sigaction(SIGUSR2, &action, NULL);
 }
 
@@ -77,6 +79,10 @@ static int ours(int fd)
         va_end(args);                                                   \
         if (command == F_OFD_SETLK && fl->l_type == F_WRLCK &&          \
             fl->l_start >= LOCKS && fl->l_start < 2 * LOCKS) {          \
+            if (lost) {                                                 \
+                errno = ENOLCK;                                         \
+                return -1;                                              \
+            }                                                           \
             lock_fd = fd;                                               \
         }                                                               \
         return next_fcntl(fd, command, fl);                             \
