@@ -80,18 +80,14 @@ static int coroutine_fn csv_run_child(BdrvChild *file, bool attach,
     return ret;
 }
 
-/* Call @fn for a volume, as a member of it if @attach. */
-static int coroutine_fn csv_run_as(const char *volume, bool attach,
+/* Call @fn for the volume on @bs, as a member of it if @attach. */
+static int coroutine_fn csv_run_on(BlockDriverState *bs, bool attach,
                                    CsvCommand *fn, const char *disk,
                                    void *arg, Error **errp)
 {
-    BlockDriverState *bs = csv_find_volume(volume, errp);
     CsvWay way;
     int ret;
 
-    if (!bs) {
-        return -ENOENT;
-    }
     if (!csv_way_open(&way, bs, true, errp)) {
         return -EPERM;
     }
@@ -103,7 +99,9 @@ static int coroutine_fn csv_run_as(const char *volume, bool attach,
 static int coroutine_fn csv_run(const char *volume, CsvCommand *fn,
                                 const char *disk, void *arg, Error **errp)
 {
-    return csv_run_as(volume, true, fn, disk, arg, errp);
+    BlockDriverState *bs = csv_find_volume(volume, errp);
+
+    return bs ? csv_run_on(bs, true, fn, disk, arg, errp) : -ENOENT;
 }
 
 static int coroutine_fn GRAPH_RDLOCK
@@ -126,8 +124,8 @@ static void coroutine_fn csv_delete_entry(void *opaque)
 {
     CsvDelete *d = opaque;
 
-    d->ret = csv_run(bdrv_get_node_name(d->volume), csv_run_delete, d->disk,
-                     NULL, d->errp);
+    d->ret = csv_run_on(d->volume, true, csv_run_delete, d->disk, NULL,
+                        d->errp);
     d->done = true;
     aio_wait_kick();
 }
@@ -159,7 +157,7 @@ static void csv_job_free(Job *job)
     g_free(s->disk);
 }
 
-/* What has been begun is not left half done: it goes on to its end. */
+/* A job that stopped halfway would leave a disk of no use: it completes. */
 static bool csv_job_cancel(Job *job, bool force)
 {
     return false;
@@ -404,7 +402,10 @@ void coroutine_fn qmp_csv_member_evict(const char *volume, uint32_t member,
                                        uint64_t incarnation, Error **errp)
 {
     CsvMemberInfo which = { .id = member, .incarnation = incarnation };
+    BlockDriverState *bs = csv_find_volume(volume, errp);
 
-    /* Perhaps no slot is free to become a member. */
-    csv_run_as(volume, false, csv_run_evict, NULL, &which, errp);
+    if (bs) {
+        /* Perhaps no slot is free to become a member. */
+        csv_run_on(bs, false, csv_run_evict, NULL, &which, errp);
+    }
 }

@@ -121,11 +121,18 @@ static BlockDriverState *state_open_volume(BlockDriverState *node,
 
 static void state_close_disk(PipelineState *state)
 {
-    if (state->disk) {
-        bdrv_graph_wrlock();
-        bdrv_root_unref_child(g_steal_pointer(&state->disk));
-        bdrv_graph_wrunlock();
+    if (!state->disk) {
+        return;
     }
+    /*
+     * Let requests end before the graph is locked for writing: one that waits
+     * for that lock would never end, and closing waits for all of them.
+     */
+    bdrv_drained_begin(state->volume);
+    bdrv_graph_wrlock();
+    bdrv_root_unref_child(g_steal_pointer(&state->disk));
+    bdrv_graph_wrunlock();
+    bdrv_drained_end(state->volume);
 }
 
 static bool state_open_disk(PipelineState *state, Error **errp)
