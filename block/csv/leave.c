@@ -115,6 +115,12 @@ static bool csv_leave_volume(CsvVolume *vol)
     return !blk;
 }
 
+static void csv_leave_in(int ms)
+{
+    csv_leave_ms = ms;
+    timer_mod(csv_leave_timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + ms);
+}
+
 static void csv_leave(void *opaque)
 {
     g_autoptr(GPtrArray) volumes = g_ptr_array_new();
@@ -136,9 +142,7 @@ static void csv_leave(void *opaque)
         bdrv_unref(bs);
     }
     if (again) {
-        csv_leave_ms = MIN(2 * csv_leave_ms, CSV_LEAVE_MAX_MS);
-        timer_mod(csv_leave_timer, csv_leave_ms +
-                  qemu_clock_get_ms(QEMU_CLOCK_REALTIME));
+        csv_leave_in(MIN(2 * csv_leave_ms, CSV_LEAVE_MAX_MS));
     }
 }
 
@@ -147,7 +151,5 @@ void csv_leave_soon(void)
     if (!csv_leave_timer) {
         csv_leave_timer = timer_new_ms(QEMU_CLOCK_REALTIME, csv_leave, NULL);
     }
-    csv_leave_ms = CSV_LEAVE_MS;
-    timer_mod(csv_leave_timer, csv_leave_ms +
-              qemu_clock_get_ms(QEMU_CLOCK_REALTIME));
+    csv_leave_in(CSV_LEAVE_MS);
 }

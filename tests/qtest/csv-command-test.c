@@ -49,20 +49,6 @@ static void end(Pair *p)
     g_free(p->dir);
 }
 
-/* Free @rsp.  Without @want it must be a success, else that error. */
-static void expect(QDict *rsp, const char *want)
-{
-    QDict *error = qdict_get_qdict(rsp, "error");
-    const char *text = error ? qdict_get_str(error, "desc") : NULL;
-
-    if (want ? !text || !strstr(text, want) : text != NULL) {
-        g_test_message("want '%s', got '%s'", want ?: "success",
-                       text ?: "success");
-        g_test_fail();
-    }
-    qobject_unref(rsp);
-}
-
 static QDict *add(QTestState *qts, const char *disk)
 {
     return qtest_qmp(qts, "{'execute': 'blockdev-add', 'arguments': {"
@@ -72,8 +58,8 @@ static QDict *add(QTestState *qts, const char *disk)
 
 static void del(QTestState *qts)
 {
-    expect(qtest_qmp(qts, "{'execute': 'blockdev-del', 'arguments': {"
-                     "'node-name': 'n'}}"), NULL);
+    csv_expect(qtest_qmp(qts, "{'execute': 'blockdev-del', 'arguments': {"
+                         "'node-name': 'n'}}"), NULL);
 }
 
 static QDict *disk_command(QTestState *qts, const char *command,
@@ -155,28 +141,28 @@ static void test_rename(void)
 
     begin(&p, "");
     uuid = disk_text(p.a, "d0", "uuid");
-    expect(rename_disk(p.a, "d0", "vm1/root"), NULL);
+    csv_expect(rename_disk(p.a, "d0", "vm1/root"), NULL);
     again = disk_text(p.b, "vm1/root", "uuid");
     g_assert_cmpstr(again, ==, uuid);
     none = disk_text(p.b, "d0", "uuid");
     g_assert_null(none);
 
     /* To itself; by its UUID; of one that is open here */
-    expect(rename_disk(p.a, "vm1/root", "vm1/root"), NULL);
-    expect(rename_disk(p.a, uuid, "x"), NULL);
-    expect(add(p.a, uuid), NULL);
-    expect(rename_disk(p.a, "x", "y"), NULL);
+    csv_expect(rename_disk(p.a, "vm1/root", "vm1/root"), NULL);
+    csv_expect(rename_disk(p.a, uuid, "x"), NULL);
+    csv_expect(add(p.a, uuid), NULL);
+    csv_expect(rename_disk(p.a, "x", "y"), NULL);
 
-    expect(rename_disk(p.b, "y", "z"), "is in use by another member");
-    expect(rename_disk(p.a, "y", "d1"), "has a disk 'd1' already");
-    expect(rename_disk(p.b, "d1", "y"), "has a disk 'y' already");
-    expect(rename_disk(p.a, "none", "z"), "has no disk 'none'");
-    expect(rename_disk(p.a, "d1", ""), "name");
-    expect(rename_disk(p.a, "d1", "a\tb"), "name");
+    csv_expect(rename_disk(p.b, "y", "z"), "is in use by another member");
+    csv_expect(rename_disk(p.a, "y", "d1"), "has a disk 'd1' already");
+    csv_expect(rename_disk(p.b, "d1", "y"), "has a disk 'y' already");
+    csv_expect(rename_disk(p.a, "none", "z"), "has no disk 'none'");
+    csv_expect(rename_disk(p.a, "d1", ""), "name");
+    csv_expect(rename_disk(p.a, "d1", "a\tb"), "name");
     /* What was refused has left nothing behind, and the owner goes on. */
     del(p.a);
-    expect(rename_disk(p.b, "y", "z"), NULL);
-    expect(add(p.a, "z"), NULL);
+    csv_expect(rename_disk(p.b, "y", "z"), NULL);
+    csv_expect(add(p.a, "z"), NULL);
     end(&p);
 }
 
@@ -187,17 +173,17 @@ static void test_describe(void)
     Pair p;
 
     begin(&p, "");
-    expect(describe(p.a, "d0", "mail server"), NULL);
+    csv_expect(describe(p.a, "d0", "mail server"), NULL);
     text = disk_text(p.b, "d0", "description");
     g_assert_cmpstr(text, ==, "mail server");
-    expect(add(p.a, "d0"), NULL);
-    expect(describe(p.a, "d0", ""), NULL);
+    csv_expect(add(p.a, "d0"), NULL);
+    csv_expect(describe(p.a, "d0", ""), NULL);
     mine = disk_text(p.b, "d0", "description");
     g_assert_cmpstr(mine, ==, "");
-    expect(describe(p.b, "d0", "x"), "is in use by another member");
-    expect(describe(p.a, "none", "x"), "has no disk 'none'");
-    expect(describe(p.a, "d1", l), "description");
-    expect(describe(p.a, "d1", "a\nb"), "description");
+    csv_expect(describe(p.b, "d0", "x"), "is in use by another member");
+    csv_expect(describe(p.a, "none", "x"), "has no disk 'none'");
+    csv_expect(describe(p.a, "d1", l), "description");
+    csv_expect(describe(p.a, "d1", "a\nb"), "description");
     end(&p);
 }
 
@@ -251,7 +237,7 @@ static void test_query(void)
 
     begin(&p, "");
     g_assert_null(node_info(p.a, "d0"));
-    expect(add(p.a, "d0"), NULL);
+    csv_expect(add(p.a, "d0"), NULL);
     g_assert_null(node_info(p.a, "d1"));
     g_assert_null(node_info(p.b, "d0"));
 
@@ -291,8 +277,8 @@ static void test_query(void)
     g_assert_cmpint(number(info, "stats", "clusters-freed"), ==, 3);
     g_assert_cmpint(number(info, "stats", "commits"), ==, 2);
     qobject_unref(info);
-    expect(qtest_qmp(p.a, "{'execute': 'query-csv-volumes', 'arguments': {"
-                     "'node-name': 'none'}}"), "none");
+    csv_expect(qtest_qmp(p.a, "{'execute': 'query-csv-volumes', 'arguments': {"
+                         "'node-name': 'none'}}"), "none");
     end(&p);
 }
 
@@ -317,7 +303,7 @@ static QDict *create(QTestState *qts, const char *name)
                            "'file': 'vol', 'disk': %s, 'size': 1048576}}}",
                            name);
 
-    expect(rsp, NULL);
+    csv_expect(rsp, NULL);
     for (;;) {
         QDict *job;
 
@@ -330,12 +316,13 @@ static QDict *create(QTestState *qts, const char *name)
             if (error) {
                 QDict *e = qdict_new();
 
+                qdict_put_str(e, "class", "GenericError");
                 qdict_put_str(e, "desc", error);
                 qdict_put(ret, "error", e);
             }
             qobject_unref(rsp);
-            expect(qtest_qmp(qts, "{'execute': 'job-dismiss', 'arguments': "
-                             "{'id': 'job'}}"), NULL);
+            csv_expect(qtest_qmp(qts, "{'execute': 'job-dismiss', 'arguments': "
+                                 "{'id': 'job'}}"), NULL);
             return ret;
         }
         qobject_unref(rsp);
@@ -355,45 +342,45 @@ static void test_grow(void)
     before = capacity(p.a);
     g_assert_cmpint(stat(p.path, &st), ==, 0);
 
-    expect(add(p.b, "d1"), NULL);
+    csv_expect(add(p.b, "d1"), NULL);
     for (i = 2; i < before / SEGMENT + 1; i++) {
         g_autofree char *name = g_strdup_printf("disk-%u", i);
         QDict *rsp = create(p.b, name);
 
         if (qdict_haskey(rsp, "error")) {
-            expect(rsp, "is full");
+            csv_expect(rsp, "is full");
             break;
         }
         qobject_unref(rsp);
     }
-    expect(create(p.b, "more"), "is full");
+    csv_expect(create(p.b, "more"), "is full");
 
-    expect(grow(p.a, st.st_size), "segments already");
-    expect(grow(p.a, 1), "segments already");
-    expect(grow(p.a, 0), "segments already");
-    expect(grow(p.a, 2 * PiB), "Parameter 'size' must be");
-    expect(grow(p.a, st.st_size + 2 * SEGMENT), NULL);
+    csv_expect(grow(p.a, st.st_size), "segments already");
+    csv_expect(grow(p.a, 1), "segments already");
+    csv_expect(grow(p.a, 0), "segments already");
+    csv_expect(grow(p.a, 2 * PiB), "Parameter 'size' must be");
+    csv_expect(grow(p.a, st.st_size + 2 * SEGMENT), NULL);
     full = capacity(p.a);
     g_assert_cmpint(full, ==, before + 2 * SEGMENT);
     /* A write finds the new space, as one that stopped a guest does. */
     g_assert_cmpint(allocated(p.a, "d1"), ==, SEGMENT);
     g_free(qtest_hmp(p.b, "qemu-io n \"write 0 8M\""));
     g_assert_cmpint(allocated(p.a, "d1"), >, SEGMENT);
-    expect(grow(p.a, st.st_size + 4 * SEGMENT), NULL);
+    csv_expect(grow(p.a, st.st_size + 4 * SEGMENT), NULL);
     full = capacity(p.a);
-    expect(create(p.b, "more"), NULL);
+    csv_expect(create(p.b, "more"), NULL);
     g_assert_cmpint(capacity(p.b), ==, full);
 
     /* The storage has grown by itself. */
     g_assert_cmpint(truncate(p.path, st.st_size + 5 * SEGMENT), ==, 0);
-    expect(grow(p.b, 0), NULL);
+    csv_expect(grow(p.b, 0), NULL);
     g_assert_cmpint(capacity(p.a), ==, before + 5 * SEGMENT);
-    expect(grow_disk(p.b, 32 * MiB), NULL);
+    csv_expect(grow_disk(p.b, 32 * MiB), NULL);
 
     /* The table has an end. */
-    expect(grow(p.a, 1 * TiB), "can have");
-    expect(qtest_qmp(p.a, "{'execute': 'csv-volume-grow', 'arguments': {"
-                     "'volume': 'none'}}"), "is neither");
+    csv_expect(grow(p.a, 1 * TiB), "can have");
+    csv_expect(qtest_qmp(p.a, "{'execute': 'csv-volume-grow', 'arguments': {"
+                         "'volume': 'none'}}"), "is neither");
     end(&p);
 }
 
@@ -402,17 +389,19 @@ static void test_seal(void)
     Pair p;
 
     begin(&p, "");
-    expect(disk_command(p.a, "csv-disk-seal", "d0"), NULL);
+    csv_expect(disk_command(p.a, "csv-disk-seal", "d0"), NULL);
     g_assert_true(disk_flag(p.b, "sealed"));
-    expect(add(p.a, "d0"), "is sealed");
-    expect(add(p.a, "d1"), NULL);
-    expect(disk_command(p.a, "csv-disk-seal", "d1"), "open for writing here");
-    expect(disk_command(p.b, "csv-disk-seal", "d1"), "by another member");
-    expect(disk_command(p.b, "csv-disk-seal", "d2"), "has no disk 'd2'");
-    expect(qtest_qmp(p.a, "{'execute': 'csv-disk-seal', 'arguments': {"
-                     "'volume': 'no', 'disk': 'd0'}}"), "is neither");
-    expect(qtest_qmp(p.a, "{'execute': 'csv-disk-seal', 'arguments': {"
-                     "'volume': 'vol', 'disk': 'd0', 'seal': false}}"), NULL);
+    csv_expect(add(p.a, "d0"), "is sealed");
+    csv_expect(add(p.a, "d1"), NULL);
+    csv_expect(disk_command(p.a, "csv-disk-seal", "d1"),
+               "open for writing here");
+    csv_expect(disk_command(p.b, "csv-disk-seal", "d1"), "by another member");
+    csv_expect(disk_command(p.b, "csv-disk-seal", "d2"), "has no disk 'd2'");
+    csv_expect(qtest_qmp(p.a, "{'execute': 'csv-disk-seal', 'arguments': {"
+                         "'volume': 'no', 'disk': 'd0'}}"), "is neither");
+    csv_expect(qtest_qmp(p.a, "{'execute': 'csv-disk-seal', 'arguments': {"
+                         "'volume': 'vol', 'disk': 'd0', 'seal': false}}"),
+               NULL);
     g_assert_false(disk_flag(p.b, "sealed"));
     end(&p);
 }
@@ -422,10 +411,10 @@ static void test_share(void)
     Pair p;
 
     begin(&p, "");
-    expect(disk_command(p.a, "csv-disk-share", "d0"), "not all of it");
-    expect(disk_command(p.a, "csv-disk-share", "d2"), "has no disk 'd2'");
-    expect(qtest_qmp(p.a, "{'execute': 'csv-disk-share', 'arguments': {"
-                     "'volume': 'no', 'disk': 'd0'}}"), "is neither");
+    csv_expect(disk_command(p.a, "csv-disk-share", "d0"), "not all of it");
+    csv_expect(disk_command(p.a, "csv-disk-share", "d2"), "has no disk 'd2'");
+    csv_expect(qtest_qmp(p.a, "{'execute': 'csv-disk-share', 'arguments': {"
+                         "'volume': 'no', 'disk': 'd0'}}"), "is neither");
     end(&p);
 }
 

@@ -104,21 +104,6 @@ static void end(Stall *s)
     g_free(s->dir);
 }
 
-/* Free @rsp.  Without @want it must be a success, else that error. */
-static void expect(QDict *rsp, const char *want)
-{
-    QDict *error = qdict_get_qdict(rsp, "error");
-    const char *text = error ? qdict_get_str(error, "desc") : NULL;
-
-    if (want) {
-        g_assert_nonnull(text);
-        g_assert_nonnull(strstr(text, want));
-    } else {
-        g_assert_cmpstr(text, ==, NULL);
-    }
-    qobject_unref(rsp);
-}
-
 /* How many disks the first volume has */
 static int count_disks(Stall *s)
 {
@@ -135,10 +120,11 @@ static int count_disks(Stall *s)
 /* The monitor serves commands of all kinds. */
 static void others_work(Stall *s)
 {
-    expect(qtest_qmp(s->qts, "{'execute': 'query-status'}"), NULL);
-    expect(qtest_qmp(s->qts, "{'execute': 'query-named-block-nodes'}"), NULL);
-    expect(qtest_qmp(s->qts, "{'execute': 'query-csv-volumes', "
-                     "'arguments': {'node-name': 'vol1'}}"), NULL);
+    csv_expect(qtest_qmp(s->qts, "{'execute': 'query-status'}"), NULL);
+    csv_expect(qtest_qmp(s->qts, "{'execute': 'query-named-block-nodes'}"),
+               NULL);
+    csv_expect(qtest_qmp(s->qts, "{'execute': 'query-csv-volumes', "
+                         "'arguments': {'node-name': 'vol1'}}"), NULL);
     other_disk(s);
 }
 
@@ -167,8 +153,8 @@ static void finish_job(Stall *s, const char *id)
     g_assert_cmpint(qdict_get_int(job, "current-progress"), ==,
                     qdict_get_int(job, "total-progress"));
     qobject_unref(job);
-    expect(qtest_qmp(s->qts, "{'execute': 'job-dismiss', "
-                     "'arguments': {'id': %s}}", id), NULL);
+    csv_expect(qtest_qmp(s->qts, "{'execute': 'job-dismiss', "
+                         "'arguments': {'id': %s}}", id), NULL);
 }
 
 /* A job runs while its storage does not answer, and everything else works. */
@@ -176,8 +162,8 @@ static void job_stalls(Stall *s, const char *id)
 {
     others_work(s);
     /* It does not stop in the middle, and does not fail either. */
-    expect(qtest_qmp(s->qts, "{'execute': 'job-cancel', "
-                     "'arguments': {'id': %s}}", id), NULL);
+    csv_expect(qtest_qmp(s->qts, "{'execute': 'job-cancel', "
+                         "'arguments': {'id': %s}}", id), NULL);
     others_work(s);
     resume(s);
     finish_job(s, id);
@@ -188,12 +174,13 @@ static void test_delete(void)
     Stall s;
 
     begin(&s);
-    expect(qtest_qmp(s.qts, "{'execute': 'csv-disk-delete', 'arguments': {"
-                     "'volume': 'none', 'disk': 'd0', 'job-id': 'j'}}"),
-           "is neither");
+    csv_expect(qtest_qmp(s.qts, "{'execute': 'csv-disk-delete', 'arguments': {"
+                         "'volume': 'none', 'disk': 'd0', 'job-id': 'j'}}"),
+               "is neither");
     stall(&s);
-    expect(qtest_qmp(s.qts, "{'execute': 'csv-disk-delete', 'arguments': {"
-                     "'volume': 'vol', 'disk': 'd0', 'job-id': 'j'}}"), NULL);
+    csv_expect(qtest_qmp(s.qts, "{'execute': 'csv-disk-delete', 'arguments': {"
+                         "'volume': 'vol', 'disk': 'd0', 'job-id': 'j'}}"),
+               NULL);
     job_stalls(&s, "j");
     g_assert_cmpint(count_disks(&s), ==, 0);
     end(&s);
@@ -205,9 +192,9 @@ static void test_grow(void)
 
     begin(&s);
     stall(&s);
-    expect(qtest_qmp(s.qts, "{'execute': 'csv-volume-grow', 'arguments': {"
-                     "'volume': 'vol', 'size': %" PRIu64 ", "
-                     "'job-id': 'j'}}", (uint64_t)1 * GiB), NULL);
+    csv_expect(qtest_qmp(s.qts, "{'execute': 'csv-volume-grow', 'arguments': {"
+                         "'volume': 'vol', 'size': %" PRIu64 ", "
+                         "'job-id': 'j'}}", (uint64_t)1 * GiB), NULL);
     job_stalls(&s, "j");
     end(&s);
 }
@@ -218,10 +205,10 @@ static void test_create(void)
 
     begin(&s);
     stall(&s);
-    expect(qtest_qmp(s.qts, "{'execute': 'blockdev-create', 'arguments': {"
-                     "'job-id': 'j', 'options': {'driver': 'csv', "
-                     "'file': 'vol', 'disk': 'd1', 'size': %" PRIu64 ", "
-                     "'preallocation': 'full'}}}", (uint64_t)DISK), NULL);
+    csv_expect(qtest_qmp(s.qts, "{'execute': 'blockdev-create', 'arguments': {"
+                         "'job-id': 'j', 'options': {'driver': 'csv', "
+                         "'file': 'vol', 'disk': 'd1', 'size': %" PRIu64 ", "
+                         "'preallocation': 'full'}}}", (uint64_t)DISK), NULL);
     others_work(&s);
     resume(&s);
     finish_job(&s, "j");
@@ -236,13 +223,13 @@ static void test_query(void)
 
     begin(&s);
     stall(&s);
-    expect(qtest_qmp(s.qts, "{'execute': 'query-csv-volumes', 'arguments': {"
-                     "'node-name': 'vol', 'timeout': 1}}"),
-           "has not answered in time");
+    csv_expect(qtest_qmp(s.qts, "{'execute': 'query-csv-volumes', "
+                         "'arguments': {'node-name': 'vol', 'timeout': 1}}"),
+               "has not answered in time");
     others_work(&s);
-    expect(qtest_qmp(s.qts, "{'execute': 'query-csv-volumes', 'arguments': {"
-                     "'node-name': 'vol', 'timeout': 1}}"),
-           "has not answered an earlier query");
+    csv_expect(qtest_qmp(s.qts, "{'execute': 'query-csv-volumes', "
+                         "'arguments': {'node-name': 'vol', 'timeout': 1}}"),
+               "has not answered an earlier query");
     resume(&s);
     /* The earlier query has to end first. */
     while (true) {
@@ -265,7 +252,7 @@ static void stall_command(Stall *s, const char *command)
     qtest_qmp_send(s->qts, command, "");
     other_disk(s);
     resume(s);
-    expect(qtest_qmp_receive(s->qts), NULL);
+    csv_expect(qtest_qmp_receive(s->qts), NULL);
 }
 
 static void test_commands(void)

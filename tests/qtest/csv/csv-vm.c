@@ -42,6 +42,20 @@ void G_GNUC_PRINTF(1, 2) csv_qemu_img(const char *fmt, ...)
     g_assert_cmpint(status, ==, 0);
 }
 
+void csv_expect(QDict *rsp, const char *want)
+{
+    QDict *error = qdict_get_qdict(rsp, "error");
+    const char *text = error ? qdict_get_str(error, "desc") : NULL;
+
+    if (want ? !text || !strstr(text, want) : text != NULL) {
+        g_error("want '%s', got '%s'", want ?: "success", text ?: "success");
+    }
+    if (want) {
+        g_assert_cmpstr(qdict_get_str(error, "class"), ==, "GenericError");
+    }
+    qobject_unref(rsp);
+}
+
 void csv_scene_init(CsvScene *s, int disks)
 {
     *s = (CsvScene) { .disks = disks };

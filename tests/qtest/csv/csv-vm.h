@@ -44,6 +44,12 @@ typedef struct CsvDiskState {
 /* Run qemu-img and insist on success */
 void G_GNUC_PRINTF(1, 2) csv_qemu_img(const char *fmt, ...);
 
+/*
+ * Free @rsp, an answer to a command.  Without @want it must be a success, else
+ * a GenericError that contains @want.
+ */
+void csv_expect(QDict *rsp, const char *want);
+
 /* A new volume "vol1" with disks "disk0", "disk1", ... */
 void csv_scene_init(CsvScene *s, int disks);
 void csv_scene_cleanup(CsvScene *s);
