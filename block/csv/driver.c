@@ -225,8 +225,9 @@ static int GRAPH_RDLOCK csv_inactivate(BlockDriverState *bs)
             }
         }
     }
+    disk->leaving = false;      /* the node's permissions are refreshed next */
     if (ret >= 0 && disk->attached) {
-        csv_leave_soon();
+        csv_leave_soon(disk->volume);
     }
     trace_csv_inactivate(bs, ret);
     return ret;
@@ -265,7 +266,7 @@ static void csv_child_perm(BlockDriverState *bs, BdrvChild *c,
     if (role & BDRV_CHILD_COW) {
         return;
     }
-    if (disk->claiming_node || disk->owned ||
+    if (disk->claiming_node || disk->leaving || disk->owned ||
         (disk->use && !(bs->open_flags & BDRV_O_INACTIVE))) {
         *nperm |= BLK_PERM_WRITE | BLK_PERM_RESIZE;
     }

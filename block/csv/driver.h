@@ -38,10 +38,10 @@ int GRAPH_RDLOCK csv_reopen_let_go(CsvDisk *disk, const QemuUUID *token,
 /* leave.c */
 
 /*
- * A disk became inactive: leave its volume as soon as others own all that this
- * process had there.  Main thread.
+ * A disk of @vol became inactive: leave the volume as soon as others own all
+ * that this process had there.  Main thread; does no I/O by itself.
  */
-void csv_leave_soon(void);
+void csv_leave_soon(CsvVolume *vol);
 
 /* create.c */
 

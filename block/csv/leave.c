@@ -10,6 +10,12 @@
  * moment that it takes.  If the disks come back, which takes a claim, the
  * process becomes a member again.
  *
+ * The storage may be slow, so a coroutine does the I/O.  A timer starts it, and
+ * does what a coroutine cannot do, or not in the middle of another change of
+ * the nodes: it activates and inactivates the volume's.  In between anything
+ * may happen to the disks.  So the coroutine begins with a look at all of them
+ * each time, and holds them while it runs: they cannot be closed then.
+ *
  * Copyright (c) 2026 The qemu-csv developers
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
@@ -17,34 +23,34 @@
 
 #include "qemu/osdep.h"
 #include "qapi/error.h"
+#include "qemu/main-loop.h"
 #include "qemu/timer.h"
-#include "system/block-backend.h"
 #include "driver.h"
-#include "open.h"
 
 /* How soon it is looked whether all are claimed, and how often in the end. */
 #define CSV_LEAVE_MS            500
 #define CSV_LEAVE_MAX_MS        8000
 
-static QEMUTimer *csv_leave_timer;
-static int csv_leave_ms;
-
-/* Does the record of a disk that we let go still name us, or may it? */
-static bool GRAPH_RDLOCK csv_leave_named(CsvDisk *disk)
+static void csv_leave_in(CsvVolume *vol, int ms)
 {
-    CsvDiskRecord rec;
-
-    return csv_disk_reread(disk, &rec, NULL) < 0 ||
-           rec.epoch == disk->record.epoch;
+    timer_mod(vol->leave.timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + ms);
 }
 
-/* Has this process no use for its membership?  0: so.  -EAGAIN: not yet. */
-static int csv_leave_check(CsvVolume *vol)
+static void csv_leave_later(CsvVolume *vol)
+{
+    vol->leave.ms = MIN(2 * vol->leave.ms, CSV_LEAVE_MAX_MS);
+    csv_leave_in(vol, vol->leave.ms);
+}
+
+/*
+ * Has this process no use for its membership, as far as it knows without I/O?
+ * 0: so.  -EAGAIN: not yet.  -EBUSY: it uses a disk.
+ */
+static int csv_leave_idle(CsvVolume *vol)
 {
     unsigned attached = 0;
+    bool drained = false;
     CsvDisk *disk;
-
-    GRAPH_RDLOCK_GUARD_MAINLOOP();
 
     QLIST_FOREACH(disk, &vol->disks, next) {
         if (!disk->attached) {
@@ -55,101 +61,230 @@ static int csv_leave_check(CsvVolume *vol)
             disk->unsure || disk->give_back) {
             return -EBUSY;
         }
+        drained |= disk->bs->quiesce_counter;
     }
     if (!attached) {
         return -EBUSY;
     }
-    if (attached != vol->attached) {
-        return -EAGAIN;     /* a command is at work */
+    /* Else a command is at work. */
+    return attached == vol->attached && !drained ? 0 : -EAGAIN;
+}
+
+/* What the coroutine works on: disks that are held by their in-flight count */
+typedef struct CsvLeaving {
+    CsvVolume *vol;
+    GPtrArray *disks;           /* of CsvDisk, all that are attached */
+} CsvLeaving;
+
+static void csv_leave_hold(CsvLeaving *run)
+{
+    CsvDisk *disk;
+
+    run->disks = g_ptr_array_new();
+    QLIST_FOREACH(disk, &run->vol->disks, next) {
+        if (disk->attached) {
+            bdrv_inc_in_flight(disk->bs);
+            g_ptr_array_add(run->disks, disk);
+        }
     }
-    QLIST_FOREACH(disk, &vol->disks, next) {
-        if (disk->attached && disk->handed_over && csv_leave_named(disk)) {
+}
+
+static void csv_leave_unhold(CsvLeaving *run)
+{
+    for (guint i = 0; i < run->disks->len; i++) {
+        CsvDisk *disk = g_ptr_array_index(run->disks, i);
+
+        bdrv_dec_in_flight(disk->bs);
+    }
+    g_ptr_array_free(run->disks, true);
+}
+
+/* Does the record of a disk that we let go still name us, or may it? */
+static bool coroutine_fn GRAPH_RDLOCK csv_leave_named(CsvDisk *disk)
+{
+    CsvDiskRecord rec;
+
+    return csv_disk_reread(disk, &rec, NULL) < 0 ||
+           rec.epoch == disk->record.epoch;
+}
+
+/* Do others own all that was handed over?  Results are of csv_leave_idle(). */
+static int coroutine_fn GRAPH_RDLOCK csv_leave_check(CsvLeaving *run)
+{
+    int ret;
+
+    for (guint i = 0; i < run->disks->len; i++) {
+        CsvDisk *disk = g_ptr_array_index(run->disks, i);
+
+        if (disk->handed_over && csv_leave_named(disk)) {
             return -EAGAIN;
         }
+    }
+    ret = csv_leave_idle(run->vol);
+    if (ret < 0) {
+        return ret;
+    }
+    /* A disk may have come back and gone again, or another one with it. */
+    return run->vol->leave.again || run->vol->attached != run->disks->len
+           ? -EAGAIN : 0;
+}
+
+/* The node of the volume is active, and nobody here needs the membership. */
+static int coroutine_fn GRAPH_RDLOCK csv_leave_do(CsvLeaving *run)
+{
+    CsvDisk *way = g_ptr_array_index(run->disks, 0);
+
+    run->vol->leave.ending = true;
+    way->leaving = true;
+    if (bdrv_child_refresh_perms(way->bs, way->bs->file, NULL) < 0 ||
+        !csv_may_write(way->bs->file)) {
+        return -EAGAIN;
+    }
+    /*
+     * Before anything yields: a disk that comes back from here on joins again.
+     * Its use ends with our record.
+     */
+    for (guint i = 0; i < run->disks->len; i++) {
+        CsvDisk *disk = g_ptr_array_index(run->disks, i);
+
+        disk->attached = false;
+        disk->use = 0;
+    }
+    /* The last one to detach writes the record. */
+    for (guint i = run->disks->len; i-- > 0; ) {
+        CsvDisk *disk = g_ptr_array_index(run->disks, i);
+
+        csv_member_detach(run->vol, disk->bs->file);
     }
     return 0;
 }
 
-/* By @file, which can be written. */
-static void csv_leave_by(CsvVolume *vol, BdrvChild *file)
+static void coroutine_fn GRAPH_RDLOCK csv_leave_run(CsvLeaving *run)
+{
+    CsvVolume *vol = run->vol;
+    CsvLeave *leave = &vol->leave;
+    int ret = csv_leave_check(run);
+
+    if (ret >= 0) {
+        leave->able = vol->bs->open_flags & BDRV_O_INACTIVE;
+        if (!leave->able) {
+            ret = csv_leave_do(run);
+        }
+    }
+    leave->running = false;
+    if (leave->able || leave->ending) {
+        csv_leave_in(vol, 0);
+    } else if (ret == -EAGAIN || leave->again) {
+        csv_leave_later(vol);
+    }
+    csv_leave_unhold(run);      /* now they may be closed, and the volume */
+}
+
+static void coroutine_fn csv_leave_entry(void *opaque)
+{
+    g_autofree CsvLeaving *run = opaque;
+
+    bdrv_graph_co_rdlock();
+    csv_leave_run(run);
+    bdrv_graph_co_rdunlock();
+}
+
+static void csv_leave_start(CsvVolume *vol)
+{
+    CsvLeaving *run = g_new0(CsvLeaving, 1);
+
+    run->vol = vol;
+    csv_leave_hold(run);
+    vol->leave.running = true;
+    vol->leave.again = false;
+    aio_co_enter(qemu_get_aio_context(),
+                 qemu_coroutine_create(csv_leave_entry, run));
+}
+
+/* Is there a request that inactivating the node would have to wait for? */
+static bool csv_leave_busy(CsvVolume *vol)
+{
+    CsvDisk *disk;
+
+    QLIST_FOREACH(disk, &vol->disks, next) {
+        if (qatomic_read(&disk->bs->in_flight)) {
+            return true;
+        }
+    }
+    return qatomic_read(&vol->bs->in_flight);
+}
+
+/* Drop what was needed to write our record. */
+static void csv_leave_end(CsvVolume *vol)
 {
     CsvDisk *disk;
 
     GRAPH_RDLOCK_GUARD_MAINLOOP();
 
-    /* The last one to detach writes the record. */
-    if (csv_member_attach(vol, file, NULL) < 0) {
-        return;
-    }
     QLIST_FOREACH(disk, &vol->disks, next) {
-        if (disk->attached) {
-            csv_disk_detach(disk);
+        if (disk->leaving) {
+            disk->leaving = false;
+            bdrv_child_refresh_perms(disk->bs, disk->bs->file, NULL);
         }
     }
-    csv_member_detach(vol, file);
+    if (vol->leave.activated) {
+        bdrv_inactivate(vol->bs, NULL);     /* not if it is in use again */
+    }
+    vol->leave.ending = false;
+    vol->leave.activated = false;
 }
 
-/* Returns true if it must be tried again. */
-static bool csv_leave_volume(CsvVolume *vol)
+/* The coroutine is about to start; activate the node if it asked for that. */
+static int csv_leave_prepare(CsvVolume *vol)
 {
-    BlockDriverState *bs = vol->bs;
-    bool inactive = bs->open_flags & BDRV_O_INACTIVE;
-    int ret = csv_leave_check(vol);
-    BlockBackend *blk;
+    CsvLeave *leave = &vol->leave;
+    int ret = csv_leave_idle(vol);
+    bool activate = leave->able;
 
-    if (ret < 0) {
-        return ret == -EAGAIN;
+    leave->able = false;
+    if (ret < 0 || !activate || !(vol->bs->open_flags & BDRV_O_INACTIVE)) {
+        return ret;
     }
-    if (inactive && bdrv_activate(bs, NULL) < 0) {
-        return true;
-    }
-    blk = blk_new_with_bs(bs, BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE,
-                          BLK_PERM_ALL, NULL);
-    if (blk) {
-        csv_leave_by(vol, csv_blk_child(blk));
-        blk_unref(blk);
-    }
-    if (inactive) {
-        bdrv_inactivate(bs, NULL);
-    }
-    return !blk;
-}
-
-static void csv_leave_in(int ms)
-{
-    csv_leave_ms = ms;
-    timer_mod(csv_leave_timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + ms);
+    leave->ending = true;
+    leave->activated = true;
+    return bdrv_activate(vol->bs, NULL) < 0 ? -EAGAIN : 0;
 }
 
 static void csv_leave(void *opaque)
 {
-    g_autoptr(GPtrArray) volumes = g_ptr_array_new();
-    bool again = false;
-    CsvVolume *vol;
+    CsvVolume *vol = opaque;
+    CsvLeave *leave = &vol->leave;
+    int ret;
 
-    for (vol = csv_volume_next(NULL); vol; vol = csv_volume_next(vol)) {
-        vol->refs++;
-        bdrv_ref(vol->bs);
-        g_ptr_array_add(volumes, vol);
+    if (leave->running) {
+        leave->again = true;
+        return;
     }
-    for (guint i = 0; i < volumes->len; i++) {
-        BlockDriverState *bs;
-
-        vol = g_ptr_array_index(volumes, i);
-        bs = vol->bs;
-        again |= csv_leave_volume(vol);
-        csv_volume_put(vol);
-        bdrv_unref(bs);
+    if (leave->ending) {
+        if (csv_leave_busy(vol)) {
+            csv_leave_in(vol, CSV_LEAVE_MS);
+            return;
+        }
+        csv_leave_end(vol);
+        ret = csv_leave_idle(vol) == -EBUSY ? -EBUSY : -EAGAIN;
+    } else {
+        ret = csv_leave_prepare(vol);
     }
-    if (again) {
-        csv_leave_in(MIN(2 * csv_leave_ms, CSV_LEAVE_MAX_MS));
+    if (ret >= 0) {
+        csv_leave_start(vol);
+    } else if (ret == -EAGAIN) {
+        csv_leave_later(vol);
     }
 }
 
-void csv_leave_soon(void)
+void csv_leave_soon(CsvVolume *vol)
 {
-    if (!csv_leave_timer) {
-        csv_leave_timer = timer_new_ms(QEMU_CLOCK_REALTIME, csv_leave, NULL);
+    CsvLeave *leave = &vol->leave;
+
+    if (!leave->timer) {
+        leave->timer = timer_new_ms(QEMU_CLOCK_REALTIME, csv_leave, vol);
     }
-    csv_leave_in(CSV_LEAVE_MS);
+    leave->again = true;
+    leave->ms = CSV_LEAVE_MS;
+    csv_leave_in(vol, leave->ms);
 }

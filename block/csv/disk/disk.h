@@ -101,6 +101,7 @@ struct CsvDisk {
     bool give_back;             /* failed hand-over: to be released */
     bool attached;              /* counts in volume->attached */
     bool claiming_node;         /* needs write permission on the volume now */
+    bool leaving;               /* the same, while we leave the volume */
     bool making;                /* under creation by us; implies owned */
     QemuUUID made;              /* option CSV_OPT_MAKING */
     uint32_t use;               /* our entry in CsvMemberRecord.use, or 0 */

@@ -311,7 +311,9 @@ void csv_volume_put(CsvVolume *vol)
     assert(vol->attached == 0);
     assert(QLIST_EMPTY(&vol->disks));
     trace_csv_volume_close(vol);
+    assert(!vol->leave.running);
     QLIST_REMOVE(vol, next);
+    timer_free(vol->leave.timer);
     csv_gate_destroy(&vol->gate);
     g_ptr_array_free(vol->ways, true);
     g_free(vol->peers);

@@ -34,6 +34,17 @@ typedef struct CsvDisk CsvDisk;
 typedef struct CsvLeaseOps CsvLeaseOps;
 typedef struct CsvPeer CsvPeer;
 
+/* How a process leaves a volume of which it uses no disk; see leave.c. */
+typedef struct CsvLeave {
+    QEMUTimer *timer;           /* NULL: no disk was inactivated so far */
+    int ms;                     /* its period */
+    bool running;               /* the coroutine is at work */
+    bool again;                 /* a disk was inactivated since it began */
+    bool able;                  /* it can leave once the node is active */
+    bool ending;                /* permissions are to be dropped */
+    bool activated;             /* ... and the node is to be inactivated */
+} CsvLeave;
+
 /*
  * A volume that this process has open through one block node.  Lives from the
  * first csv_volume_get() on that node to the last csv_volume_put().  Protected
@@ -60,6 +71,7 @@ struct CsvVolume {
     CsvPeer *peers;             /* by slot; NULL: no lease needs a beat */
     QEMUTimer *lease_timer;     /* NULL: not needed */
     CsvGate gate;               /* may we write now? */
+    CsvLeave leave;
 
     uint64_t segment_hint;      /* guess: table page with free segments */
     unsigned space;             /* guess: free segments; atomic */
