@@ -156,34 +156,50 @@ static void migrate(CsvScene *s, CsvVm *vm)
     csv_vm_wait(vm, "postmigrate");
 }
 
+/* A guest with two disks after its migration, and a process that looks on */
+typedef struct Move {
+    CsvScene s;
+    CsvVm *source, *target;
+    QTestState *other;
+} Move;
+
+/* @extra: options of the target, which is in @runstate in the end */
+static void move_guest(Move *m, const char *extra, const char *runstate)
+{
+    csv_scene_init(&m->s, 2);
+    m->source = csv_vm_start(&m->s, "");
+    csv_guest_use_disks(&m->s, m->source);
+    m->target = csv_vm_start_incoming(&m->s, extra);
+    m->other = start_other(&m->s);
+    g_assert_true(find_member(m->other, m->source->pid).found);
+
+    migrate(&m->s, m->source);
+    csv_vm_wait(m->target, runstate);
+}
+
+static void move_end(Move *m)
+{
+    qtest_quit(m->other);
+    csv_scene_cleanup(&m->s);
+}
+
 /* When its disks have moved away, the source is a member no longer. */
 static void test_source_leaves(void)
 {
-    CsvVm *source, *target;
-    QTestState *other;
-    CsvScene s;
+    Move m;
 
-    csv_scene_init(&s, 2);
-    source = csv_vm_start(&s, "");
-    csv_guest_use_disks(&s, source);
-    target = csv_vm_start_incoming(&s, "");
-    other = start_other(&s);
-    g_assert_true(find_member(other, source->pid).found);
+    move_guest(&m, "", "running");
+    wait_until_gone(m.other, m.source->pid);
+    g_assert_true(find_member(m.other, m.target->pid).found);
 
-    migrate(&s, source);
-    csv_vm_wait(target, "running");
-    wait_until_gone(other, source->pid);
-    g_assert_true(find_member(other, target->pid).found);
-
-    csv_expect(qtest_qmp(source->qts, "{'execute': 'cont'}"),
+    csv_expect(qtest_qmp(m.source->qts, "{'execute': 'cont'}"),
                "owned by another");
-    g_assert_false(find_member(other, source->pid).found);
-    csv_guest_use_disks(&s, target);
-    csv_vm_quit(source);
-    csv_guest_use_disks(&s, target);
-    csv_vm_quit(target);
-    qtest_quit(other);
-    csv_scene_cleanup(&s);
+    g_assert_false(find_member(m.other, m.source->pid).found);
+    csv_guest_use_disks(&m.s, m.target);
+    csv_vm_quit(m.source);
+    csv_guest_use_disks(&m.s, m.target);
+    csv_vm_quit(m.target);
+    move_end(&m);
 }
 
 /*
@@ -192,31 +208,21 @@ static void test_source_leaves(void)
  */
 static void test_source_stays(void)
 {
-    CsvVm *source, *target;
-    QTestState *other;
-    CsvScene s;
+    Move m;
 
-    csv_scene_init(&s, 2);
-    source = csv_vm_start(&s, "");
-    csv_guest_use_disks(&s, source);
-    target = csv_vm_start_incoming(&s, "-S");
-    other = start_other(&s);
-
-    migrate(&s, source);
-    csv_vm_wait(target, "paused");
+    move_guest(&m, "-S", "paused");
     g_usleep(2 * G_USEC_PER_SEC);
-    g_assert_true(find_member(other, source->pid).found);
-    csv_expect(try_open(other), "being handed over");
+    g_assert_true(find_member(m.other, m.source->pid).found);
+    csv_expect(try_open(m.other), "being handed over");
 
-    csv_vm_kill(target);
-    qtest_qmp_assert_success(source->qts, "{'execute': 'cont'}");
-    csv_guest_use_disks(&s, source);
+    csv_vm_kill(m.target);
+    qtest_qmp_assert_success(m.source->qts, "{'execute': 'cont'}");
+    csv_guest_use_disks(&m.s, m.source);
     g_usleep(2 * G_USEC_PER_SEC);
-    g_assert_true(find_member(other, source->pid).found);
-    csv_guest_use_disks(&s, source);
-    csv_vm_quit(source);
-    qtest_quit(other);
-    csv_scene_cleanup(&s);
+    g_assert_true(find_member(m.other, m.source->pid).found);
+    csv_guest_use_disks(&m.s, m.source);
+    csv_vm_quit(m.source);
+    move_end(&m);
 }
 
 static void set_active(QTestState *qts, bool active)

@@ -163,35 +163,6 @@ static void others_work(Stall *s)
     other_disk(s);
 }
 
-/* Job @id is done, without an error, and tells that it made progress. */
-static void finish_job(Stall *s, const char *id)
-{
-    QDict *job = NULL;
-    const char *status;
-
-    do {
-        QDict *rsp, *event;
-
-        event = qtest_qmp_eventwait_ref(s->qts, "JOB_STATUS_CHANGE");
-        qobject_unref(event);
-        qobject_unref(job);
-        rsp = qtest_qmp(s->qts, "{'execute': 'query-jobs'}");
-        job = qobject_to(QDict, qlist_peek(qdict_get_qlist(rsp, "return")));
-        qobject_ref(job);
-        qobject_unref(rsp);
-        g_assert_cmpstr(qdict_get_str(job, "id"), ==, id);
-        status = qdict_get_str(job, "status");
-    } while (strcmp(status, "concluded"));
-
-    g_assert_cmpstr(qdict_get_try_str(job, "error"), ==, NULL);
-    g_assert_cmpint(qdict_get_int(job, "total-progress"), >, 0);
-    g_assert_cmpint(qdict_get_int(job, "current-progress"), ==,
-                    qdict_get_int(job, "total-progress"));
-    qobject_unref(job);
-    csv_expect(qtest_qmp(s->qts, "{'execute': 'job-dismiss', "
-                         "'arguments': {'id': %s}}", id), NULL);
-}
-
 /* A job runs while its storage does not answer, and everything else works. */
 static void job_stalls(Stall *s, const char *id)
 {
@@ -201,7 +172,7 @@ static void job_stalls(Stall *s, const char *id)
                          "'arguments': {'id': %s}}", id), NULL);
     others_work(s);
     resume(s);
-    finish_job(s, id);
+    g_assert_null(csv_finish_job(s->qts, id));
 }
 
 static void test_delete(void)
@@ -246,7 +217,7 @@ static void test_create(void)
                          "'preallocation': 'full'}}}", (uint64_t)DISK), NULL);
     others_work(&s);
     resume(&s);
-    finish_job(&s, "j");
+    g_assert_null(csv_finish_job(s.qts, "j"));
     g_assert_cmpint(count_disks(&s), ==, 2);
     end(&s);
 }

@@ -56,6 +56,37 @@ void csv_expect(QDict *rsp, const char *want)
     qobject_unref(rsp);
 }
 
+char *csv_finish_job(QTestState *qts, const char *id)
+{
+    QDict *job = NULL;
+    const char *status;
+    char *error;
+
+    do {
+        QDict *rsp;
+
+        qobject_unref(qtest_qmp_eventwait_ref(qts, "JOB_STATUS_CHANGE"));
+        qobject_unref(job);
+        rsp = qtest_qmp(qts, "{'execute': 'query-jobs'}");
+        job = qobject_to(QDict, qlist_peek(qdict_get_qlist(rsp, "return")));
+        qobject_ref(job);
+        qobject_unref(rsp);
+        g_assert_cmpstr(qdict_get_str(job, "id"), ==, id);
+        status = qdict_get_str(job, "status");
+    } while (strcmp(status, "concluded"));
+
+    error = g_strdup(qdict_get_try_str(job, "error"));
+    if (!error) {
+        g_assert_cmpint(qdict_get_int(job, "total-progress"), >, 0);
+        g_assert_cmpint(qdict_get_int(job, "current-progress"), ==,
+                        qdict_get_int(job, "total-progress"));
+    }
+    qobject_unref(job);
+    csv_expect(qtest_qmp(qts, "{'execute': 'job-dismiss', 'arguments': {"
+                         "'id': %s}}", id), NULL);
+    return error;
+}
+
 void csv_scene_init(CsvScene *s, int disks)
 {
     *s = (CsvScene) { .disks = disks };

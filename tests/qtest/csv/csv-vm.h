@@ -50,6 +50,12 @@ void G_GNUC_PRINTF(1, 2) csv_qemu_img(const char *fmt, ...);
  */
 void csv_expect(QDict *rsp, const char *want);
 
+/*
+ * Wait until job @id, the only one, is concluded, and dismiss it.  Returns its
+ * error, to be freed; NULL: it succeeded, and reported all its progress.
+ */
+char *csv_finish_job(QTestState *qts, const char *id);
+
 /* A new volume "vol1" with disks "disk0", "disk1", ... */
 void csv_scene_init(CsvScene *s, int disks);
 void csv_scene_cleanup(CsvScene *s);
