@@ -23,7 +23,7 @@
  */
 #define CSV_CHECK_INCARNATION   (1ULL << 32)
 
-/* Replace a damaged member record, unless the slot's lease is held. */
+/* Replace a damaged member record, if its member is dead. */
 static bool GRAPH_RDLOCK
 csv_check_member_anew(CsvCheckup *c, const uint8_t *old, uint32_t slot)
 {
@@ -36,7 +36,7 @@ csv_check_member_anew(CsvCheckup *c, const uint8_t *old, uint32_t slot)
     };
     uint8_t new[CSV_RECORD_SIZE];
 
-    if (csv_lease_held(c->vol, c->file, slot)) {
+    if (csv_lease_judge_slot(c->vol, c->file, slot) != CSV_LIVENESS_DEAD) {
         return false;
     }
     csv_member_encode(&rec, &c->vol->sb, new);

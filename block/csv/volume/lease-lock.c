@@ -94,13 +94,20 @@ csv_lock_judge(CsvVolume *vol, BdrvChild *file, const CsvMemberRecord *rec,
     }
 }
 
-static bool GRAPH_RDLOCK
-csv_lock_held(CsvVolume *vol, BdrvChild *file, uint32_t slot)
+/* Where locks may vanish, nobody knows the process that has to be gone. */
+static CsvLiveness GRAPH_RDLOCK
+csv_lock_judge_slot(CsvVolume *vol, BdrvChild *file, uint32_t slot)
 {
-    return bdrv_liveness_lock(file->bs, csv_lock_id(slot, 0),
-                              BDRV_LIVENESS_TEST) ||
-           bdrv_liveness_lock(file->bs, csv_lock_id(slot, 1),
-                              BDRV_LIVENESS_TEST);
+    int even = bdrv_liveness_lock(file->bs, csv_lock_id(slot, 0),
+                                  BDRV_LIVENESS_TEST);
+    int odd = bdrv_liveness_lock(file->bs, csv_lock_id(slot, 1),
+                                 BDRV_LIVENESS_TEST);
+
+    if (even == -EBUSY || odd == -EBUSY) {
+        return CSV_LIVENESS_ALIVE;
+    }
+    return even || odd || file->bs->bl.locks_may_vanish
+           ? CSV_LIVENESS_UNKNOWN : CSV_LIVENESS_DEAD;
 }
 
 static void GRAPH_RDLOCK
@@ -119,6 +126,6 @@ const CsvLeaseOps csv_lease_lock = {
     .renews     = csv_lock_renews,
     .renew      = csv_lock_renew,
     .judge      = csv_lock_judge,
-    .held       = csv_lock_held,
+    .judge_slot = csv_lock_judge_slot,
     .release    = csv_lock_release,
 };

@@ -107,16 +107,25 @@ CsvLiveness csv_lease_judge(CsvVolume *vol, BdrvChild *file,
     return ops->judge(vol, file, rec, csv_lease_peer(vol, rec));
 }
 
-bool csv_lease_held(CsvVolume *vol, BdrvChild *file, uint32_t slot)
+CsvLiveness csv_lease_judge_slot(CsvVolume *vol, BdrvChild *file,
+                                 uint32_t slot)
 {
+    CsvLiveness all = CSV_LIVENESS_DEAD;
     unsigned i;
 
     for (i = 0; i < ARRAY_SIZE(csv_leases); i++) {
-        if (csv_leases[i] && csv_leases[i]->held(vol, file, slot)) {
-            return true;
+        CsvLiveness one = csv_leases[i]
+                          ? csv_leases[i]->judge_slot(vol, file, slot)
+                          : CSV_LIVENESS_DEAD;
+
+        if (one == CSV_LIVENESS_ALIVE) {
+            return one;
+        }
+        if (one != CSV_LIVENESS_DEAD) {
+            all = one;
         }
     }
-    return false;
+    return all;
 }
 
 void csv_lease_observe(CsvVolume *vol, const CsvMemberRecord *rec)

@@ -64,11 +64,11 @@ struct CsvLeaseOps {
     (*judge)(CsvVolume *vol, BdrvChild *file, const CsvMemberRecord *rec,
              const CsvPeer *peer);
     /*
-     * Does a member have this lease in @slot, in any incarnation, or is that
-     * unknown?  For a slot with a damaged record.
+     * The same for a damaged record in @slot, which does not say who the member
+     * is.  Dead: certainly nobody has this lease there, in any incarnation.
      */
-    bool GRAPH_RDLOCK_PTR
-    (*held)(CsvVolume *vol, BdrvChild *file, uint32_t slot);
+    CsvLiveness GRAPH_RDLOCK_PTR
+    (*judge_slot)(CsvVolume *vol, BdrvChild *file, uint32_t slot);
     /* End all I/O of the member in @rec for good.  NULL: not possible. */
     int GRAPH_RDLOCK_PTR
     (*fence)(CsvVolume *vol, BdrvChild *file, const CsvMemberRecord *rec,
@@ -90,9 +90,9 @@ csv_lease_choose(CsvVolume *vol, BdrvChild *file, Error **errp);
 /* ->judge() of the lease that @rec names, with what was observed. */
 CsvLiveness GRAPH_RDLOCK
 csv_lease_judge(CsvVolume *vol, BdrvChild *file, const CsvMemberRecord *rec);
-/* ->held() of any lease. */
-bool GRAPH_RDLOCK csv_lease_held(CsvVolume *vol, BdrvChild *file,
-                                 uint32_t slot);
+/* ->judge_slot() of all leases: dead only if all of them say so. */
+CsvLiveness GRAPH_RDLOCK
+csv_lease_judge_slot(CsvVolume *vol, BdrvChild *file, uint32_t slot);
 
 /*
  * This member has joined with vol->lease: renew it for the first time, and call

@@ -58,7 +58,7 @@ bool csv_member_other(CsvVolume *vol, BdrvChild *file, char **who)
 
     for (slot = 0; slot < vol->sb.member_slots; slot++) {
         if (csv_member_read(vol, file, slot, &rec, NULL) < 0) {
-            if (csv_lease_held(vol, file, slot)) {
+            if (csv_lease_judge_slot(vol, file, slot) != CSV_LIVENESS_DEAD) {
                 *who = g_strdup_printf("member %" PRIu32 ", whose record is "
                                        "damaged", slot);
                 return true;

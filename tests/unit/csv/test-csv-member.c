@@ -206,10 +206,10 @@ beat_judge(CsvVolume *vol, BdrvChild *file, const CsvMemberRecord *rec,
                                                    : CSV_LIVENESS_ALIVE;
 }
 
-static bool GRAPH_RDLOCK beat_held(CsvVolume *vol, BdrvChild *file,
-                                   uint32_t slot)
+static CsvLiveness GRAPH_RDLOCK
+beat_judge_slot(CsvVolume *vol, BdrvChild *file, uint32_t slot)
 {
-    return true;
+    return CSV_LIVENESS_UNKNOWN;
 }
 
 static void GRAPH_RDLOCK beat_release(CsvVolume *vol,
@@ -227,7 +227,7 @@ static const CsvLeaseOps beat_lease = {
     .acquire    = beat_acquire,
     .renew      = beat_renew,
     .judge      = beat_judge,
-    .held       = beat_held,
+    .judge_slot = beat_judge_slot,
     .release    = beat_release,
 };
 
@@ -450,6 +450,24 @@ static void test_vanished(void)
     vanish_stop(&v);
 }
 
+/* The same if a damaged record does not say which process that is. */
+static void test_vanished_damaged(void)
+{
+    Vanish v = vanish_start();
+    uint8_t raw[CSV_RECORD_SIZE];
+    uint64_t offset = csv_member_offset(v.vol, v.vol->me.slot);
+    char *who = NULL;
+
+    sim_peek(offset, raw, sizeof(raw));
+    raw[100] ^= 1;
+    sim_poke(offset, raw, sizeof(raw));
+    bdrv_graph_rdlock_main_loop();
+    g_assert_true(csv_member_other(v.other, v.other_file, &who));
+    g_free(who);
+    bdrv_graph_rdunlock_main_loop();
+    vanish_stop(&v);
+}
+
 static void check_no_write(SimTrace *trace)
 {
     for (unsigned i = 0; i < sim_trace_length(trace); i++) {
@@ -514,6 +532,7 @@ int main(int argc, char **argv)
     g_test_add_func("/csv/member/lease", test_lease);
     g_test_add_func("/csv/member/evict", test_evict);
     g_test_add_func("/csv/member/vanished", test_vanished);
+    g_test_add_func("/csv/member/vanished-damaged", test_vanished_damaged);
     g_test_add_func("/csv/member/vanished-late", test_vanished_late);
     return g_test_run();
 }
