@@ -17,30 +17,24 @@
 #include "block/csv/volume/lease.h"
 #include "check-int.h"
 
-/*
- * A slot's incarnations must not repeat.  A damaged record does not say what
- * the last one was, but a slot is not used that often.
- */
-#define CSV_CHECK_INCARNATION   (1ULL << 32)
-
-/* Replace a damaged member record, if its member is dead. */
-static bool GRAPH_RDLOCK
-csv_check_member_anew(CsvCheckup *c, const uint8_t *old, uint32_t slot)
+/* Replace the damaged record @raw of a member if that is dead for certain. */
+static void GRAPH_RDLOCK
+csv_check_member_damaged(CsvCheckup *c, uint8_t *raw, uint32_t slot,
+                         const Error *why)
 {
-    uint64_t offset = c->vol->sb.member_offset +
-                      (uint64_t)slot * CSV_PAGE_SIZE;
-    CsvMemberRecord rec = {
-        .slot = slot,
-        .state = CSV_MEMBER_UNUSED,
-        .incarnation = CSV_CHECK_INCARNATION + g_get_real_time(),
-    };
-    uint8_t new[CSV_RECORD_SIZE];
+    CsvLiveness liveness = csv_lease_judge_slot(c->vol, c->file, slot);
+    bool fixed = liveness == CSV_LIVENESS_DEAD &&
+                 csv_check_may_fix(c, CSV_FINDING_ERROR) &&
+                 csv_member_replace(c->vol, c->file, slot, CSV_MEMBER_UNUSED,
+                                    raw) >= 0;
 
-    if (csv_lease_judge_slot(c->vol, c->file, slot) != CSV_LIVENESS_DEAD) {
-        return false;
-    }
-    csv_member_encode(&rec, &c->vol->sb, new);
-    return csv_record_swap(c->vol, c->file, offset, old, new) >= 0;
+    csv_check_found(c, CSV_FINDING_ERROR, fixed, "%s%s",
+                    error_get_pretty(why), fixed ? "; slot freed" :
+                    liveness == CSV_LIVENESS_UNKNOWN ?
+                    "; its member may be alive: if it certainly is not, "
+                    "csv-member-evict with incarnation 0 frees the slot" :
+                    "; 'repair all' frees the slot unless its member is "
+                    "alive");
 }
 
 static bool GRAPH_RDLOCK
@@ -68,12 +62,7 @@ csv_check_member(CsvCheckup *c, uint8_t *raw, uint32_t slot)
                          (uint64_t)slot * CSV_PAGE_SIZE, raw);
     }
     if (!csv_member_decode(raw, &c->vol->sb, slot, &rec, &err)) {
-        fixed = csv_check_may_fix(c, CSV_FINDING_ERROR) &&
-                csv_check_member_anew(c, raw, slot);
-        csv_check_found(c, CSV_FINDING_ERROR, fixed, "%s%s",
-                        error_get_pretty(err), fixed ? "; slot freed" :
-                        "; 'repair all' frees the slot unless its member is "
-                        "alive");
+        csv_check_member_damaged(c, raw, slot, err);
         error_free(err);
         return;
     }

@@ -20,6 +20,12 @@
 #include "qemu/main-loop.h"
 #include "trace/trace-block_csv.h"
 
+/*
+ * A slot's incarnations must not repeat.  A damaged record does not say what
+ * the last one was, but a slot is not used that often.
+ */
+#define CSV_MEMBER_INCARNATION  (1ULL << 32)
+
 bool csv_member_is_me(const CsvVolume *vol, uint32_t slot,
                       uint64_t incarnation)
 {
@@ -433,11 +439,49 @@ csv_member_may_evict(CsvVolume *vol, BdrvChild *file,
     return 0;
 }
 
+int csv_member_replace(CsvVolume *vol, BdrvChild *file, uint32_t slot,
+                       CsvMemberRecordState state, const uint8_t *old)
+{
+    CsvMemberRecord rec = {
+        .slot = slot,
+        .state = state,
+        .incarnation = CSV_MEMBER_INCARNATION + g_get_real_time(),
+    };
+    uint8_t new[CSV_RECORD_SIZE];
+
+    csv_member_encode(&rec, &vol->sb, new);
+    return csv_record_swap(vol, file, csv_member_offset(vol, slot), old, new);
+}
+
+/* As csv_member_evict(), for a member with the damaged record @old. */
+static int GRAPH_RDLOCK
+csv_member_evict_damaged(CsvVolume *vol, BdrvChild *file, uint32_t slot,
+                         const uint8_t *old, Error **errp)
+{
+    int ret;
+
+    if (csv_lease_judge_slot(vol, file, slot) == CSV_LIVENESS_ALIVE) {
+        error_setg(errp, "Member %" PRIu32 " of csv volume '%s', whose record "
+                   "is damaged, is alive; end that process, or close the "
+                   "volume's disks there", slot, csv_volume_label(vol));
+        return -EBUSY;
+    }
+    ret = csv_member_replace(vol, file, slot, CSV_MEMBER_FENCED, old);
+    trace_csv_member_evict(vol, slot, 0, ret);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Cannot evict member %" PRIu32 " of csv "
+                         "volume '%s', whose record is damaged", slot,
+                         csv_volume_label(vol));
+    }
+    return ret;
+}
+
 int csv_member_evict(CsvVolume *vol, BdrvChild *file, uint32_t slot,
                      uint64_t incarnation, Error **errp)
 {
     uint8_t old[CSV_RECORD_SIZE], new[CSV_RECORD_SIZE];
     CsvMemberRecord rec;
+    Error *err = NULL;
     int ret;
 
     if (slot >= vol->sb.member_slots) {
@@ -445,7 +489,12 @@ int csv_member_evict(CsvVolume *vol, BdrvChild *file, uint32_t slot,
                    csv_volume_label(vol), vol->sb.member_slots - 1);
         return -EINVAL;
     }
-    ret = csv_member_read_raw(vol, file, slot, &rec, old, errp);
+    ret = csv_member_read_raw(vol, file, slot, &rec, old, &err);
+    if (ret == -EINVAL && !incarnation) {
+        error_free(err);
+        return csv_member_evict_damaged(vol, file, slot, old, errp);
+    }
+    error_propagate(errp, err);
     if (ret >= 0) {
         ret = csv_member_may_evict(vol, file, &rec, incarnation, errp);
     }

@@ -271,11 +271,20 @@ bool GRAPH_RDLOCK csv_member_other(CsvVolume *vol, BdrvChild *file,
 /*
  * The caller guarantees that the member in @slot with @incarnation is dead:
  * mark it as fenced.  -EBUSY: it is alive.  -ENOENT: there is no such member.
- * Does not need a membership, as there may be no free slot for one.
+ * @incarnation is 0 for a damaged record, which does not say its own.  Does not
+ * need a membership, as there may be no free slot for one.
  */
 int GRAPH_RDLOCK csv_member_evict(CsvVolume *vol, BdrvChild *file,
                                   uint32_t slot, uint64_t incarnation,
                                   Error **errp);
+/*
+ * Replace the damaged record of @slot, with the bytes @old, by one in @state
+ * that no reference to a member there refers to.  Results are those of
+ * csv_record_swap().
+ */
+int GRAPH_RDLOCK csv_member_replace(CsvVolume *vol, BdrvChild *file,
+                                    uint32_t slot, CsvMemberRecordState state,
+                                    const uint8_t *old);
 /* Is @incarnation of the member in @slot this process? */
 bool csv_member_is_me(const CsvVolume *vol, uint32_t slot,
                       uint64_t incarnation);

@@ -455,7 +455,8 @@ static void test_vanished_damaged(void)
 {
     Vanish v = vanish_start();
     uint8_t raw[CSV_RECORD_SIZE];
-    uint64_t offset = csv_member_offset(v.vol, v.vol->me.slot);
+    uint32_t slot = v.vol->me.slot;
+    uint64_t offset = csv_member_offset(v.vol, slot);
     char *who = NULL;
 
     sim_peek(offset, raw, sizeof(raw));
@@ -464,6 +465,25 @@ static void test_vanished_damaged(void)
     bdrv_graph_rdlock_main_loop();
     g_assert_true(csv_member_other(v.other, v.other_file, &who));
     g_free(who);
+    g_assert_cmpint(csv_lease_judge_slot(v.other, v.other_file, slot), ==,
+                    CSV_LIVENESS_UNKNOWN);
+
+    csv_lease_tick(v.vol, v.file);
+    g_assert_cmpint(csv_lease_judge_slot(v.other, v.other_file, slot), ==,
+                    CSV_LIVENESS_ALIVE);
+    g_assert_cmpint(csv_member_evict(v.other, v.other_file, slot, 0, NULL),
+                    ==, -EBUSY);
+
+    /* The administrator knows better, and knows no incarnation. */
+    sim_device_drop_locks();
+    g_assert_cmpint(csv_member_evict(v.other, v.other_file, slot,
+                                     v.vol->me.incarnation, NULL), <, 0);
+    csv_member_evict(v.other, v.other_file, slot, 0, &error_abort);
+    g_assert_false(csv_member_other(v.other, v.other_file, &who));
+    g_assert_cmpint(csv_member_evict(v.other, v.other_file, slot, 0, NULL),
+                    ==, -ENOENT);
+    csv_lease_tick(v.vol, v.file);
+    g_assert_true(csv_gate_is_cut(&v.vol->gate));
     bdrv_graph_rdunlock_main_loop();
     vanish_stop(&v);
 }
