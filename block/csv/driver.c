@@ -98,6 +98,7 @@ static void csv_disk_init(CsvDisk *disk, BlockDriverState *bs)
         qemu_co_mutex_init(&disk->place_lock[i]);
     }
     qemu_co_mutex_init(&disk->make_lock);
+    qemu_co_mutex_init(&disk->scan_lock);
     qemu_co_mutex_init(&disk->claim_lock);
     qemu_mutex_init(&disk->alloc_lock);
     qemu_co_mutex_init(&disk->flush_lock);

@@ -45,7 +45,7 @@ static bool csv_disk_is_clean(const CsvDiskRecord *rec)
 }
 
 static int GRAPH_RDLOCK
-csv_disk_load_once(CsvDisk *disk, bool clean, Error **errp)
+csv_disk_load_once(CsvDisk *disk, CsvLoadMode mode, Error **errp)
 {
     BlockDriverState *file = disk->bs->file->bs;
     int ret = disk->owned ? 0 : csv_disk_inspect(disk, errp);
@@ -54,7 +54,8 @@ csv_disk_load_once(CsvDisk *disk, bool clean, Error **errp)
         return ret;
     }
     if (!disk->owned) {
-        clean = csv_disk_is_clean(&disk->record);
+        mode = csv_disk_is_clean(&disk->record) ? CSV_LOAD_CLEAN
+                                                : CSV_LOAD_REPLAY;
     }
     ret = csv_refresh_length(file);
     if (ret < 0) {
@@ -63,22 +64,21 @@ csv_disk_load_once(CsvDisk *disk, bool clean, Error **errp)
         return ret;
     }
     ret = csv_segments_load(disk, errp);
-    return ret < 0 ? ret : csv_map_load(disk, clean, errp);
+    return ret < 0 ? ret : csv_map_load(disk, mode, errp);
 }
 
 /*
  * Read segments and map.  If another member owns the disk, a page may be half
- * written, so retry after a failure.  @clean: there is nothing to replay; only
- * used for a disk that we own.
+ * written, so retry after a failure.  @mode is for a disk that we own.
  */
 static int GRAPH_RDLOCK
-csv_disk_load(CsvDisk *disk, bool clean, Error **errp)
+csv_disk_load(CsvDisk *disk, CsvLoadMode mode, Error **errp)
 {
     Error *err = NULL;
     int tries, ret;
 
     for (tries = 1; ; tries++) {
-        ret = csv_disk_load_once(disk, clean, &err);
+        ret = csv_disk_load_once(disk, mode, &err);
         if (ret != -EINVAL || disk->owned ||
             disk->record.state != CSV_RECORD_OWNED ||
             tries == CSV_READ_TRIES) {
@@ -103,17 +103,22 @@ void csv_disk_detach(CsvDisk *disk)
     disk->attached = false;
 }
 
-/* After a claim: read the map, and write our first journal record. */
+/*
+ * After a claim: read the map, and write our first journal record.  @was: the
+ * record before; @handed_over: the previous owner gave us the disk.
+ */
 static int GRAPH_RDLOCK
-csv_disk_take(CsvDisk *disk, const CsvDiskRecord *was, Error **errp)
+csv_disk_take(CsvDisk *disk, const CsvDiskRecord *was, bool handed_over,
+              Error **errp)
 {
-    bool clean = csv_disk_is_clean(was);
-    int ret = csv_disk_load(disk, clean, errp);
+    CsvLoadMode mode = !csv_disk_is_clean(was) ? CSV_LOAD_REPLAY :
+                       handed_over ? CSV_LOAD_HANDED_OVER : CSV_LOAD_CLEAN;
+    int ret = csv_disk_load(disk, mode, errp);
 
     if (ret < 0) {
         return ret;
     }
-    if (clean) {
+    if (mode != CSV_LOAD_REPLAY) {
         csv_journal_position(disk, was);
     }
     ret = csv_map_cut(disk, disk->record.size);
@@ -158,7 +163,7 @@ static int GRAPH_RDLOCK csv_disk_share(CsvDisk *disk, Error **errp)
     if (ret < 0) {
         return ret;
     }
-    ret = csv_disk_load(disk, false, errp);
+    ret = csv_disk_load(disk, CSV_LOAD_REPLAY, errp);
     if (ret >= 0 && !csv_map_is_full(disk)) {
         error_setg(errp, "Disk '%s' of csv volume '%s' is shared, but not all "
                    "of it is allocated; unshare it, or create it with "
@@ -189,7 +194,7 @@ int csv_disk_begin_read(CsvDisk *disk, Error **errp)
         }
         disk->claiming_node = false;
     }
-    return ret < 0 ? ret : csv_disk_load(disk, false, errp);
+    return ret < 0 ? ret : csv_disk_load(disk, CSV_LOAD_REPLAY, errp);
 }
 
 /* Undo a claim.  Only the epoch has changed. */
@@ -229,7 +234,7 @@ int csv_disk_activate(CsvDisk *disk, const QemuUUID *token, Error **errp)
         }
         return ret;
     }
-    ret = csv_disk_take(disk, &was, errp);
+    ret = csv_disk_take(disk, &was, token, errp);
     if (ret < 0) {
         csv_disk_give_up(disk, token);
         return ret;
@@ -305,7 +310,7 @@ csv_open_making(CsvDisk *disk, Error **errp)
         return ret;
     }
     disk->attached = disk->owned = disk->making = true;
-    ret = csv_disk_take(disk, rec, errp);
+    ret = csv_disk_take(disk, rec, false, errp);
     if (ret < 0) {
         disk->owned = false;
     }
@@ -342,7 +347,7 @@ int csv_open_disk(CsvDisk *disk, int flags, Error **errp)
     if ((flags & BDRV_O_RDWR) && !(flags & BDRV_O_INACTIVE)) {
         ret = csv_disk_activate(disk, NULL, errp);
     } else if (flags & BDRV_O_NO_IO) {
-        ret = csv_disk_load(disk, false, errp);
+        ret = csv_disk_load(disk, CSV_LOAD_REPLAY, errp);
     } else {
         ret = csv_disk_begin_read(disk, errp);
     }

@@ -2,7 +2,7 @@
  * Cluster shared volume: the clusters in the segments of a disk
  *
  * Only its owner uses a disk's segments, so the free clusters are only known in
- * memory: in bitmaps that are built from the map when the disk is opened.
+ * memory: in bitmaps that are built by a scan of the map (map-scan.c).
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -93,6 +93,17 @@ bool csv_cluster_use(CsvDisk *disk, uint64_t offset, Error **errp)
     return true;
 }
 
+void csv_cluster_unuse(CsvDisk *disk, uint64_t offset)
+{
+    uint32_t cluster;
+    CsvSegment *seg = csv_cluster_find(disk, offset, &cluster);
+
+    assert(seg && test_bit(cluster, seg->used));
+    clear_bit(cluster, seg->used);
+    seg->free++;
+    disk->free_clusters++;
+}
+
 bool csv_segment_has(CsvDisk *disk, uint64_t offset)
 {
     uint32_t cluster;
@@ -106,6 +117,7 @@ static bool coroutine_fn csv_cluster_take(CsvDisk *disk, uint64_t *offset)
     uint32_t clusters = csv_clusters_per_segment(disk->volume);
     guint n, i;
 
+    assert(csv_map_is_scanned(disk));
     QEMU_LOCK_GUARD(&disk->alloc_lock);
     n = disk->segments->len;
     for (i = 0; i < n; i++) {
@@ -216,13 +228,7 @@ int coroutine_fn csv_cluster_alloc(CsvDisk *disk, uint64_t *offset,
 
 void csv_cluster_free(CsvDisk *disk, uint64_t offset)
 {
-    uint32_t cluster;
-    CsvSegment *seg = csv_cluster_find(disk, offset, &cluster);
-
-    assert(seg && test_bit(cluster, seg->used));
-    clear_bit(cluster, seg->used);
-    seg->free++;
-    disk->free_clusters++;
+    csv_cluster_unuse(disk, offset);
     disk->stats.clusters_freed++;
     qatomic_set(&disk->freed_at, qatomic_read(&disk->flush_begun));
     if (offset >= disk->blank_start && offset < disk->blank_end) {

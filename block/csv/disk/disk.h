@@ -6,10 +6,10 @@
  *
  * Threads, the graph lock and errors are as in volume.h.
  *
- * Locks, outermost first: flush_lock, place_lock, make_lock, claim_lock,
- * alloc_lock, load_lock, map_lock, all in CsvDisk.  A guest request that is
- * queued for a cluster (see io.c) takes any of them but flush_lock, so never
- * wait in that queue while holding one.
+ * Locks, outermost first: flush_lock, place_lock, make_lock, scan_lock,
+ * claim_lock, alloc_lock, load_lock, map_lock, all in CsvDisk.  A guest request
+ * that is queued for a cluster (see io.c) takes any of them but flush_lock, so
+ * never wait in that queue while holding one.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -148,6 +148,16 @@ struct CsvDisk {
     CoMutex load_lock;          /* protects loading */
     BlockReqList loading;       /* tables being read, by number */
 
+    /*
+     * The scan of the map.  A bit in unscanned, under alloc_lock: the clusters
+     * in this table are not marked as used in the segments, and the table is
+     * not in memory.
+     */
+    CoMutex scan_lock;          /* one scan at a time */
+    bool scanned;               /* unscanned is empty; atomic */
+    DECLARE_BITMAP(unscanned, CSV_MAX_L2_TABLES);
+    uint64_t map_end;           /* size of the volume at the claim, in bytes */
+
     /* Allocation: segments and their bitmaps, requests that allocate. */
     CoMutex claim_lock;         /* one claim of a segment at a time */
     QemuMutex alloc_lock;       /* never held over I/O */
@@ -156,7 +166,7 @@ struct CsvDisk {
     guint segment_current;      /* where clusters are allocated */
     guint segment_found;        /* result of the last search; atomic */
     uint64_t free_clusters;     /* in all segments */
-    bool adjusting;             /* csv_segments_adjust() runs; atomic */
+    bool adjusting;             /* see csv_adjust_with(); atomic */
     QEMUTimer *adjust_timer;    /* while owned; main thread */
     /* Range of free clusters in a segment that are known to read as zeroes. */
     uint64_t blank_start;
@@ -255,23 +265,29 @@ void GRAPH_RDLOCK csv_segments_give_back_all(CsvDisk *disk);
 void coroutine_fn GRAPH_RDLOCK csv_segments_give_back(CsvDisk *disk);
 /* Claim or return segments to adapt the reserve to the free space. */
 void coroutine_fn GRAPH_RDLOCK csv_segments_adjust(CsvDisk *disk);
-/* Do so periodically until stopped, first after a second.  Main thread. */
-void csv_adjust_start(CsvDisk *disk);
-void csv_adjust_stop(CsvDisk *disk);
+/*
+ * Run @entry with the disk in a coroutine in @ctx, unless such a coroutine runs
+ * already.  At its end it clears disk->adjusting, and then calls
+ * bdrv_dec_in_flight().  Any thread.
+ */
+void csv_adjust_with(CsvDisk *disk, AioContext *ctx, CoroutineEntry *entry);
 
 /* cluster.c */
 
 /*
  * Mark the cluster at @offset as used.  False with @errp if it is not in the
- * disk's segments, or used already.
+ * disk's segments, or used already.  alloc_lock held, unless nobody else can
+ * use the disk.
  */
 bool csv_cluster_use(CsvDisk *disk, uint64_t offset, Error **errp);
+/* Undo that. */
+void csv_cluster_unuse(CsvDisk *disk, uint64_t offset);
 /* Is @offset in a segment of the disk? */
 bool csv_segment_has(CsvDisk *disk, uint64_t offset);
 /*
  * Allocate a cluster at *offset in the volume; *blank: it is known to read as
  * zeroes.  May claim segments, or start to do so in the background.  place_lock
- * or make_lock held.  -ENOSPC: the volume is full.
+ * or make_lock held, and the map scanned.  -ENOSPC: the volume is full.
  */
 int coroutine_fn GRAPH_RDLOCK csv_cluster_alloc(CsvDisk *disk,
                                                 uint64_t *offset, bool *blank);
@@ -416,12 +432,42 @@ void GRAPH_RDLOCK csv_header_refresh(CsvDisk *disk);
 
 /* map-load.c */
 
+typedef enum CsvLoadMode {
+    CSV_LOAD_REPLAY,            /* the journal, too */
+    CSV_LOAD_CLEAN,             /* by the disk record, it has no changes */
+    CSV_LOAD_HANDED_OVER,       /* ... and the previous owner knew the map */
+} CsvLoadMode;
+
 /*
- * Read header and map, and replay the journal.  The segments must be loaded.
- * @clean: by the disk record, there is nothing to replay.
+ * Read header and map, replay the journal, and scan the map; with
+ * CSV_LOAD_HANDED_OVER, the caller scans it later.  The segments must be
+ * loaded.  On failure the old map remains.
  */
-int GRAPH_RDLOCK csv_map_load(CsvDisk *disk, bool clean, Error **errp);
+int GRAPH_RDLOCK csv_map_load(CsvDisk *disk, CsvLoadMode mode, Error **errp);
 void csv_map_drop(CsvDisk *disk);
+
+/* map-scan.c */
+
+/* Is the whole map checked, and are all used clusters marked?  Any thread. */
+static inline bool csv_map_is_scanned(const CsvDisk *disk)
+{
+    return qatomic_read(&disk->scanned);
+}
+/*
+ * Make what is left of the scan.  Reports a failure itself; the next call
+ * continues.  @background: -ECANCELED if the node is drained meanwhile.  Any
+ * thread.
+ */
+int coroutine_fn GRAPH_RDLOCK csv_map_scan(CsvDisk *disk, bool background);
+
+/* adjust.c */
+
+/*
+ * Scan what is left of the map, then call csv_segments_adjust() periodically,
+ * until stopped.  The disk is owned.  Main thread.
+ */
+void csv_adjust_start(CsvDisk *disk);
+void csv_adjust_stop(CsvDisk *disk);
 
 /* use.c */
 

@@ -28,10 +28,6 @@
 #define CSV_AHEAD_SHARE         256
 #define CSV_AHEAD_BYTES         (2 * GiB)
 
-/* When the reserve is adjusted: after the activation, and periodically. */
-#define CSV_ADJUST_FIRST_MS     1000
-#define CSV_ADJUST_MS           60000
-
 static void csv_segment_add(CsvDisk *disk, uint64_t index, uint32_t sequence)
 {
     uint32_t clusters = csv_clusters_per_segment(disk->volume);
@@ -274,20 +270,7 @@ static void coroutine_fn csv_claim_ahead_entry(void *opaque)
     bdrv_dec_in_flight(disk->bs);
 }
 
-static void coroutine_fn csv_adjust_entry(void *opaque)
-{
-    CsvDisk *disk = opaque;
-
-    WITH_GRAPH_RDLOCK_GUARD() {
-        csv_segments_adjust(disk);
-    }
-    qatomic_set(&disk->adjusting, false);
-    bdrv_dec_in_flight(disk->bs);
-}
-
-/* Run @entry in a coroutine, unless one is running already. */
-static void csv_adjust_with(CsvDisk *disk, AioContext *ctx,
-                            CoroutineEntry *entry)
+void csv_adjust_with(CsvDisk *disk, AioContext *ctx, CoroutineEntry *entry)
 {
     if (qatomic_xchg(&disk->adjusting, true)) {
         return;
@@ -320,38 +303,6 @@ void coroutine_fn csv_segments_adjust(CsvDisk *disk)
     csv_claim_ahead(disk, csv_disk_share);
 }
 
-static void csv_adjust_timer(void *opaque)
-{
-    CsvDisk *disk = opaque;
-    int64_t now = qemu_clock_get_ms(QEMU_CLOCK_REALTIME);
-
-    if (!disk->owned) {
-        return;     /* another member took it */
-    }
-    if (disk->bs->quiesce_counter) {
-        timer_mod(disk->adjust_timer, now + CSV_ADJUST_FIRST_MS);
-        return;
-    }
-    timer_mod(disk->adjust_timer, now + CSV_ADJUST_MS);
-    csv_adjust_with(disk, bdrv_get_aio_context(disk->bs), csv_adjust_entry);
-}
-
-void csv_adjust_start(CsvDisk *disk)
-{
-    if (!disk->adjust_timer) {
-        disk->adjust_timer = timer_new_ms(QEMU_CLOCK_REALTIME,
-                                          csv_adjust_timer, disk);
-    }
-    timer_mod(disk->adjust_timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
-                                  CSV_ADJUST_FIRST_MS);
-}
-
-void csv_adjust_stop(CsvDisk *disk)
-{
-    g_clear_pointer(&disk->adjust_timer, timer_free);
-    BDRV_POLL_WHILE(disk->bs, qatomic_read(&disk->adjusting));
-}
-
 /* Move segments without a used cluster to @out, but keep @keep of them. */
 static void csv_segments_take_free(CsvDisk *disk, unsigned keep, GArray *out)
 {
@@ -359,6 +310,9 @@ static void csv_segments_take_free(CsvDisk *disk, unsigned keep, GArray *out)
     unsigned empty = 0;
     guint i = 0;
 
+    if (!csv_map_is_scanned(disk)) {
+        return;     /* what is in use is not known */
+    }
     while (i < disk->segments->len) {
         CsvSegment *seg = csv_segment_at(disk, i);
 

@@ -126,6 +126,9 @@ csv_table_read(CsvDisk *disk, unsigned t, uint64_t offset, CsvL2Table *table)
 
     for (tries = 1; ; tries++) {
         ret = csv_map_read_table(disk, t, offset, table, &err);
+        if (ret >= 0 && !csv_scan_table(disk, t, table, &err)) {
+            ret = -EINVAL;
+        }
         if (ret != -EINVAL || disk->owned || tries == CSV_FETCH_TRIES) {
             break;
         }

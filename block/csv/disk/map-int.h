@@ -14,8 +14,6 @@
 /* A map that is being read.  It replaces the disk's once it is complete. */
 struct CsvMapLoad {
     CsvDisk *disk;
-    GHashTable *clusters;       /* with tables; see csv_map_use_table() */
-    uint64_t end;               /* size of the volume, in bytes */
     unsigned tables;            /* number of tables in l2 */
     uint64_t l1[CSV_MAX_L2_TABLES];
     CsvL2Table *l2[CSV_MAX_L2_TABLES];
@@ -34,12 +32,27 @@ bool csv_map_decode_table(CsvDisk *disk, unsigned t, const uint8_t *buf,
 int coroutine_mixed_fn GRAPH_RDLOCK
 csv_map_read_table(CsvDisk *disk, unsigned t, uint64_t offset,
                    CsvL2Table *table, Error **errp);
+/*
+ * Unless it was scanned already, check the clusters in table @t, and mark them
+ * as used.  If it fails, none is marked.
+ */
+bool csv_scan_table(CsvDisk *disk, unsigned t, const CsvL2Table *table,
+                    Error **errp);
 /* Prepend the place of table @t in the level-1 map to a message. */
 void csv_map_prepend_l1(unsigned t, Error **errp);
 /* For replay: apply @entry to a map that is being read. */
 int GRAPH_RDLOCK csv_map_apply(CsvMapLoad *load, const CsvJournalEntry *entry,
                                Error **errp);
 
+/* map-scan.c */
+
+/*
+ * Check where the tables of a map are, and scan those in memory.  The others
+ * are yet to be scanned: disk->unscanned.
+ */
+bool csv_scan_l1(CsvMapLoad *load, Error **errp);
+/* Read and scan the others, and keep as many as the cache permits. */
+int GRAPH_RDLOCK csv_scan_load(CsvMapLoad *load, Error **errp);
 /* header.c */
 
 /* Read both copies into disk->header; the higher generation is valid. */

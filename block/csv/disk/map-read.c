@@ -1,5 +1,6 @@
 /*
- * Cluster shared volume: reading tables of a map, and replay into them
+ * Cluster shared volume: reading and checking tables of a map, and replay into
+ * them
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -57,6 +58,63 @@ csv_map_read_table(CsvDisk *disk, unsigned t, uint64_t offset,
         return ret;
     }
     return csv_map_decode_table(disk, t, buf, table, errp) ? 0 : -EINVAL;
+}
+
+/* Data past the @end of the volume would read as zeroes. */
+static bool csv_scan_data(uint64_t offset, uint32_t data, uint64_t end,
+                          Error **errp)
+{
+    uint64_t bytes = (32ULL - clz32(data)) << CSV_SUBCLUSTER_BITS;
+
+    if (data && offset + bytes > end) {
+        error_setg(errp, "the data at %" PRIu64 " is past the end of the "
+                   "volume, at %" PRIu64, offset, end);
+        return false;
+    }
+    return true;
+}
+
+static bool csv_scan_entry(CsvDisk *disk, const CsvL2Table *table, unsigned i,
+                           Error **errp)
+{
+    uint64_t offset = (uint64_t)table->place[i] << CSV_CLUSTER_BITS;
+
+    return !offset ||
+           (csv_scan_data(offset, csv_masks_data(table->masks[i]),
+                          disk->map_end, errp) &&
+            csv_cluster_use(disk, offset, errp));
+}
+
+bool csv_scan_table(CsvDisk *disk, unsigned t, const CsvL2Table *table,
+                    Error **errp)
+{
+    ERRP_GUARD();
+    unsigned i, end;
+
+    QEMU_LOCK_GUARD(&disk->alloc_lock);
+    if (!test_bit(t, disk->unscanned)) {
+        return true;
+    }
+    for (i = 0; i < CSV_L2_ENTRIES; i++) {
+        if (!csv_scan_entry(disk, table, i, errp)) {
+            break;
+        }
+    }
+    if (i == CSV_L2_ENTRIES) {
+        clear_bit(t, disk->unscanned);
+        return true;
+    }
+    error_prepend(errp, "level-2 map sector %u: field 'offset': entry %u: ",
+                  t * CSV_L2_SECTORS + i / CSV_L2_PER_SECTOR,
+                  i % CSV_L2_PER_SECTOR);
+    /* The next attempt shall find the same fault. */
+    for (end = i, i = 0; i < end; i++) {
+        if (table->place[i]) {
+            csv_cluster_unuse(disk, (uint64_t)table->place[i] <<
+                                    CSV_CLUSTER_BITS);
+        }
+    }
+    return false;
 }
 
 void csv_map_prepend_l1(unsigned t, Error **errp)

@@ -90,6 +90,15 @@ static void csv_map_mark_new(CsvDisk *disk, unsigned t)
     qatomic_set(&disk->pending, true);
 }
 
+/* After a hand-over, the free clusters may not be known yet. */
+static int coroutine_fn GRAPH_RDLOCK
+csv_map_alloc(CsvDisk *disk, uint64_t *offset, bool *blank)
+{
+    int ret = csv_map_scan(disk, false);
+
+    return ret < 0 ? ret : csv_cluster_alloc(disk, offset, blank);
+}
+
 int coroutine_fn csv_map_make_table(CsvDisk *disk, uint64_t cluster)
 {
     unsigned t = cluster / CSV_L2_ENTRIES;
@@ -104,7 +113,7 @@ int coroutine_fn csv_map_make_table(CsvDisk *disk, uint64_t cluster)
     }
     if (!disk->tables) {
         bool blank;
-        int ret = csv_cluster_alloc(disk, &disk->tables, &blank);
+        int ret = csv_map_alloc(disk, &disk->tables, &blank);
 
         if (ret < 0) {
             disk->tables = 0;
@@ -145,7 +154,7 @@ int coroutine_fn csv_map_place(CsvDisk *disk, uint64_t cluster,
     if (ret < 0 || *place) {
         return ret;
     }
-    ret = csv_cluster_alloc(disk, place, &blank);
+    ret = csv_map_alloc(disk, place, &blank);
     if (ret < 0) {
         return ret;
     }

@@ -81,8 +81,9 @@ csv_prealloc_check(CsvDisk *disk, uint64_t from, uint64_t to, Error **errp)
     unsigned bits = vol->sb.segment_bits - CSV_CLUSTER_BITS;
     int64_t need = csv_prealloc_need(disk, from, to);
     uint64_t segments, have;
-    int ret;
+    int ret = csv_map_scan(disk, false);
 
+    need = ret < 0 ? ret : need;
     if (need < 0) {
         error_setg_errno(errp, -need, "Cannot read the map of disk '%s' of "
                          "csv volume '%s'", disk->record.name,
