@@ -12,6 +12,7 @@
 #include "qemu/bitmap.h"
 #include "qemu/coroutine.h"
 #include "qemu/module.h"
+#include "qemu/units.h"
 #include "sim-device.h"
 
 typedef struct SimUndo {
@@ -34,6 +35,7 @@ struct SimTrace {
 static struct {
     uint8_t *mem;
     uint64_t size;
+    unsigned long *used;    /* a bit for each SIM_CHUNK that was written */
     GArray *undo;       /* of SimUndo */
     SimTrace *trace;    /* or NULL */
     SimFaults faults;
@@ -48,6 +50,8 @@ static struct {
         unsigned first, last;   /* events */
     } late;
 } dev;
+
+#define SIM_CHUNK (64 * KiB)
 
 static const uint8_t zero_sector[SIM_SECTOR];
 
@@ -72,6 +76,7 @@ void sim_device_new(uint64_t size)
     dev.mem = mmap(NULL, size, PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     g_assert(dev.mem != MAP_FAILED);
+    dev.used = bitmap_new(DIV_ROUND_UP(size, SIM_CHUNK));
     dev.undo = g_array_new(false, false, sizeof(SimUndo));
     dev.locks = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free,
                                       NULL);
@@ -84,6 +89,7 @@ void sim_device_free(void)
     g_assert_cmpint(g_hash_table_size(dev.locks), ==, 0);
     munmap(dev.mem, dev.size);
     dev.mem = NULL;
+    g_free(dev.used);
     g_array_free(dev.undo, true);
     g_hash_table_destroy(dev.locks);
 }
@@ -135,6 +141,7 @@ static void sim_store(uint64_t sector, const uint8_t *data)
     u->sector = sector;
     memcpy(u->old, p, SIM_SECTOR);
     memcpy(p, data, SIM_SECTOR);
+    set_bit(sector * SIM_SECTOR / SIM_CHUNK, dev.used);
 }
 
 void sim_peek(uint64_t offset, void *buf, size_t bytes)
@@ -463,17 +470,23 @@ sim_co_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes,
     return 0;
 }
 
+/* Memory that was never written is not read, so that it takes no space. */
+static bool sim_is_zero(int64_t offset)
+{
+    return !test_bit(offset / SIM_CHUNK, dev.used) ||
+           buffer_is_zero(dev.mem + offset, SIM_SECTOR);
+}
+
 /* What was never written, or zeroed since, is a hole. */
 static int coroutine_fn
 sim_co_block_status(BlockDriverState *bs, bool want_zero, int64_t offset,
                     int64_t bytes, int64_t *pnum, int64_t *map,
                     BlockDriverState **file)
 {
-    bool zero = buffer_is_zero(dev.mem + offset, SIM_SECTOR);
+    bool zero = sim_is_zero(offset);
     int64_t n = SIM_SECTOR;
 
-    while (n < bytes &&
-           buffer_is_zero(dev.mem + offset + n, SIM_SECTOR) == zero) {
+    while (n < bytes && sim_is_zero(offset + n) == zero) {
         n += SIM_SECTOR;
     }
     *pnum = n;
