@@ -104,15 +104,15 @@ void csv_disk_detach(CsvDisk *disk)
 }
 
 /*
- * After a claim: read the map, and write our first journal record.  @was: the
- * record before; @handed_over: the previous owner gave us the disk.
+ * After a claim: read the map, and write our first journal record.  @was is the
+ * record before the claim.
  */
 static int GRAPH_RDLOCK
-csv_disk_take(CsvDisk *disk, const CsvDiskRecord *was, bool handed_over,
-              Error **errp)
+csv_disk_take(CsvDisk *disk, const CsvDiskRecord *was, Error **errp)
 {
     CsvLoadMode mode = !csv_disk_is_clean(was) ? CSV_LOAD_REPLAY :
-                       handed_over ? CSV_LOAD_HANDED_OVER : CSV_LOAD_CLEAN;
+                       disk->map_replaced ? CSV_LOAD_HANDED_OVER :
+                       CSV_LOAD_CLEAN;
     int ret = csv_disk_load(disk, mode, errp);
 
     if (ret < 0) {
@@ -234,7 +234,7 @@ int csv_disk_activate(CsvDisk *disk, const QemuUUID *token, Error **errp)
         }
         return ret;
     }
-    ret = csv_disk_take(disk, &was, token, errp);
+    ret = csv_disk_take(disk, &was, errp);
     if (ret < 0) {
         csv_disk_give_up(disk, token);
         return ret;
@@ -310,7 +310,7 @@ csv_open_making(CsvDisk *disk, Error **errp)
         return ret;
     }
     disk->attached = disk->owned = disk->making = true;
-    ret = csv_disk_take(disk, rec, false, errp);
+    ret = csv_disk_take(disk, rec, errp);
     if (ret < 0) {
         disk->owned = false;
     }
@@ -350,6 +350,9 @@ int csv_open_disk(CsvDisk *disk, int flags, Error **errp)
         ret = csv_disk_load(disk, CSV_LOAD_REPLAY, errp);
     } else {
         ret = csv_disk_begin_read(disk, errp);
+        if (ret >= 0 && flags & BDRV_O_INACTIVE) {
+            csv_member_look(disk->volume, bs->file);
+        }
     }
     if (ret >= 0) {
         ret = csv_backing_open(bs, errp);

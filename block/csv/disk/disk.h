@@ -435,7 +435,7 @@ void GRAPH_RDLOCK csv_header_refresh(CsvDisk *disk);
 typedef enum CsvLoadMode {
     CSV_LOAD_REPLAY,            /* the journal, too */
     CSV_LOAD_CLEAN,             /* by the disk record, it has no changes */
-    CSV_LOAD_HANDED_OVER,       /* ... and the previous owner knew the map */
+    CSV_LOAD_HANDED_OVER,       /* ... and the node was open before the claim */
 } CsvLoadMode;
 
 /*

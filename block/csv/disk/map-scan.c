@@ -5,13 +5,14 @@
  * for the allocation: every cluster must be in a segment of the disk, and none
  * may be used twice.  It takes time in proportion to the size of the disk.
  *
- * A disk is scanned when it is opened.  In a hand-over the guest would wait for
- * that, and the previous owner has checked the same map.  So the scan is
- * then made in the background, after the guest was started.  Until it is
- * complete, nothing is allocated, and no segment is returned: a request that
- * needs a new cluster makes the rest of the scan itself.  A request that loads
- * a table scans it first, so that no table in memory is unchecked, and what a
- * request frees is marked.
+ * A disk is scanned when it is opened.  It is not scanned again when an open
+ * node becomes the owner, after a clean release: a guest would wait for that,
+ * and the previous owner has checked the same map.  The scan is then made in
+ * the background, after the guest was started.  Until it is complete, nothing
+ * is allocated, and no segment is returned: a request that needs a new cluster
+ * makes the rest of the scan itself.  A request that loads a table scans it
+ * first, so that no table in memory is unchecked, and what a request frees is
+ * marked.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *

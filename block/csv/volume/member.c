@@ -210,6 +210,39 @@ static bool csv_member_slot_looks_free(CsvVolume *vol,
             csv_host_process_is_gone(here, &rec));
 }
 
+void csv_member_look(CsvVolume *vol, BdrvChild *file)
+{
+    CsvMemberRecord here;
+    CsvTableIter it;
+
+    csv_host_fill(&here);
+    csv_table_iter(&it, file, vol->sb.member_offset, vol->sb.member_slots);
+    while (csv_table_next(&it) > 0) {
+        if (csv_member_slot_looks_free(vol, &here, it.record, it.slot)) {
+            vol->slot_hint = it.slot;
+            csv_table_end(&it);
+            return;
+        }
+    }
+}
+
+/* Join in the slot of the hint, if it still looks free. */
+static int GRAPH_RDLOCK
+csv_member_take_hint(CsvVolume *vol, BdrvChild *file, Error **errp)
+{
+    uint8_t record[CSV_RECORD_SIZE];
+    CsvMemberRecord here;
+
+    assert(vol->slot_hint < vol->sb.member_slots);
+    csv_host_fill(&here);
+    if (csv_record_read(file, csv_member_offset(vol, vol->slot_hint),
+                        record) < 0 ||
+        !csv_member_slot_looks_free(vol, &here, record, vol->slot_hint)) {
+        return 0;
+    }
+    return csv_member_take(vol, file, vol->slot_hint, errp);
+}
+
 /*
  * Join in the first slot that can be taken; with @quick, in the first one that
  * looks free, so that members that are alive cost no request each: a migration
@@ -251,7 +284,10 @@ csv_member_join(CsvVolume *vol, BdrvChild *file, Error **errp)
     if (!vol->lease) {
         return -ENOTSUP;
     }
-    ret = csv_member_find_slot(vol, file, true, errp);
+    ret = csv_member_take_hint(vol, file, errp);
+    if (ret == 0) {
+        ret = csv_member_find_slot(vol, file, true, errp);
+    }
     if (ret == 0) {
         ret = csv_member_find_slot(vol, file, false, errp);
     }
@@ -287,6 +323,7 @@ static void GRAPH_RDLOCK csv_member_leave(CsvVolume *vol, BdrvChild *file)
     }
     vol->lease->release(vol, &rec);
     vol->locked = false;
+    vol->slot_hint = rec.slot;
     trace_csv_member_leave(vol, rec.slot, ret);
 }
 

@@ -73,6 +73,7 @@ struct CsvVolume {
     CsvGate gate;               /* may we write now? */
     CsvLeave leave;
 
+    uint32_t slot_hint;         /* guess: slot of a member that is free */
     uint64_t segment_hint;      /* guess: table page with free segments */
     unsigned space;             /* guess: free segments; atomic */
     uint64_t threshold;         /* for the event, in bytes; 0: none; atomic */
@@ -247,6 +248,11 @@ bool csv_may_write(BdrvChild *file);
 
 /* member.c */
 
+/*
+ * Find a slot that looks free, for when we join: a node that is opened inactive
+ * joins when its guest moves here, and then a whole table costs time.
+ */
+void GRAPH_RDLOCK csv_member_look(CsvVolume *vol, BdrvChild *file);
 /* Join the volume, or add a user to the membership. */
 int GRAPH_RDLOCK csv_member_attach(CsvVolume *vol, BdrvChild *file,
                                    Error **errp);

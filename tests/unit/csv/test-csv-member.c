@@ -99,6 +99,57 @@ static void test_membership(void)
     sim_pair_stop();
 }
 
+static BlockDriverState *open_inactive(const char *node, const char *disk)
+{
+    QDict *options = qdict_new();
+
+    qdict_put_str(options, "driver", "csv");
+    qdict_put_str(options, "disk", disk);
+    qdict_put_str(options, "file", node);
+    return bdrv_open(NULL, NULL, options, BDRV_O_RDWR | BDRV_O_INACTIVE,
+                     &error_abort);
+}
+
+static void activate(BlockDriverState *bs)
+{
+    GRAPH_RDLOCK_GUARD_MAINLOOP();
+
+    bdrv_activate(bs, &error_abort);
+}
+
+static CsvVolume *volume_of(BlockDriverState *bs)
+{
+    CsvDisk *disk = bs->opaque;
+
+    return disk->volume;
+}
+
+/* An inactive node remembers a slot to join in; it may be taken by then. */
+static void test_hint(void)
+{
+    BlockDriverState *one, *two;
+
+    sim_pair_start();
+    one = open_inactive("a", "one");
+    two = open_inactive("b", "two");
+    g_assert_cmpint(volume_of(one)->slot_hint, ==, 0);
+    g_assert_cmpint(volume_of(two)->slot_hint, ==, 0);
+    activate(two);
+    activate(one);
+    g_assert_cmpint(volume_of(two)->me.slot, ==, 0);
+    g_assert_cmpint(volume_of(one)->me.slot, ==, 1);
+    bdrv_unref(one);
+
+    one = open_inactive("a", "one");
+    g_assert_cmpint(volume_of(one)->slot_hint, ==, 1);
+    volume_of(one)->slot_hint = 5;
+    activate(one);
+    g_assert_cmpint(volume_of(one)->me.slot, ==, 5);
+    bdrv_unref(one);
+    bdrv_unref(two);
+    sim_pair_stop();
+}
+
 typedef struct Request {
     BlockBackend *blk;
     uint8_t *buf;       /* NULL: flush */
@@ -548,6 +599,7 @@ int main(int argc, char **argv)
     qemu_init_main_loop(&error_abort);
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/csv/member/membership", test_membership);
+    g_test_add_func("/csv/member/hint", test_hint);
     g_test_add_func("/csv/member/gate", test_gate);
     g_test_add_func("/csv/member/lease", test_lease);
     g_test_add_func("/csv/member/evict", test_evict);
