@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 FORMATS = ('raw', 'qcow2', 'qcow2_2m', 'csv')
+BEFORE = 'csv_before'   # csv of another build
 OPTIONS = {'qcow2_2m': ['-o', 'cluster_size=2M,extended_l2=on']}
 LUN = ['-o', 'volume_size=1T']  # of csv: room as a shared volume has it
 K, M, G = 1 << 10, 1 << 20, 1 << 30

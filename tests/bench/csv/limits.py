@@ -29,7 +29,7 @@ def make_tib(images, fmt):
                    '-o', f'preallocation=metadata{options[fmt]}', path, TIB)
         return path
     images.create(fmt, 'memory', path.name, TIB)
-    if fmt == 'csv':
+    if driver(fmt) == 'csv':
         node = images.node(fmt, path, 'memory')
         node['file'].update({'detect-zeroes': 'unmap', 'discard': 'unmap'})
         images.block(node, '-s', TIB, '-u', 2 * M, '-b', 4 * K, '-z', '-r', 0,
@@ -78,7 +78,7 @@ def hand_over(images, fmt, medium, tib=False):
     many members.
     """
     path = make_tib(images, fmt) if tib else images.full(fmt, medium)
-    if tib and fmt == 'csv':
+    if tib and driver(fmt) == 'csv':
         fill_members(path)
     node = {**images.node(fmt, path, medium), 'node-name': 'disk'}
     folder = images.folders[medium]
@@ -121,7 +121,7 @@ def many(images, fmt, medium):
     folder = images.folders[medium] / f'many.{fmt}'
     folder.mkdir(exist_ok=True)
     with Daemon(images.build, folder, 'many') as daemon:
-        if fmt == 'csv':
+        if driver(fmt) == 'csv':
             path = str(folder / 'volume')
             images.run(images.build / 'qemu-img', 'create', '-q', '-f', 'csv',
                        '-o', 'volume=many,volume_size=64G,segment_size=32M',
@@ -129,13 +129,13 @@ def many(images, fmt, medium):
             daemon.command('blockdev-add', driver='file', filename=path,
                            **{'node-name': 'file'})
         start = time.monotonic()
-        if fmt == 'csv':
+        if driver(fmt) == 'csv':
             for i in range(DISKS):
                 daemon.create(driver='csv', file='file', size=G, disk=f'd{i}')
         else:
             make_files(daemon, folder, fmt)
         made = time.monotonic()
-        if fmt == 'csv':
+        if driver(fmt) == 'csv':
             for i in range(DISKS):
                 daemon.command('csv-disk-delete', volume='file', disk=f'd{i}')
         else:
