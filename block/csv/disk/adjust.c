@@ -56,6 +56,7 @@ void csv_adjust_start(CsvDisk *disk)
 {
     int64_t now = qemu_clock_get_ms(QEMU_CLOCK_REALTIME);
 
+    qatomic_set(&disk->adjust_stop, false);
     if (!disk->adjust_timer) {
         disk->adjust_timer = timer_new_ms(QEMU_CLOCK_REALTIME,
                                           csv_adjust_timer, disk);
@@ -67,6 +68,7 @@ void csv_adjust_start(CsvDisk *disk)
 
 void csv_adjust_stop(CsvDisk *disk)
 {
+    qatomic_set(&disk->adjust_stop, true);
     g_clear_pointer(&disk->adjust_timer, timer_free);
     BDRV_POLL_WHILE(disk->bs, qatomic_read(&disk->adjusting));
 }

@@ -167,6 +167,7 @@ struct CsvDisk {
     guint segment_found;        /* result of the last search; atomic */
     uint64_t free_clusters;     /* in all segments */
     bool adjusting;             /* see csv_adjust_with(); atomic */
+    bool adjust_stop;           /* ... and is waited for; atomic */
     QEMUTimer *adjust_timer;    /* while owned; main thread */
     /* Range of free clusters in a segment that are known to read as zeroes. */
     uint64_t blank_start;
@@ -455,8 +456,8 @@ static inline bool csv_map_is_scanned(const CsvDisk *disk)
 }
 /*
  * Make what is left of the scan.  Reports a failure itself; the next call
- * continues.  @background: -ECANCELED if the node is drained meanwhile.  Any
- * thread.
+ * continues.  @background: -ECANCELED if the node is drained meanwhile, or
+ * csv_adjust_stop() called.  Any thread.
  */
 int coroutine_fn GRAPH_RDLOCK csv_map_scan(CsvDisk *disk, bool background);
 

@@ -255,6 +255,13 @@ csv_scan_queued(CsvDisk *disk, const CsvTableAt *at, unsigned n, uint8_t *buf,
     return ret;
 }
 
+/* Does somebody wait for all requests to end? */
+static bool csv_scan_gives_way(CsvDisk *disk)
+{
+    return qatomic_read(&disk->bs->quiesce_counter) ||
+           qatomic_read(&disk->adjust_stop);
+}
+
 static int coroutine_fn GRAPH_RDLOCK
 csv_scan_rest(CsvDisk *disk, bool background, Error **errp)
 {
@@ -268,7 +275,7 @@ csv_scan_rest(CsvDisk *disk, bool background, Error **errp)
     for (i = 0; i < rest->len; i += run) {
         int ret;
 
-        if (background && qatomic_read(&disk->bs->quiesce_counter)) {
+        if (background && csv_scan_gives_way(disk)) {
             return -ECANCELED;
         }
         run = csv_scan_run(at + i, MIN(rest->len - i, CSV_SCAN_TABLES_LATER));
