@@ -25,6 +25,7 @@ typedef struct MigrationPipeline {
     struct PipelineHot *hot;
     struct PipelineQuiesce *quiesce;
     struct PipelineReport *report;
+    struct PipelineSave *save;              /* quick.c */
     struct PipelineStall *stall;
     struct PipelineSwitchover *switchover;
 

@@ -28,6 +28,7 @@
 #include "current.h"
 #include "hello.h"
 #include "history.h"
+#include "incoming.h"
 #include "link.h"
 #include "pipeline.h"
 #include "trace.h"
@@ -51,12 +52,18 @@ typedef struct Hello {
     bool go_on;                 /* destination only: the stream follows */
 } Hello;
 
-/* The destination, while negotiated settings apply */
-static struct {
-    bool agreed;
+/* Destination, main thread */
+struct PipelineHello {
+    bool agreed;                /* negotiated settings apply */
+    /* as the user had them */
     bool multifd, postcopy_ram;
     uint8_t channels;
-} incoming;
+};
+
+PipelineHello *migration_hello_new(void)
+{
+    return g_new0(PipelineHello, 1);
+}
 
 /* Connections */
 
@@ -375,7 +382,7 @@ static bool hello_check(const HelloMessage *hello, uint64_t *accepts,
         return false;
     }
     if (!runstate_check(RUN_STATE_INMIGRATE) || mis->from_src_file ||
-        incoming.agreed) {
+        mis->pipeline->hello->agreed) {
         error_setg(errp, "no migration is waited for, or one has begun");
         return false;
     }
@@ -404,13 +411,14 @@ static bool hello_check(const HelloMessage *hello, uint64_t *accepts,
 
 static void hello_agree(uint64_t accepts, unsigned channels)
 {
+    PipelineHello *p = migration_pipeline_incoming()->hello;
     MigrationState *s = migrate_get_current();
     bool *caps = s->capabilities;
 
-    incoming.agreed = true;
-    incoming.multifd = caps[MIGRATION_CAPABILITY_MULTIFD];
-    incoming.postcopy_ram = caps[MIGRATION_CAPABILITY_POSTCOPY_RAM];
-    incoming.channels = s->parameters.multifd_channels;
+    p->agreed = true;
+    p->multifd = caps[MIGRATION_CAPABILITY_MULTIFD];
+    p->postcopy_ram = caps[MIGRATION_CAPABILITY_POSTCOPY_RAM];
+    p->channels = s->parameters.multifd_channels;
 
     caps[MIGRATION_CAPABILITY_MULTIFD] = accepts & HELLO_MULTIFD;
     caps[MIGRATION_CAPABILITY_POSTCOPY_RAM] = accepts & HELLO_POSTCOPY;
@@ -422,14 +430,14 @@ static void hello_agree(uint64_t accepts, unsigned channels)
 
 void migration_hello_end(void)
 {
+    PipelineHello *p = migration_pipeline_incoming()->hello;
     MigrationState *s = migrate_get_current();
 
-    if (incoming.agreed) {
-        incoming.agreed = false;
-        s->capabilities[MIGRATION_CAPABILITY_MULTIFD] = incoming.multifd;
-        s->capabilities[MIGRATION_CAPABILITY_POSTCOPY_RAM] =
-            incoming.postcopy_ram;
-        s->parameters.multifd_channels = incoming.channels;
+    if (p->agreed) {
+        p->agreed = false;
+        s->capabilities[MIGRATION_CAPABILITY_MULTIFD] = p->multifd;
+        s->capabilities[MIGRATION_CAPABILITY_POSTCOPY_RAM] = p->postcopy_ram;
+        s->parameters.multifd_channels = p->channels;
         migration_adaptive_set(false, false);
     }
 }

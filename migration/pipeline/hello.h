@@ -5,6 +5,9 @@
  * docs/interop/migration-pipeline.rst has the format.  All functions here run
  * in the main thread.
  *
+ * The destination's state belongs to MigrationIncomingState, and
+ * migration_hello_end() restores the user's settings from it.
+ *
  * Copyright (c) 2026 The qemu-csv developers
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
@@ -18,6 +21,7 @@
 #include "policy.h"
 
 typedef struct MigrationState MigrationState;
+typedef struct PipelineHello PipelineHello;
 
 #define HELLO_MAGIC         0x51504950U     /* "QPIP" */
 #define HELLO_TEXT_MAX      1024
@@ -54,6 +58,9 @@ typedef struct HelloMessage {
 
 QEMU_BUILD_BUG_ON(sizeof(HelloMessage) != 48);
 QEMU_BUILD_BUG_ON(offsetof(HelloMessage, crc) != 44);
+
+/* For MigrationPipelineIncoming */
+PipelineHello *migration_hello_new(void);
 
 /*
  * Encode a message.  @hello's magic, length and crc are ignored; @text may be
@@ -105,7 +112,10 @@ bool coroutine_fn migration_hello_co_ask(QIOChannel *ioc,
  */
 void migration_hello_accept(QIOChannel *ioc);
 
-/* Destination: reset the negotiated settings. */
+/*
+ * Destination: reset the negotiated settings, if there are any, because the
+ * greeting has failed or loading has ended.
+ */
 void migration_hello_end(void);
 
 #endif /* MIGRATION_PIPELINE_HELLO_H */

@@ -7,6 +7,10 @@
  * state, as it always does on that of its disks: a failed read is retried, and
  * threads that touched the page wait.
  *
+ * The state belongs to MigrationIncomingState and lives as long as the process:
+ * the threads outlive migration_incoming_state_destroy(), and the user can ask
+ * for figures when all memory is here.
+ *
  * Main thread, with BQL, unless said otherwise.
  *
  * Copyright (c) 2026 The qemu-csv developers
@@ -44,6 +48,11 @@ static inline int64_t lazy_placed(int ret, int64_t copied, size_t len,
         return ret;
     }
 }
+
+typedef struct PipelineLazy PipelineLazy;
+
+/* For MigrationPipelineIncoming */
+PipelineLazy *migration_lazy_new(void);
 
 /*
  * Prepare to read memory from @state, and take a reference to it; call @done

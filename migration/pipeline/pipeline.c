@@ -357,6 +357,7 @@ void migration_pipeline_init(MigrationState *s)
     mp->hot = migration_hot_new();
     mp->quiesce = migration_quiesce_new();
     mp->report = migration_report_new();
+    mp->save = migration_quick_save_new();
     mp->stall = migration_stall_new();
     mp->switchover = migration_switchover_new();
     mp->decisions = g_array_new(false, false, sizeof(MigratePipelineDecision));

@@ -21,43 +21,56 @@
 #include "qemu/error-report.h"
 #include "qemu/main-loop.h"
 #include "system/runstate.h"
+#include "current.h"
+#include "incoming.h"
 #include "lazy.h"
 #include "pipeline.h"
 #include "quick.h"
 #include "state.h"
 
-static struct {
-    PipelineState *state;       /* saved to or restored from */
-    bool saves;                 /* atomic: which of the two */
+struct PipelineSave {
+    PipelineState *state;       /* atomic; NULL: none is being saved */
+    char *name;                 /* of the last one, for the user; or NULL */
+};
+
+struct PipelineRestore {
+    PipelineState *state;       /* NULL: none is being restored */
+    char *name;                 /* of the last one, for the user; or NULL */
     bool lazy;                  /* memory is read later */
     bool accepted;              /* the guest runs, or may be started */
-    char *name;                 /* of the last state, for the user */
-    bool restored;              /* whether that was restored here */
 
     /* as the user had them */
     bool mapped_ram, multifd;
-} quick;
+};
 
-static void quick_close(void)
+PipelineSave *migration_quick_save_new(void)
 {
-    pipeline_state_unref(g_steal_pointer(&quick.state));
-    qatomic_set(&quick.saves, false);
+    return g_new0(PipelineSave, 1);
 }
 
-static void quick_open(PipelineState *state, bool saves)
+PipelineRestore *migration_quick_restore_new(void)
 {
-    quick.state = state;
-    g_free(quick.name);
-    quick.name = g_strdup(pipeline_state_name(state));
-    quick.restored = !saves;
-    qatomic_set(&quick.saves, saves);
+    return g_new0(PipelineRestore, 1);
+}
+
+/* The state that is being saved, or NULL; any thread */
+static PipelineState *quick_saved(void)
+{
+    return qatomic_read(&migration_pipeline()->save->state);
+}
+
+/* The state that is being restored, or NULL */
+static PipelineState *quick_restored(void)
+{
+    return migration_pipeline_incoming()->restore->state;
 }
 
 /* Source */
 
 bool migration_quick_begin(const char *name, Error **errp)
 {
-    PipelineState *state;
+    PipelineSave *save = migration_pipeline()->save;
+    PipelineState *state = save->state ?: quick_restored();
 
     if (migrate_tls()) {
         error_setg(errp, "'tls-creds' is set, and a state is written to the "
@@ -65,31 +78,34 @@ bool migration_quick_begin(const char *name, Error **errp)
                    "that may be");
         return false;
     }
-    if (quick.state) {
+    if (state) {
         error_setg(errp, "the state '%s' is still in use",
-                   pipeline_state_name(quick.state));
+                   pipeline_state_name(state));
         return false;
     }
     state = pipeline_state_create(name, ram_bytes_total(), errp);
     if (state) {
-        quick_open(state, true);
+        g_free(save->name);
+        save->name = g_strdup(pipeline_state_name(state));
+        qatomic_set(&save->state, state);
     }
     return state;
 }
 
 bool migration_quick_saves(void)
 {
-    return qatomic_read(&quick.saves);
+    return quick_saved();
 }
 
 bool migration_quick_connect(MigrationState *s)
 {
+    PipelineState *state = quick_saved();
     QIOChannel *ioc;
 
-    if (!migration_quick_saves()) {
+    if (!state) {
         return false;
     }
-    ioc = pipeline_state_channel(quick.state);
+    ioc = pipeline_state_channel(state);
     migration_channel_connect(s, ioc, NULL, NULL);
     object_unref(OBJECT(ioc));
     return true;
@@ -97,29 +113,29 @@ bool migration_quick_connect(MigrationState *s)
 
 bool migration_quick_send_channel(void *opaque)
 {
-    QIOChannel *ioc;
+    PipelineState *state = quick_saved();
 
-    if (!migration_quick_saves()) {
+    if (!state) {
         return false;
     }
-    ioc = pipeline_state_channel(quick.state);
-    multifd_channel_connect(opaque, ioc);
+    multifd_channel_connect(opaque, pipeline_state_channel(state));
     multifd_send_channel_created();
     return true;
 }
 
 bool migration_quick_finish(MigrationState *s)
 {
+    PipelineState *state = quick_saved();
     Error *err = NULL;
     QemuUUID token;
 
-    if (!migration_quick_saves() || qemu_file_get_error(s->to_dst_file)) {
+    if (!state || qemu_file_get_error(s->to_dst_file)) {
         return true;
     }
     bql_lock();
     token = csv_handover_token();
     bql_unlock();
-    if (pipeline_state_finish(quick.state, &token, &err)) {
+    if (pipeline_state_finish(state, &token, &err)) {
         return true;
     }
     migrate_set_error(s, err);
@@ -129,12 +145,13 @@ bool migration_quick_finish(MigrationState *s)
 
 void migration_quick_end(bool completed)
 {
-    if (migration_quick_saves()) {
-        if (!completed) {
-            pipeline_state_drop(quick.state);
-        }
-        quick_close();
+    PipelineState *state = qatomic_xchg(&migration_pipeline()->save->state,
+                                        NULL);
+
+    if (state && !completed) {
+        pipeline_state_drop(state);
     }
+    pipeline_state_unref(state);
 }
 
 /* Destination */
@@ -149,9 +166,10 @@ static void quick_accept_bh(void *opaque)
 
 bool migration_quick_accept(void)
 {
+    PipelineState *state = quick_restored();
     unsigned channels = 1;
 
-    if (!quick.state || migration_quick_saves()) {
+    if (!state) {
         return false;
     }
     if (migrate_multifd()) {
@@ -159,24 +177,28 @@ bool migration_quick_accept(void)
     }
     while (channels--) {
         aio_bh_schedule_oneshot(qemu_get_aio_context(), quick_accept_bh,
-                                pipeline_state_channel(quick.state));
+                                pipeline_state_channel(state));
     }
     return true;
 }
 
-static bool quick_restores(void)
-{
-    return quick.state && !migration_quick_saves();
-}
-
 void migration_quick_accepted(void)
 {
-    if (quick_restores()) {
-        quick.accepted = true;
-        if (quick.lazy) {
+    PipelineRestore *restore = migration_pipeline_incoming()->restore;
+
+    if (restore->state) {
+        restore->accepted = true;
+        if (restore->lazy) {
             migration_lazy_complete();
         }
     }
+}
+
+static void quick_close(void)
+{
+    PipelineRestore *restore = migration_pipeline_incoming()->restore;
+
+    pipeline_state_unref(g_steal_pointer(&restore->state));
 }
 
 /* All memory has been read. */
@@ -186,7 +208,7 @@ static void quick_done(void)
 
     /* Until the disks are claimed, another process may take them. */
     if (qemu_uuid_is_null(&token)) {
-        pipeline_state_drop(quick.state);
+        pipeline_state_drop(quick_restored());
     }
     quick_close();
     qapi_event_send_migrate_pipeline_stage(MIGRATE_PIPELINE_STAGE_COMPLETED);
@@ -194,17 +216,18 @@ static void quick_done(void)
 
 void migration_quick_loaded(void)
 {
+    PipelineRestore *restore = migration_pipeline_incoming()->restore;
     bool *caps = migrate_get_current()->capabilities;
 
-    if (!quick_restores()) {
+    if (!restore->state) {
         return;
     }
-    caps[MIGRATION_CAPABILITY_MAPPED_RAM] = quick.mapped_ram;
-    caps[MIGRATION_CAPABILITY_MULTIFD] = quick.multifd;
-    if (!quick.accepted) {
+    caps[MIGRATION_CAPABILITY_MAPPED_RAM] = restore->mapped_ram;
+    caps[MIGRATION_CAPABILITY_MULTIFD] = restore->multifd;
+    if (!restore->accepted) {
         migration_lazy_end();
         quick_close();
-    } else if (!quick.lazy) {
+    } else if (!restore->lazy) {
         quick_done();
     }
 }
@@ -216,10 +239,9 @@ void migration_quick_shutdown(void)
         vm_shutdown();
         migration_lazy_end();
     }
+    quick_close();
     if (migration_quick_saves()) {
         migration_cancel();
-    } else {
-        quick_close();
     }
     /* Its nodes must be closed before all others. */
     while (migration_quick_saves()) {
@@ -234,6 +256,7 @@ void qmp_migrate_pipeline_restore(const char *state, bool has_lazy, bool lazy,
                                   Error **errp)
 {
     ERRP_GUARD();
+    PipelineRestore *restore = migration_pipeline_incoming()->restore;
     bool *caps = migrate_get_current()->capabilities;
     PipelineState *opened;
     Error *why = NULL;
@@ -248,17 +271,21 @@ void qmp_migrate_pipeline_restore(const char *state, bool has_lazy, bool lazy,
     if (!opened) {
         return;
     }
-    quick_open(opened, false);
-    quick.accepted = false;
-    quick.lazy = !has_lazy || lazy;
-    quick.mapped_ram = caps[MIGRATION_CAPABILITY_MAPPED_RAM];
-    quick.multifd = caps[MIGRATION_CAPABILITY_MULTIFD];
-    if (quick.lazy && !migration_lazy_begin(opened, quick_done, &why)) {
+    g_clear_pointer(&migration_pipeline()->save->name, g_free);
+    g_free(restore->name);
+    *restore = (PipelineRestore) {
+        .state = opened,
+        .name = g_strdup(pipeline_state_name(opened)),
+        .lazy = !has_lazy || lazy,
+        .mapped_ram = caps[MIGRATION_CAPABILITY_MAPPED_RAM],
+        .multifd = caps[MIGRATION_CAPABILITY_MULTIFD],
+    };
+    if (restore->lazy && !migration_lazy_begin(opened, quick_done, &why)) {
         warn_reportf_err(why, "all memory is read before the guest runs: ");
-        quick.lazy = false;
+        restore->lazy = false;
     }
     caps[MIGRATION_CAPABILITY_MAPPED_RAM] = true;
-    caps[MIGRATION_CAPABILITY_MULTIFD] = !quick.lazy;
+    caps[MIGRATION_CAPABILITY_MULTIFD] = !restore->lazy;
     qmp_migrate_incoming("file:state", false, NULL, true, false, errp);
     if (*errp) {
         migration_quick_loaded();
@@ -267,15 +294,17 @@ void qmp_migrate_pipeline_restore(const char *state, bool has_lazy, bool lazy,
 
 MigratePipelineState *migration_quick_info(void)
 {
+    PipelineSave *save = migration_pipeline()->save;
+    PipelineRestore *restore = migration_pipeline_incoming()->restore;
     MigratePipelineState *info;
     LazyInfo lazy;
 
-    if (!quick.name) {
+    if (!save->name && !restore->name) {
         return NULL;
     }
     info = g_new0(MigratePipelineState, 1);
-    info->disk = g_strdup(quick.name);
-    if (quick.restored && migration_lazy_info(&lazy)) {
+    info->disk = g_strdup(save->name ?: restore->name);
+    if (!save->name && migration_lazy_info(&lazy)) {
         info->has_total = info->has_remaining = info->has_faults = true;
         info->total = lazy.total;
         info->remaining = lazy.remaining;

@@ -8,6 +8,11 @@
  * guest.  So here, too, the side that owns the disks runs the guest, and a
  * state can be restored only once.
  *
+ * The state that is saved belongs to MigrationState, one that is restored to
+ * MigrationIncomingState, each with a reference: the first until the migration
+ * ends, the second until all memory is here, which can be long after loading.
+ * A process uses one at a time.
+ *
  * Main thread, with BQL, unless said otherwise.
  *
  * Copyright (c) 2026 The qemu-csv developers
@@ -21,6 +26,12 @@
 #include "qapi/qapi-types-pipeline.h"
 
 typedef struct MigrationState MigrationState;
+typedef struct PipelineRestore PipelineRestore;
+typedef struct PipelineSave PipelineSave;
+
+/* For MigrationPipeline, and for MigrationPipelineIncoming */
+PipelineSave *migration_quick_save_new(void);
+PipelineRestore *migration_quick_restore_new(void);
 
 /* Source */
 
@@ -64,7 +75,7 @@ void migration_quick_loaded(void);
 /* QEMU ends. */
 void migration_quick_shutdown(void);
 
-/* Information about a state, or NULL; to be freed by the caller */
+/* Information about the last state, or NULL; to be freed by the caller */
 MigratePipelineState *migration_quick_info(void);
 
 #endif /* MIGRATION_PIPELINE_QUICK_H */
