@@ -2,8 +2,12 @@
  * Migration pipeline: the state of the outgoing migration
  *
  * It belongs to MigrationState, and lives until the process ends.  QEMU has one
- * outgoing migration at a time, and each begins by resetting this.  The report
- * is also used on the destination.
+ * outgoing migration at a time, and each begins by resetting this, except for
+ * the history.
+ *
+ * As upstream's capabilities and parameters, some of it is used in both
+ * directions, and also on the destination: the history, the report, and the
+ * sections of the stream.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -15,13 +19,16 @@
 
 #include "migration/migration.h"
 #include "qapi/qapi-types-pipeline.h"
+#include "qemu/notify.h"
 #include "qemu/thread.h"
 #include "qemu/timer.h"
 #include "policy.h"
 #include "settings.h"
 
 typedef struct MigrationPipeline {
-    /* Each is private to the file with that name, and has its own lock. */
+    /* Each is private to the file with that name, whose header says how. */
+    struct PipelineHandover *handover;
+    struct PipelineBlackouts *history;
     struct PipelineHot *hot;
     struct PipelineQuiesce *quiesce;
     struct PipelineReport *report;
@@ -45,6 +52,7 @@ typedef struct MigrationPipeline {
     int64_t predicted;          /* blackout, at the switch-over; or 0 */
 
     /* main thread */
+    NotifierWithReturn notifier;
     int64_t elapsed;            /* of a migration that has ended, in ms; or 0 */
     QEMUTimer *timer;           /* deadline, if the migration thread hangs */
     bool expired;               /* that timer has fired */

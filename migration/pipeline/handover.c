@@ -30,11 +30,10 @@
 #include "handover.h"
 #include "quick.h"
 
-typedef struct CsvHandover {
+/* The token on its way through the stream */
+struct PipelineHandover {
     uint8_t token[16];
-} CsvHandover;
-
-static CsvHandover csv_handover;
+};
 
 static bool csv_handover_vmstate_needed(void *opaque)
 {
@@ -45,7 +44,7 @@ static bool csv_handover_vmstate_needed(void *opaque)
 
 static int csv_handover_pre_save(void *opaque)
 {
-    CsvHandover *h = opaque;
+    PipelineHandover *h = opaque;
     QemuUUID token = csv_handover_token();
 
     memcpy(h->token, token.data, sizeof(h->token));
@@ -54,7 +53,7 @@ static int csv_handover_pre_save(void *opaque)
 
 static int csv_handover_post_load(void *opaque, int version_id)
 {
-    CsvHandover *h = opaque;
+    PipelineHandover *h = opaque;
     QemuUUID token;
 
     memcpy(token.data, h->token, sizeof(h->token));
@@ -74,7 +73,7 @@ static const VMStateDescription vmstate_csv_handover = {
     .pre_save = csv_handover_pre_save,
     .post_load = csv_handover_post_load,
     .fields = (const VMStateField[]) {
-        VMSTATE_UINT8_ARRAY(token, CsvHandover, 16),
+        VMSTATE_UINT8_ARRAY(token, PipelineHandover, 16),
         VMSTATE_END_OF_LIST()
     }
 };
@@ -207,9 +206,10 @@ void migration_handover_stays_stopped(void)
     }
 }
 
-static void csv_handover_register(void)
+PipelineHandover *migration_handover_new(void)
 {
-    vmstate_register(NULL, 0, &vmstate_csv_handover, &csv_handover);
-}
+    PipelineHandover *h = g_new0(PipelineHandover, 1);
 
-migration_init(csv_handover_register);
+    vmstate_register(NULL, 0, &vmstate_csv_handover, h);
+    return h;
+}

@@ -22,6 +22,13 @@
 
 typedef struct MigrationState MigrationState;
 typedef struct MigrationIncomingState MigrationIncomingState;
+typedef struct PipelineHandover PipelineHandover;
+
+/*
+ * For MigrationPipeline: the section of the stream with the token, for both
+ * directions.  It is registered here.
+ */
+PipelineHandover *migration_handover_new(void);
 
 /*
  * Source, if the return path would not be opened otherwise: whether to open it,

@@ -14,6 +14,7 @@
 #include "qemu/thread.h"
 #include "qemu/timer.h"
 #include "system/runstate.h"
+#include "current.h"
 #include "history.h"
 #include "report.h"
 #include "stall.h"
@@ -36,8 +37,8 @@ typedef struct PipelineLuggage {
     PipelineRow row[PIPELINE_HISTORY];
 } PipelineLuggage;
 
-/* What this guest's blackouts took, on any host: it outlives migrations. */
-static struct {
+/* What this guest's blackouts took, on any host */
+struct PipelineBlackouts {
     QemuMutex lock;             /* for all but the members noted below */
     PipelineHistory history;
     int64_t aged;               /* time of the last ageing, in milliseconds */
@@ -47,49 +48,57 @@ static struct {
     /* main thread, or migration thread with the BQL */
     bool agreed;
     PipelineLuggage luggage;
-} known;
+};
 
 /* Called with the lock held */
-static void history_age(void)
+static void history_age(PipelineBlackouts *known)
 {
     int64_t now = qemu_clock_get_ms(QEMU_CLOCK_REALTIME);
-    int64_t seconds = known.aged ? (now - known.aged) / 1000 : 0;
+    int64_t seconds = known->aged ? (now - known->aged) / 1000 : 0;
 
-    pipeline_history_age(&known.history, MIN(seconds, UINT32_MAX));
-    known.aged = known.aged ? known.aged + seconds * 1000 : now;
+    pipeline_history_age(&known->history, MIN(seconds, UINT32_MAX));
+    known->aged = known->aged ? known->aged + seconds * 1000 : now;
 }
 
 void migration_history_begin(bool disks)
 {
-    QEMU_LOCK_GUARD(&known.lock);
-    known.disks = disks;
-    known.round_trip = 0;
+    PipelineBlackouts *known = migration_pipeline()->history;
+
+    QEMU_LOCK_GUARD(&known->lock);
+    known->disks = disks;
+    known->round_trip = 0;
 }
 
 void migration_history_round_trip(int64_t time)
 {
-    QEMU_LOCK_GUARD(&known.lock);
-    known.round_trip = time;
+    PipelineBlackouts *known = migration_pipeline()->history;
+
+    QEMU_LOCK_GUARD(&known->lock);
+    known->round_trip = time;
 }
 
 int64_t migration_history_wire(void)
 {
-    QEMU_LOCK_GUARD(&known.lock);
-    return known.round_trip;
+    PipelineBlackouts *known = migration_pipeline()->history;
+
+    QEMU_LOCK_GUARD(&known->lock);
+    return known->round_trip;
 }
 
 PipelineCosts migration_history_costs(void)
 {
+    PipelineBlackouts *known = migration_pipeline()->history;
     unsigned stall = migration_stall();
 
-    QEMU_LOCK_GUARD(&known.lock);
-    history_age();
-    return pipeline_costs(&known.history, stall, known.disks);
+    QEMU_LOCK_GUARD(&known->lock);
+    history_age(known);
+    return pipeline_costs(&known->history, stall, known->disks);
 }
 
 /* Called with the times of the source's parts */
 static void history_add(const PipelineLuggage *source)
 {
+    PipelineBlackouts *known = migration_pipeline()->history;
     PipelineRow row = { 0 };
 
     for (unsigned p = 0; p < PIPELINE_COSTS; p++) {
@@ -104,17 +113,19 @@ static void history_add(const PipelineLuggage *source)
                                  row.time[PIPELINE_COST_LOAD],
                                  row.time[PIPELINE_COST_CLAIM],
                                  row.time[PIPELINE_COST_START]);
-    QEMU_LOCK_GUARD(&known.lock);
-    history_age();
-    pipeline_history_add(&known.history, &row);
+    QEMU_LOCK_GUARD(&known->lock);
+    history_age(known);
+    pipeline_history_add(&known->history, &row);
 }
 
 void migration_history_arrived(MigrationIncomingState *mis)
 {
+    PipelineBlackouts *known = migration_pipeline()->history;
+
     if (migration_report_end_here(mis) && runstate_is_running()) {
-        history_add(&known.luggage);
+        history_add(&known->luggage);
     }
-    known.luggage = (PipelineLuggage) { 0 };
+    known->luggage = (PipelineLuggage) { 0 };
 }
 
 MigratePipelineCostList *migration_history_info(void)
@@ -138,7 +149,7 @@ MigratePipelineCostList *migration_history_info(void)
 
 static bool luggage_needed(void *opaque)
 {
-    return known.agreed;
+    return migration_pipeline()->history->agreed;
 }
 
 static uint32_t luggage_time(int64_t time)
@@ -148,6 +159,7 @@ static uint32_t luggage_time(int64_t time)
 
 static int luggage_pre_save(void *opaque)
 {
+    PipelineBlackouts *known = migration_pipeline()->history;
     PipelineLuggage *l = opaque;
 
     *l = (PipelineLuggage) {
@@ -156,10 +168,10 @@ static int luggage_pre_save(void *opaque)
             migration_report_time(MIGRATE_PIPELINE_PART_RELEASE)),
         .device_state = luggage_time(migration_report_since()),
     };
-    QEMU_LOCK_GUARD(&known.lock);
-    history_age();
-    l->rows = known.history.rows;
-    memcpy(l->row, known.history.row, sizeof(l->row));
+    QEMU_LOCK_GUARD(&known->lock);
+    history_age(known);
+    l->rows = known->history.rows;
+    memcpy(l->row, known->history.row, sizeof(l->row));
     return 0;
 }
 
@@ -169,6 +181,7 @@ static int luggage_pre_save(void *opaque)
  */
 static int luggage_post_load(void *opaque, int version_id)
 {
+    PipelineBlackouts *known = migration_pipeline()->history;
     PipelineLuggage *l = opaque;
     PipelineHistory history = { .rows = l->rows };
 
@@ -180,9 +193,9 @@ static int luggage_post_load(void *opaque, int version_id)
         *l = (PipelineLuggage) { 0 };
         return 0;
     }
-    QEMU_LOCK_GUARD(&known.lock);
-    known.history = history;
-    known.aged = 0;
+    QEMU_LOCK_GUARD(&known->lock);
+    known->history = history;
+    known->aged = 0;
     return 0;
 }
 
@@ -215,25 +228,28 @@ static const VMStateDescription vmstate_luggage = {
     }
 };
 
-static void history_register(void)
+static void history_register(PipelineBlackouts *known)
 {
-    vmstate_register(NULL, 0, &vmstate_luggage, &known.luggage);
+    vmstate_register(NULL, 0, &vmstate_luggage, &known->luggage);
 }
 
-static void history_init(void)
+PipelineBlackouts *migration_history_new(void)
 {
-    qemu_mutex_init(&known.lock);
-    history_register();
+    PipelineBlackouts *known = g_new0(PipelineBlackouts, 1);
+
+    qemu_mutex_init(&known->lock);
+    history_register(known);
+    return known;
 }
 
 void migration_history_agreed(bool yes)
 {
-    known.agreed = yes;
+    PipelineBlackouts *known = migration_pipeline()->history;
+
+    known->agreed = yes;
     if (yes) {
         /* After all sections so far, to measure how long saving them takes. */
-        vmstate_unregister(NULL, &vmstate_luggage, &known.luggage);
-        history_register();
+        vmstate_unregister(NULL, &vmstate_luggage, &known->luggage);
+        history_register(known);
     }
 }
-
-migration_init(history_init);

@@ -6,6 +6,8 @@
  * stream negotiated in the greeting; docs/interop/migration-pipeline.rst has
  * its format.  The destination adds a row for the blackout that it ends.
  *
+ * In MigrationState it outlives both migrations, and is never reset.
+ *
  * Copyright (c) 2026 The qemu-csv developers
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
@@ -18,6 +20,13 @@
 #include "costs.h"
 
 typedef struct MigrationIncomingState MigrationIncomingState;
+typedef struct PipelineBlackouts PipelineBlackouts;
+
+/*
+ * For MigrationPipeline: an empty history.  The section of the stream, for both
+ * directions, is registered here.
+ */
+PipelineBlackouts *migration_history_new(void);
 
 /*
  * Source, main thread: a migration begins.  @disks: disks are handed over in a

@@ -25,6 +25,7 @@
 #include "adaptive.h"
 #include "announce.h"
 #include "current.h"
+#include "handover.h"
 #include "hello.h"
 #include "history.h"
 #include "hot.h"
@@ -340,20 +341,13 @@ static int pipeline_notify(NotifierWithReturn *notifier, MigrationEvent *event,
     return 0;
 }
 
-static NotifierWithReturn pipeline_notifier;
-
-static void pipeline_register(void)
-{
-    migration_add_notifier(&pipeline_notifier, pipeline_notify);
-}
-
-migration_init(pipeline_register);
-
 void migration_pipeline_init(MigrationState *s)
 {
     MigrationPipeline *mp = g_new0(MigrationPipeline, 1);
 
     qemu_mutex_init(&mp->lock);
+    mp->handover = migration_handover_new();
+    mp->history = migration_history_new();
     mp->hot = migration_hot_new();
     mp->quiesce = migration_quiesce_new();
     mp->report = migration_report_new();
@@ -364,6 +358,7 @@ void migration_pipeline_init(MigrationState *s)
     mp->timer = timer_new_ms(QEMU_CLOCK_REALTIME, pipeline_expire, s);
     s->pipeline_current = mp;
     object_ref(OBJECT(s));
+    migration_add_notifier(&mp->notifier, pipeline_notify);
 }
 
 /* Decisions */

@@ -25,11 +25,10 @@
 #define PONG_TOTAL      0x52000000
 #define PONG_TIME       0x00ffffff
 
-bool migration_report_awaits_packet;
-
 struct PipelineReport {
     QemuMutex lock;
     bool active;
+    bool awaits_packet;         /* atomic */
     int64_t begun, last;        /* in microseconds; begun 0: no report */
     /* times on the other side; 0: unknown */
     int64_t there, there_claim, there_start;
@@ -65,7 +64,7 @@ static void report_clear(bool active)
     r->there = r->there_claim = r->there_start = 0;
     r->heard = 0;
     r->first_packet = 0;
-    qatomic_set(&migration_report_awaits_packet, false);
+    qatomic_set(&r->awaits_packet, false);
     memset(r->time, 0, sizeof(r->time));
     memset(r->seen, 0, sizeof(r->seen));
     r->parts = 0;
@@ -180,7 +179,7 @@ bool migration_report_end_here(MigrationIncomingState *mis)
         migrate_send_rp_pong(mis, PONG_START | MIN(start, PONG_TIME));
         migrate_send_rp_pong(mis, PONG_TOTAL | MIN(total, PONG_TIME));
     }
-    qatomic_set(&migration_report_awaits_packet, true);
+    qatomic_set(&r->awaits_packet, true);
     return tell;
 }
 
@@ -231,12 +230,15 @@ int64_t migration_report_total(void)
     return r->begun ? r->last - r->begun : 0;
 }
 
-void migration_report_first_packet(void)
+void migration_report_nic_packet(void)
 {
     PipelineReport *r = migration_pipeline()->report;
 
+    if (likely(!qatomic_read(&r->awaits_packet))) {
+        return;
+    }
     QEMU_LOCK_GUARD(&r->lock);
-    if (qatomic_xchg(&migration_report_awaits_packet, false)) {
+    if (qatomic_xchg(&r->awaits_packet, false)) {
         r->first_packet = report_now() - r->last;
     }
 }

@@ -4,8 +4,8 @@
  * During the blackout, the migration code marks the end of each part; a part
  * has taken the time since the previous mark, so the parts add up to the total.
  * The report is kept until the next blackout.  Each side makes its own, with
- * its own clock; the destination sends the durations of its parts to the
- * source.
+ * its own clock, and keeps it in MigrationState, since it outlives the incoming
+ * migration; the destination sends the durations of its parts to the source.
  *
  * Copyright (c) 2026 The qemu-csv developers
  *
@@ -59,17 +59,16 @@ int64_t migration_report_total(void);
 /* Time since the last mark, in microseconds; 0: no blackout */
 int64_t migration_report_since(void);
 
-extern bool migration_report_awaits_packet;     /* atomic */
-void migration_report_first_packet(void);
+/* A NIC sends a packet of the guest, which may be the first one. */
+void migration_report_nic_packet(void);
 
 /* @sender sends a packet to its peer; QEMU's announcements have _RAW set. */
 static inline void migration_report_packet(const NetClientState *sender,
                                            unsigned flags)
 {
-    if (unlikely(qatomic_read(&migration_report_awaits_packet)) &&
-        sender->info->type == NET_CLIENT_DRIVER_NIC &&
+    if (sender->info->type == NET_CLIENT_DRIVER_NIC &&
         !(flags & QEMU_NET_PACKET_FLAG_RAW)) {
-        migration_report_first_packet();
+        migration_report_nic_packet();
     }
 }
 
