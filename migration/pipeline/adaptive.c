@@ -19,6 +19,7 @@
 #include "qemu/units.h"
 #include "adaptive.h"
 #include "choice.h"
+#include "current.h"
 #include "delta.h"
 #include "link.h"
 #include "stall.h"
@@ -54,8 +55,9 @@
 #define COPY_SHARE      4
 #define COPY_MOST       (1 * GiB)
 
-/* State of a channel, private to its thread */
+/* State of a channel, private to its thread: its compress_data */
 typedef struct AdaptiveChannel {
+    void *zstd;                 /* what that method keeps there */
     PacketChoice choice;
     unsigned pauses;            /* seen at the last packet */
     unsigned slow;              /* packets in a row on a slow link */
@@ -63,14 +65,21 @@ typedef struct AdaptiveChannel {
     uint8_t *buf;               /* of pages and their lengths */
 } AdaptiveChannel;
 
-static struct {
+struct PipelineAdaptive {
+    /* written while multifd's threads do not run */
     bool on, delta;
-    unsigned pauses;            /* atomic */
     const MultiFDMethods *raw, *zstd;
+    DeltaCopies *copies;        /* source; NULL: none are kept */
+
+    unsigned pauses;            /* atomic */
     Stat64 pages[PACKET_METHODS];
     Stat64 rate[UINT8_MAX + 1];         /* bytes a second; 0: not known */
-    AdaptiveChannel channels[UINT8_MAX + 1];
-} adaptive;
+};
+
+PipelineAdaptive *migration_adaptive_new(void)
+{
+    return g_new0(PipelineAdaptive, 1);
+}
 
 bool migration_adaptive_available(void)
 {
@@ -83,22 +92,25 @@ bool migration_adaptive_available(void)
 
 void migration_adaptive_set(bool on, bool delta)
 {
-    adaptive.on = on && migration_adaptive_available();
-    adaptive.delta = adaptive.on && delta;
-    for (unsigned i = 0; i < ARRAY_SIZE(adaptive.rate); i++) {
-        stat64_init(&adaptive.rate[i], 0);
+    PipelineAdaptive *a = migration_pipeline()->adaptive;
+
+    a->on = on && migration_adaptive_available();
+    a->delta = a->on && delta;
+    for (unsigned i = 0; i < ARRAY_SIZE(a->rate); i++) {
+        stat64_init(&a->rate[i], 0);
     }
     for (unsigned m = 0; m < PACKET_METHODS; m++) {
-        stat64_init(&adaptive.pages[m], 0);
+        stat64_init(&a->pages[m], 0);
     }
 }
 
 double migration_adaptive_link_rate(void)
 {
+    PipelineAdaptive *a = migration_pipeline()->adaptive;
     double rate = 0;
 
-    for (int i = 0; adaptive.on && i < migrate_multifd_channels(); i++) {
-        double channel = stat64_get(&adaptive.rate[i]);
+    for (int i = 0; a->on && i < migrate_multifd_channels(); i++) {
+        double channel = stat64_get(&a->rate[i]);
 
         if (!channel) {
             return 0;
@@ -110,63 +122,86 @@ double migration_adaptive_link_rate(void)
 
 void migration_adaptive_paused(void)
 {
-    qatomic_inc(&adaptive.pauses);
+    qatomic_inc(&migration_pipeline()->adaptive->pauses);
 }
 
 void migration_adaptive_stop(void)
 {
-    adaptive.on = adaptive.delta = false;
-    delta_end();
+    PipelineAdaptive *a = migration_pipeline()->adaptive;
+
+    a->on = a->delta = false;
+    g_clear_pointer(&a->copies, delta_copies_free);
 }
 
 void migration_adaptive_pages(uint64_t *raw, uint64_t *compressed,
                               uint64_t *deltas)
 {
-    *raw = stat64_get(&adaptive.pages[PACKET_RAW]);
-    *compressed = stat64_get(&adaptive.pages[PACKET_ZSTD]);
-    *deltas = stat64_get(&adaptive.pages[PACKET_DELTA]);
+    PipelineAdaptive *a = migration_pipeline()->adaptive;
+
+    *raw = stat64_get(&a->pages[PACKET_RAW]);
+    *compressed = stat64_get(&a->pages[PACKET_ZSTD]);
+    *deltas = stat64_get(&a->pages[PACKET_DELTA]);
 }
 
-static uint8_t *adaptive_buffer(void)
+static AdaptiveChannel *adaptive_channel_new(void *zstd)
 {
-    return adaptive.delta ?
-           g_malloc(DELTA_MOST(multifd_ram_page_count(),
-                               multifd_ram_page_size())) : NULL;
+    AdaptiveChannel *c = g_new0(AdaptiveChannel, 1);
+
+    c->zstd = zstd;
+    c->choice.fast = true;
+    if (migration_pipeline()->adaptive->delta) {
+        c->buf = g_malloc(DELTA_MOST(multifd_ram_page_count(),
+                                     multifd_ram_page_size()));
+    }
+    return c;
+}
+
+/* Returns what zstd has to clean up. */
+static void *adaptive_channel_free(AdaptiveChannel *c)
+{
+    void *zstd = c->zstd;
+
+    g_free(c->buf);
+    g_free(c);
+    return zstd;
 }
 
 /*
  * All methods use p->iov; the raw one needs more of them.  Only zstd uses
- * p->compress_data.
+ * p->compress_data, and finds its own there when it is called.
  */
 static int adaptive_send_setup(MultiFDSendParams *p, Error **errp)
 {
-    AdaptiveChannel *c = &adaptive.channels[p->id];
-    int ret = adaptive.zstd->send_setup(p, errp);
+    PipelineAdaptive *a = migration_pipeline()->adaptive;
+    int ret = a->zstd->send_setup(p, errp);
 
     if (ret) {
         return ret;
     }
     g_clear_pointer(&p->iov, g_free);
-    *c = (AdaptiveChannel) {
-        .choice.fast = true,
-        .buf = adaptive_buffer(),
-    };
-    if (!p->id && adaptive.delta) {
-        delta_begin(MIN(ram_bytes_total() / COPY_SHARE, COPY_MOST));
+    p->compress_data = adaptive_channel_new(p->compress_data);
+    if (!p->id && a->delta) {
+        delta_copies_free(a->copies);
+        a->copies = delta_copies_new(MIN(ram_bytes_total() / COPY_SHARE,
+                                         COPY_MOST));
     }
-    return adaptive.raw->send_setup(p, errp);
+    return a->raw->send_setup(p, errp);
 }
 
 static void adaptive_send_cleanup(MultiFDSendParams *p, Error **errp)
 {
-    g_clear_pointer(&adaptive.channels[p->id].buf, g_free);
-    adaptive.zstd->send_cleanup(p, errp);
+    /* There is none if the set-up failed, for this channel or before it. */
+    if (p->compress_data) {
+        p->compress_data = adaptive_channel_free(p->compress_data);
+        migration_pipeline()->adaptive->zstd->send_cleanup(p, errp);
+    }
 }
 
 /* Do copies of pages pay now? */
 static bool adaptive_copies(const AdaptiveChannel *c)
 {
-    return adaptive.delta && c->choice.cost[PACKET_RAW] > WORTH_COPY &&
+    return migration_pipeline()->adaptive->delta &&
+           c->choice.cost[PACKET_RAW] > WORTH_COPY &&
            stat64_get(&mig_stats.dirty_sync_count) >= COPY_FROM;
 }
 
@@ -192,7 +227,8 @@ static void adaptive_forget_zeroes(const MultiFDPages_t *pages,
 static int adaptive_prepare_delta(MultiFDSendParams *p, DeltaShadow *shadow)
 {
     MultiFDPages_t *pages = &p->data->u.ram;
-    uint8_t *codes = adaptive.channels[p->id].buf, *at;
+    AdaptiveChannel *c = p->compress_data;
+    uint8_t *codes = c->buf, *at;
 
     if (multifd_send_prepare_common(p)) {
         at = codes + pages->normal_num * sizeof(uint16_t);
@@ -211,9 +247,26 @@ static int adaptive_prepare_delta(MultiFDSendParams *p, DeltaShadow *shadow)
     return 0;
 }
 
-/* Prepare a packet from copies, so that what was sent is known */
+/* A packet of raw or compressed pages */
+static int adaptive_prepare_whole(MultiFDSendParams *p, PacketMethod m,
+                                  Error **errp)
+{
+    PipelineAdaptive *a = migration_pipeline()->adaptive;
+    AdaptiveChannel *c = p->compress_data;
+    int ret;
+
+    if (m == PACKET_RAW) {
+        return a->raw->send_prepare(p, errp);
+    }
+    p->compress_data = c->zstd;
+    ret = a->zstd->send_prepare(p, errp);
+    p->compress_data = c;
+    return ret;
+}
+
+/* The same from copies, so that what was sent is known */
 static int adaptive_prepare_copied(MultiFDSendParams *p, DeltaShadow *shadow,
-                                   const MultiFDMethods *ops, Error **errp)
+                                   PacketMethod m, Error **errp)
 {
     MultiFDPages_t *pages = &p->data->u.ram;
     RAMBlock *block = pages->block;
@@ -223,7 +276,7 @@ static int adaptive_prepare_copied(MultiFDSendParams *p, DeltaShadow *shadow,
         delta_copy(shadow, pages->offset[i]);
     }
     pages->block = delta_shadow_block(shadow);
-    ret = ops->send_prepare(p, errp);
+    ret = adaptive_prepare_whole(p, m, errp);
     pages->block = block;
     adaptive_forget_zeroes(pages, shadow);
     return ret;
@@ -243,7 +296,7 @@ static void adaptive_ask_link(MultiFDSendParams *p, AdaptiveChannel *c)
         return;
     }
     rate = migration_link_rate(p->c);
-    stat64_set(&adaptive.rate[p->id], rate);
+    stat64_set(&migration_pipeline()->adaptive->rate[p->id], rate);
     if (rate > 0 && rate < below) {
         if (++c->slow >= ASK_LINK_TIMES) {
             packet_choice_know_raw(choice, page * 1e6 / rate, page);
@@ -287,7 +340,7 @@ static bool adaptive_was_paused(AdaptiveChannel *c)
 {
     unsigned known = c->pauses;
 
-    c->pauses = qatomic_read(&adaptive.pauses);
+    c->pauses = qatomic_read(&migration_pipeline()->adaptive->pauses);
     return c->pauses != known;
 }
 
@@ -295,29 +348,31 @@ static bool adaptive_was_paused(AdaptiveChannel *c)
 static int adaptive_prepare(MultiFDSendParams *p, PacketMethod m,
                             Error **errp)
 {
-    AdaptiveChannel *c = &adaptive.channels[p->id];
+    PipelineAdaptive *a = migration_pipeline()->adaptive;
+    AdaptiveChannel *c = p->compress_data;
     MultiFDPages_t *pages = &p->data->u.ram;
-    const MultiFDMethods *ops;
-    DeltaShadow *shadow;
+    DeltaShadow *shadow = NULL;
 
-    shadow = delta_shadow(pages->block, pages->offset, pages->num,
-                          m == PACKET_DELTA || adaptive_copies(c));
+    if (a->copies) {
+        shadow = delta_shadow(a->copies, pages->block, pages->offset,
+                              pages->num,
+                              m == PACKET_DELTA || adaptive_copies(c));
+    }
     if (m == PACKET_DELTA && !shadow) {
         m = c->choice.cost[PACKET_ZSTD] < c->choice.cost[PACKET_RAW] ?
             PACKET_ZSTD : PACKET_RAW;
     }
-    stat64_add(&adaptive.pages[m], pages->num);
+    stat64_add(&a->pages[m], pages->num);
     if (m == PACKET_DELTA) {
         return adaptive_prepare_delta(p, shadow);
     }
-    ops = m == PACKET_ZSTD ? adaptive.zstd : adaptive.raw;
-    return shadow ? adaptive_prepare_copied(p, shadow, ops, errp) :
-                    ops->send_prepare(p, errp);
+    return shadow ? adaptive_prepare_copied(p, shadow, m, errp) :
+                    adaptive_prepare_whole(p, m, errp);
 }
 
 static int adaptive_send_prepare(MultiFDSendParams *p, Error **errp)
 {
-    AdaptiveChannel *c = &adaptive.channels[p->id];
+    AdaptiveChannel *c = p->compress_data;
     MultiFDPages_t *pages = &p->data->u.ram;
     int64_t now = qemu_clock_get_us(QEMU_CLOCK_REALTIME);
     int ret;
@@ -339,17 +394,28 @@ static int adaptive_send_prepare(MultiFDSendParams *p, Error **errp)
 
 static int adaptive_recv_setup(MultiFDRecvParams *p, Error **errp)
 {
-    int ret = adaptive.zstd->recv_setup(p, errp);
+    PipelineAdaptive *a = migration_pipeline()->adaptive;
+    int ret = a->zstd->recv_setup(p, errp);
 
-    adaptive.channels[p->id].buf = adaptive_buffer();
-    return ret ?: adaptive.raw->recv_setup(p, errp);
+    if (ret) {
+        /* zstd has freed what it points to. */
+        p->compress_data = NULL;
+        return ret;
+    }
+    p->compress_data = adaptive_channel_new(p->compress_data);
+    return a->raw->recv_setup(p, errp);
 }
 
 static void adaptive_recv_cleanup(MultiFDRecvParams *p)
 {
-    g_clear_pointer(&adaptive.channels[p->id].buf, g_free);
-    adaptive.raw->recv_cleanup(p);
-    adaptive.zstd->recv_cleanup(p);
+    PipelineAdaptive *a = migration_pipeline()->adaptive;
+
+    /* There is none if the set-up failed, for this channel or before it. */
+    if (p->compress_data) {
+        p->compress_data = adaptive_channel_free(p->compress_data);
+        a->raw->recv_cleanup(p);
+        a->zstd->recv_cleanup(p);
+    }
 }
 
 /* Decode the pages of a packet. */
@@ -375,7 +441,8 @@ static bool adaptive_unpack(MultiFDRecvParams *p, const uint8_t *codes,
 
 static int adaptive_recv_delta(MultiFDRecvParams *p, Error **errp)
 {
-    uint8_t *buf = adaptive.channels[p->id].buf;
+    AdaptiveChannel *c = p->compress_data;
+    uint8_t *buf = c->buf;
     uint32_t len = p->next_packet_size;
     size_t least = p->normal_num * sizeof(uint16_t);
     int ret;
@@ -398,13 +465,21 @@ static int adaptive_recv_delta(MultiFDRecvParams *p, Error **errp)
 /* Each method refuses flags that are not its own. */
 static int adaptive_recv(MultiFDRecvParams *p, Error **errp)
 {
+    PipelineAdaptive *a = migration_pipeline()->adaptive;
+    AdaptiveChannel *c = p->compress_data;
     uint32_t kind = p->flags & MULTIFD_FLAG_COMPRESSION_MASK;
+    int ret;
 
     if (kind == FLAG_DELTA) {
         return adaptive_recv_delta(p, errp);
     }
-    return (kind == MULTIFD_FLAG_ZSTD ? adaptive.zstd : adaptive.raw)->recv(p,
-                                                                        errp);
+    if (kind != MULTIFD_FLAG_ZSTD) {
+        return a->raw->recv(p, errp);
+    }
+    p->compress_data = c->zstd;
+    ret = a->zstd->recv(p, errp);
+    p->compress_data = c;
+    return ret;
 }
 
 static const MultiFDMethods adaptive_ops = {
@@ -418,11 +493,13 @@ static const MultiFDMethods adaptive_ops = {
 
 const MultiFDMethods *migration_adaptive_ops(const MultiFDMethods **ops)
 {
-    if (!adaptive.on) {
+    PipelineAdaptive *a = migration_pipeline()->adaptive;
+
+    if (!a->on) {
         return NULL;
     }
-    adaptive.raw = ops[MULTIFD_COMPRESSION_NONE];
-    adaptive.zstd = ops[MULTIFD_COMPRESSION_ZSTD];
-    assert(adaptive.raw && adaptive.zstd);
+    a->raw = ops[MULTIFD_COMPRESSION_NONE];
+    a->zstd = ops[MULTIFD_COMPRESSION_ZSTD];
+    assert(a->raw && a->zstd);
     return &adaptive_ops;
 }

@@ -5,6 +5,9 @@
  * methods it is the same for all packets; here choice.h chooses it for each.
  * Both sides must have negotiated this (hello.h).
  *
+ * Whether it is used is in MigrationState, as multifd's other settings for both
+ * sides.  The state of a channel is its compress_data.
+ *
  * Copyright (c) 2026 The qemu-csv developers
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
@@ -14,6 +17,11 @@
 #define MIGRATION_PIPELINE_ADAPTIVE_H
 
 #include "migration/multifd.h"
+
+typedef struct PipelineAdaptive PipelineAdaptive;
+
+/* For MigrationPipeline */
+PipelineAdaptive *migration_adaptive_new(void);
 
 /* Whether this build supports it.  Main thread. */
 bool migration_adaptive_available(void);

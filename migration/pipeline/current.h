@@ -6,7 +6,7 @@
  * the history.
  *
  * As upstream's capabilities and parameters, some of it is used in both
- * directions, and also on the destination: the history, the report, and the
+ * directions: whether multifd is adaptive, the history, the report, and the
  * sections of the stream.
  *
  * Copyright (c) 2026 The qemu-csv developers
@@ -27,6 +27,7 @@
 
 typedef struct MigrationPipeline {
     /* Each is private to the file with that name, whose header says how. */
+    struct PipelineAdaptive *adaptive;
     struct PipelineHandover *handover;
     struct PipelineBlackouts *history;
     struct PipelineHot *hot;

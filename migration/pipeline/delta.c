@@ -22,10 +22,10 @@ struct DeltaShadow {
     unsigned long *used;        /* it takes memory */
 };
 
-static struct {
-    GPtrArray *shadows;         /* NULL: none are kept */
+struct DeltaCopies {
+    GPtrArray *shadows;
     uint64_t most, bytes;       /* bytes: atomic */
-} delta;
+};
 
 static void delta_shadow_free(void *opaque)
 {
@@ -56,33 +56,36 @@ static DeltaShadow *delta_shadow_new(RAMBlock *block)
     return s;
 }
 
-void delta_begin(uint64_t most)
+DeltaCopies *delta_copies_new(uint64_t most)
 {
+    DeltaCopies *copies = g_new0(DeltaCopies, 1);
     RAMBlock *block;
 
-    delta_end();
-    delta.most = most;
-    delta.bytes = 0;
-    delta.shadows = g_ptr_array_new_with_free_func(delta_shadow_free);
+    copies->most = most;
+    copies->shadows = g_ptr_array_new_with_free_func(delta_shadow_free);
     RCU_READ_LOCK_GUARD();
     RAMBLOCK_FOREACH_MIGRATABLE(block) {
         DeltaShadow *s = delta_shadow_new(block);
 
         if (s) {
-            g_ptr_array_add(delta.shadows, s);
+            g_ptr_array_add(copies->shadows, s);
         }
+    }
+    return copies;
+}
+
+void delta_copies_free(DeltaCopies *copies)
+{
+    if (copies) {
+        g_ptr_array_unref(copies->shadows);
+        g_free(copies);
     }
 }
 
-void delta_end(void)
+static DeltaShadow *delta_find(const DeltaCopies *copies, RAMBlock *block)
 {
-    g_clear_pointer(&delta.shadows, g_ptr_array_unref);
-}
-
-static DeltaShadow *delta_find(RAMBlock *block)
-{
-    for (unsigned i = 0; delta.shadows && i < delta.shadows->len; i++) {
-        DeltaShadow *s = g_ptr_array_index(delta.shadows, i);
+    for (unsigned i = 0; i < copies->shadows->len; i++) {
+        DeltaShadow *s = g_ptr_array_index(copies->shadows, i);
 
         if (s->block == block) {
             return s;
@@ -97,8 +100,8 @@ static long delta_page(ram_addr_t offset)
 }
 
 /* Reserve memory for copies of these pages.  False if there is none. */
-static bool delta_reserve(DeltaShadow *s, const ram_addr_t *offsets,
-                          unsigned pages)
+static bool delta_reserve(DeltaCopies *copies, DeltaShadow *s,
+                          const ram_addr_t *offsets, unsigned pages)
 {
     uint64_t more = 0;
     unsigned i;
@@ -107,8 +110,8 @@ static bool delta_reserve(DeltaShadow *s, const ram_addr_t *offsets,
         more += test_bit(delta_page(offsets[i]), s->used) ?
                 0 : qemu_target_page_size();
     }
-    if (qatomic_fetch_add(&delta.bytes, more) + more > delta.most) {
-        qatomic_sub(&delta.bytes, more);
+    if (qatomic_fetch_add(&copies->bytes, more) + more > copies->most) {
+        qatomic_sub(&copies->bytes, more);
         return false;
     }
     for (i = 0; i < pages && more; i++) {
@@ -117,13 +120,14 @@ static bool delta_reserve(DeltaShadow *s, const ram_addr_t *offsets,
     return true;
 }
 
-DeltaShadow *delta_shadow(RAMBlock *block, const ram_addr_t *offsets,
-                          unsigned pages, bool wanted)
+DeltaShadow *delta_shadow(DeltaCopies *copies, RAMBlock *block,
+                          const ram_addr_t *offsets, unsigned pages,
+                          bool wanted)
 {
-    DeltaShadow *s = wanted || qatomic_read(&delta.bytes) ?
-                     delta_find(block) : NULL;
+    DeltaShadow *s = wanted || qatomic_read(&copies->bytes) ?
+                     delta_find(copies, block) : NULL;
 
-    if (!s || (wanted && delta_reserve(s, offsets, pages))) {
+    if (!s || (wanted && delta_reserve(copies, s, offsets, pages))) {
         return s;
     }
     for (unsigned i = 0; i < pages; i++) {

@@ -48,14 +48,17 @@ size_t delta_encode_page(const uint8_t *old, const uint8_t *new,
 ssize_t delta_decode_page(uint16_t code, const uint8_t *src, size_t left,
                           uint8_t *page, size_t page_size);
 
-/*
- * Source, main thread: prepare to keep copies, up to @most bytes; free all
- * copies.  The threads of multifd do not run.
- */
-void delta_begin(uint64_t most);
-void delta_end(void);
+/* Copies of the guest's memory, as it was sent last in one migration */
+typedef struct DeltaCopies DeltaCopies;
 
-/* Copy of a block's memory, as it was sent last */
+/*
+ * Source, while the threads of multifd do not run: prepare to keep copies, up
+ * to @most bytes; free @copies, which may be NULL, and their shadows.
+ */
+DeltaCopies *delta_copies_new(uint64_t most);
+void delta_copies_free(DeltaCopies *copies);
+
+/* The copies of one block */
 typedef struct DeltaShadow DeltaShadow;
 
 /*
@@ -63,8 +66,9 @@ typedef struct DeltaShadow DeltaShadow;
  * copies are wanted (@wanted) and there is room for all of them; otherwise
  * NULL, and existing copies of these pages become invalid.
  */
-DeltaShadow *delta_shadow(RAMBlock *block, const ram_addr_t *offsets,
-                          unsigned pages, bool wanted);
+DeltaShadow *delta_shadow(DeltaCopies *copies, RAMBlock *block,
+                          const ram_addr_t *offsets, unsigned pages,
+                          bool wanted);
 
 /* A RAM block like the real one, with the copies as its memory */
 RAMBlock *delta_shadow_block(DeltaShadow *shadow);

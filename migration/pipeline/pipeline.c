@@ -346,6 +346,7 @@ void migration_pipeline_init(MigrationState *s)
     MigrationPipeline *mp = g_new0(MigrationPipeline, 1);
 
     qemu_mutex_init(&mp->lock);
+    mp->adaptive = migration_adaptive_new();
     mp->handover = migration_handover_new();
     mp->history = migration_history_new();
     mp->hot = migration_hot_new();

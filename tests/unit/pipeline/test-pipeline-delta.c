@@ -117,12 +117,12 @@ static void send_delta(DeltaShadow *shadow, unsigned page)
 }
 
 /* Send a page in one of the ways that there are. */
-static void send_page(GRand *rand, RAMBlock *block, unsigned page,
-                      unsigned *deltas)
+static void send_page(GRand *rand, DeltaCopies *copies, RAMBlock *block,
+                      unsigned page, unsigned *deltas)
 {
     ram_addr_t offset = page * PAGE;
     bool zero = !g_rand_int_range(rand, 0, 8);
-    DeltaShadow *shadow = delta_shadow(block, &offset, 1,
+    DeltaShadow *shadow = delta_shadow(copies, block, &offset, 1,
                                        g_rand_int_range(rand, 0, 8));
 
     if (zero) {
@@ -151,20 +151,20 @@ static void test_shadow(void)
 {
     g_autoptr(GRand) rand = g_rand_new_with_seed(g_test_rand_int());
     RAMBlock block = { .host = guest, .used_length = sizeof(guest) };
+    DeltaCopies *copies;
     unsigned deltas = 0;
 
     QLIST_INSERT_HEAD_RCU(&ram_list.blocks, &block, next);
-    delta_begin(COPIES * PAGE);
+    copies = delta_copies_new(COPIES * PAGE);
     for (unsigned i = 0; i < 50000; i++) {
         unsigned page = g_rand_int_range(rand, 0, PAGES);
 
         guest[page * PAGE + g_rand_int_range(rand, 0, 4)] ^= 1;
-        send_page(rand, &block, page, &deltas);
+        send_page(rand, copies, &block, page, &deltas);
         g_assert_cmpmem(there + page * PAGE, PAGE, guest + page * PAGE, PAGE);
     }
     g_assert_cmpint(deltas, >, 1000);
-    delta_end();
-    g_assert_null(delta_shadow(&block, (ram_addr_t[]) { 0 }, 1, true));
+    delta_copies_free(copies);
 }
 
 int main(int argc, char **argv)
