@@ -22,6 +22,14 @@ def driver(fmt):
     return fmt.partition('_')[0]
 
 
+def suffix(fmt):
+    """
+    Of files.  Where a file is in memory makes a difference of a quarter to
+    sequential reads, so both builds of csv use the same one.
+    """
+    return 'csv' if fmt == BEFORE else fmt
+
+
 def on(*cpus):
     """
     Runs a child on some CPUs only (preexec_fn).  A program and the kernel's
@@ -32,9 +40,10 @@ def on(*cpus):
 
 
 class Images:
-    def __init__(self, build, out):
+    def __init__(self, build, out, share=None):
+        """@share: other Images, by another build, in the same folders."""
         self.build = build
-        self.folders = {
+        self.folders = share.folders if share else {
             'memory': Path(tempfile.mkdtemp(prefix='csv-bench.',
                                             dir='/dev/shm')),
             'disk': Path(tempfile.mkdtemp(prefix='disk.', dir=out))}
@@ -94,7 +103,7 @@ class Images:
 
     def full(self, fmt, medium):
         """An image that was written once from end to end, kept for later."""
-        path = self.folders[medium] / f'full.{fmt}'
+        path = self.folders[medium] / f'full.{suffix(fmt)}'
         if not path.exists():
             path = self.create(fmt, medium, path.name)
             self.block(self.node(fmt, path, medium), '-s', SPAN, '-b', M,
@@ -111,7 +120,7 @@ class Images:
         if fmt == 'raw':
             return node
         for i in range(length):
-            name = f'{top}{i}.{fmt}' if i == length - 1 else f'mid{i}.{fmt}'
+            name = f'{top if i == length - 1 else "mid"}{i}.{suffix(fmt)}'
             upper = self.folders[medium] / name
             if i == length - 1 or not upper.exists():
                 self.create(fmt, medium, name, base=path)

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from daemon import Daemon
-from images import G, K, M, driver
+from images import G, K, M, driver, suffix
 
 TIB = 1 << 40
 DISKS = 1000
@@ -20,7 +20,7 @@ def make_tib(images, fmt):
     A 1 TiB disk of which each 2 MiB is mapped.  The file node turns the
     zeroes that are written into holes, so that it fits into memory.
     """
-    path = images.folders['memory'] / f'tib.{fmt}'
+    path = images.folders['memory'] / f'tib.{suffix(fmt)}'
     if path.exists():
         return path
     if driver(fmt) == 'qcow2':
@@ -118,7 +118,7 @@ def make_files(daemon, folder, fmt):
 
 def many(images, fmt, medium):
     """Create 1,000 disks of 1 GiB, then delete them: two measurements."""
-    folder = images.folders[medium] / f'many.{fmt}'
+    folder = images.folders[medium] / f'many.{suffix(fmt)}'
     folder.mkdir(exist_ok=True)
     with Daemon(images.build, folder, 'many') as daemon:
         if driver(fmt) == 'csv':
