@@ -163,13 +163,25 @@ typedef struct Move {
     QTestState *other;
 } Move;
 
-/* @extra: options of the target, which is in @runstate in the end */
+/*
+ * @extra: options of the target, which is in @runstate in the end.  Both have a
+ * disk that no device uses, on a node before the last one that a device has.
+ */
 static void move_guest(Move *m, const char *extra, const char *runstate)
 {
+    g_autofree char *both = NULL, *target = NULL;
+
     csv_scene_init(&m->s, 2);
-    m->source = csv_vm_start(&m->s, "");
+    csv_qemu_img("create -q -f csv -o disk=spare %s 8M", m->s.volume);
+    both = g_strdup_printf(" -blockdev driver=csv,node-name=spare,disk=spare,"
+                           "file.driver=file,file.filename=%s "
+                           "-blockdev driver=null-co,node-name=last "
+                           "-device virtio-blk-pci,drive=last,addr=10",
+                           m->s.volume);
+    target = g_strconcat(both, " ", extra, NULL);
+    m->source = csv_vm_start(&m->s, both);
     csv_guest_use_disks(&m->s, m->source);
-    m->target = csv_vm_start_incoming(&m->s, extra);
+    m->target = csv_vm_start_incoming(&m->s, target);
     m->other = start_other(&m->s);
     g_assert_true(find_member(m->other, m->source->pid).found);
 
